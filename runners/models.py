@@ -1,0 +1,172 @@
+"""Runners, their tags, and the queues that tasks wait in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models.functions import Lower
+
+from projects.models import DIGEST_LENGTH, Project
+from runners.status import RunnerStatus
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser, User
+
+MAXIMUM_CONCURRENCY = 100
+MAXIMUM_TAGS = 10
+
+is_tag_name = RegexValidator(
+    r"\A[a-z0-9][a-z0-9_.-]{0,39}\Z",
+    "Use lower-case letters, digits, dots, dashes and underscores, at most 40, "
+    "beginning with a letter or digit.",
+)
+is_runner_name = RegexValidator(
+    r"\A[a-z0-9]([a-z0-9.-]{0,58}[a-z0-9])?\Z",
+    "Use lower-case letters, digits, dots and dashes, at most 60, "
+    "beginning and ending with a letter or digit.",
+)
+
+
+class Tag(models.Model):
+    """A word that a runner offers and a template requires."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="tags")
+    name = models.CharField(max_length=40, validators=[is_tag_name])
+
+    class Meta:
+        ordering = ("name",)
+        constraints = (
+            models.UniqueConstraint(fields=("project", "name"), name="tag_name_unique"),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Queue(models.Model):
+    """Where tasks with one set of required tags wait; `tasks` is for those without any.
+
+    Rows are only ever added: a runner whose broker account lost a queue while it still
+    listens there would be refused by the broker.
+    """
+
+    UNTAGGED = "tasks"
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="queues")
+    name = models.CharField(max_length=450)
+    tags = models.ManyToManyField(Tag, related_name="queues", blank=True)
+
+    class Meta:
+        ordering = ("project", "name")
+        constraints = (
+            models.UniqueConstraint(fields=("project", "name"), name="queue_name_unique"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.project}: {self.name}"
+
+    @classmethod
+    def name_for(cls, tags: Iterable[str]) -> str:
+        """The queue name of a set of tags: `tasks`, or `tasks.ansible+gpu`."""
+        required = sorted(set(tags))
+        return f"{cls.UNTAGGED}.{'+'.join(required)}" if required else cls.UNTAGGED
+
+
+class RunnerQuerySet(models.QuerySet["Runner"]):
+    def for_user(self, user: User | AnonymousUser) -> RunnerQuerySet:
+        """The runners, removed ones aside, of the projects that `user` may see."""
+        return self.present().filter(project__in=Project.objects.for_user(user))
+
+    def present(self) -> RunnerQuerySet:
+        """Runners that were not removed."""
+        return self.filter(removed_at=None)
+
+
+class Runner(models.Model):
+    """A registered host. Its token opens the runner API and one broker account."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="runners")
+    name = models.CharField(max_length=60, validators=[is_runner_name])
+    tags = models.ManyToManyField(Tag, related_name="runners", blank=True)
+    token_digest = models.CharField(max_length=DIGEST_LENGTH, unique=True, editable=False)
+    concurrency = models.PositiveIntegerField(
+        "tasks at once",
+        default=4,
+        validators=[MinValueValidator(1), MaxValueValidator(MAXIMUM_CONCURRENCY)],
+    )
+    takes_untagged = models.BooleanField("takes tasks without tags", default=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="+",
+        editable=False,
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    removed_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    # What the worker said of itself when it last connected.
+    session = models.CharField(max_length=64, blank=True, editable=False)
+    instance = models.CharField(max_length=64, blank=True, editable=False)
+    connected_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_heartbeat_at = models.DateTimeField(null=True, blank=True, editable=False)
+    version = models.CharField(max_length=40, blank=True, editable=False)
+    system = models.CharField(max_length=120, blank=True, editable=False)
+    host_name = models.CharField(max_length=255, blank=True, editable=False)
+    address = models.GenericIPAddressField(null=True, blank=True, editable=False)
+
+    objects = RunnerQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("project", "name")
+        constraints = (
+            models.UniqueConstraint(
+                "project",
+                Lower("name"),
+                condition=models.Q(removed_at=None),
+                name="runner_name_unique",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(concurrency__gte=1, concurrency__lte=MAXIMUM_CONCURRENCY),
+                name="runner_concurrency_in_range",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def account(self) -> str:
+        """The name of this runner's broker account."""
+        return f"runner-{self.pk}"
+
+    @property
+    def node_name(self) -> str:
+        """The Celery node name that the worker takes, and the only one it may speak as."""
+        return f"{self.account}@{self.name}"
+
+    def queues(self) -> models.QuerySet[Queue]:
+        """The queues of its project whose every required tag this runner has."""
+        foreign = Tag.objects.filter(project_id=self.project_id).exclude(runners=self)
+        mine = Queue.objects.filter(project_id=self.project_id).exclude(tags__in=foreign)
+        return mine if self.takes_untagged else mine.exclude(name=Queue.UNTAGGED)
+
+    def is_silent(self, *, now: datetime) -> bool:
+        """Whether so many heartbeats are missing that the runner counts as offline."""
+        limit = timedelta(seconds=settings.FORGE_OFFLINE_SECONDS)
+        return self.last_heartbeat_at is None or now - self.last_heartbeat_at > limit
+
+    def status_at(self, now: datetime, *, running: int) -> RunnerStatus:
+        """The derived status; `running` is how many tasks it holds now."""
+        if self.removed_at is not None:
+            return RunnerStatus.REVOKED
+        if self.last_heartbeat_at is None:
+            return RunnerStatus.NEVER_CONTACTED
+        if self.is_silent(now=now):
+            return RunnerStatus.OFFLINE
+        return RunnerStatus.BUSY if running else RunnerStatus.IDLE

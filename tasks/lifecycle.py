@@ -27,13 +27,9 @@ _S = TaskState
 FOLLOWERS: dict[TaskState, frozenset[TaskState]] = {
     _S.AWAITING_APPROVAL: frozenset({_S.QUEUED, _S.STOPPED}),
     _S.QUEUED: frozenset({_S.STARTING, _S.STOPPED}),
-    _S.STARTING: frozenset(
-        {_S.RUNNING, _S.STOPPING, _S.UNREACHABLE, _S.SUCCEEDED, _S.FAILED, _S.STOPPED, _S.LOST}
-    ),
-    _S.RUNNING: frozenset(
-        {_S.STOPPING, _S.UNREACHABLE, _S.SUCCEEDED, _S.FAILED, _S.STOPPED, _S.LOST}
-    ),
-    _S.STOPPING: frozenset({_S.UNREACHABLE, _S.SUCCEEDED, _S.STOPPED, _S.FAILED, _S.LOST}),
+    _S.STARTING: frozenset({_S.RUNNING, _S.STOPPING, _S.UNREACHABLE, _S.FAILED}),
+    _S.RUNNING: frozenset({_S.STOPPING, _S.UNREACHABLE, _S.SUCCEEDED, _S.FAILED, _S.STOPPED}),
+    _S.STOPPING: frozenset({_S.UNREACHABLE, _S.STOPPED, _S.FAILED}),
     _S.UNREACHABLE: frozenset(
         {_S.RUNNING, _S.STOPPING, _S.SUCCEEDED, _S.FAILED, _S.STOPPED, _S.QUEUED, _S.LOST}
     ),

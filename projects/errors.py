@@ -1,0 +1,13 @@
+"""What can go wrong with projects. Each error's text is the sentence to show."""
+
+from __future__ import annotations
+
+
+class ForgeError(Exception):
+    """Base of all errors that a user may see."""
+
+
+class ProjectNameTakenError(ForgeError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is already a project called {name}. Choose another name.")
+        self.name = name

@@ -1,0 +1,108 @@
+"""Broker accounts of runners: one ACL user each, with exactly what a Celery worker needs.
+
+The rules were found by running a real worker against them (DESIGN section 3). What they leave
+out on purpose: scripts (EVALSHA alone can block the server), reading any key but its own
+queues, publishing on the control channel (a runner could shut down its siblings), and the
+connection commands (CLIENT UNBLOCK, CLIENT TRACKING).
+
+ACLs do not replicate and do not survive a restart of the broker, so the controller applies them
+again; applying the same line to a live account drops no connection.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from functools import cache
+from typing import cast
+
+import redis
+
+from runners.broker import administrator, database_number, project_prefix
+from runners.models import Queue, Runner
+
+logger = logging.getLogger(__name__)
+
+ACCOUNT_PREFIX = "runner-"
+SETINFO_SINCE = (7, 2)
+
+
+def rules_for(runner: Runner, queues: Iterable[Queue], *, with_setinfo: bool) -> list[str]:
+    """The ACL SETUSER arguments of a runner that may consume `queues`."""
+    prefix = project_prefix(runner.project_id)
+    events = f"{prefix}/{database_number()}.celeryev/*"
+    control = f"{prefix}/{database_number()}.celery.pidbox"
+    rules = ["reset", "on", f"#{runner.token_digest}", "-@all", "+ping", "+multi", "+exec"]
+    if with_setinfo:
+        rules.append("+client|setinfo")
+    keys = " ".join(f"~{prefix}{queue.name}" for queue in queues)
+    if keys:
+        rules.append(f"(-@all +brpop {keys})")
+    rules += [
+        f"(-@all +llen ~{prefix}*)",
+        f"(-@all +lpush ~{prefix}*.reply.celery.pidbox)",
+        f"(-@all +sadd +srem +smembers ~{prefix}_kombu.*)",
+        f"(-@all +del ~{prefix}{runner.account}@*.celery.pidbox)",
+        f"(-@all +publish &{events})",
+        f"(-@all +psubscribe +punsubscribe &{control})",
+    ]
+    return rules
+
+
+@cache
+def _knows_setinfo() -> bool:
+    """Whether the server has CLIENT SETINFO; naming an unknown command in an ACL is an error."""
+    version = str(administrator().info("server")["redis_version"])
+    major, minor = (int(part) for part in version.split(".")[:2])
+    return (major, minor) >= SETINFO_SINCE
+
+
+def apply_account(runner: Runner) -> None:
+    """Create or correct the runner's account. Raises redis.RedisError."""
+    rules = rules_for(runner, runner.queues(), with_setinfo=_knows_setinfo())
+    administrator().execute_command("ACL", "SETUSER", runner.account, *rules)
+
+
+def remove_account(name: str) -> None:
+    """Delete an account; the broker drops its connections at once. Raises redis.RedisError."""
+    administrator().execute_command("ACL", "DELUSER", name)
+
+
+def try_to_apply(runner: Runner) -> None:
+    """As `apply_account`; a broker that is away is logged and left to the controller."""
+    try:
+        apply_account(runner)
+    except redis.RedisError as error:
+        logger.warning("account of runner %s not applied yet: %s", runner.name, error)
+
+
+def try_to_remove(runner: Runner) -> None:
+    """As `remove_account`; a broker that is away is logged and left to the controller."""
+    try:
+        remove_account(runner.account)
+    except redis.RedisError as error:
+        logger.warning("account of runner %s not removed yet: %s", runner.name, error)
+
+
+def existing_accounts() -> set[str]:
+    """The accounts on the broker under Forge's prefix. Raises redis.RedisError."""
+    names = cast("list[bytes]", administrator().execute_command("ACL", "USERS"))
+    decoded = {name.decode(errors="replace") for name in names}
+    return {name for name in decoded if name.startswith(ACCOUNT_PREFIX)}
+
+
+def reconcile(*, everything: bool) -> int:
+    """Make the broker's accounts equal to the rows; returns how many were changed.
+
+    With `everything` each account is applied again, which also corrects what somebody edited
+    by hand; otherwise only missing and unexplained ones are touched.
+    """
+    runners = {runner.account: runner for runner in Runner.objects.present()}
+    existing = existing_accounts()
+    unexplained = existing - runners.keys()
+    for name in unexplained:
+        remove_account(name)
+    due = runners.keys() if everything else runners.keys() - existing
+    for name in due:
+        apply_account(runners[name])
+    return len(unexplained) + len(due)

@@ -1,0 +1,46 @@
+"""Orders to workers over Celery's control channel.
+
+They are an accelerator: each order is also in the answer to the runner's next heartbeat.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import redis
+from kombu.exceptions import OperationalError
+
+from runners.broker import TRANSPORT_OPTIONS, celery_app, project_prefix
+from runners.models import Runner
+from tasks.models import Task
+
+logger = logging.getLogger(__name__)
+
+STOP_COMMAND = "forge_stop"
+
+
+def order_stop(task: Task) -> None:
+    """Tell the worker that holds the task to stop it now."""
+    if task.runner is not None:
+        arguments = {"task": task.pk, "attempt": task.attempt, "reason": task.stop_reason}
+        _send(task.runner, STOP_COMMAND, arguments)
+
+
+def _send(runner: Runner, command: str, arguments: dict[str, object]) -> None:
+    app = celery_app()
+    options = {
+        **app.conf.broker_transport_options,
+        **TRANSPORT_OPTIONS,
+        "global_keyprefix": project_prefix(runner.project_id),
+    }
+    try:
+        with app.connection_for_write(transport_options=options) as connection:
+            app.control.broadcast(
+                command,
+                arguments=arguments,
+                destination=[runner.node_name],
+                connection=connection,
+                reply=False,
+            )
+    except (OperationalError, OSError, redis.RedisError) as error:
+        logger.warning("order %s to %s left to its heartbeat: %s", command, runner.name, error)

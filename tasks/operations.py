@@ -1,0 +1,102 @@
+"""What people do with templates, tasks, and the runners that hold tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from django.db import IntegrityError, transaction
+
+from runners.operations import queue_for, remove_runner, tags_named
+from tasks import control
+from tasks.errors import TaskFinishedError, TemplateNameTakenError, TemplateRemovedError
+from tasks.lifecycle import TaskState
+from tasks.live import announce
+from tasks.models import Task, TaskTemplate
+from tasks.publish import put_out, put_out_project
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+    from runners.models import Runner
+
+
+def save_template(*, template: TaskTemplate, tags: Sequence[str]) -> TaskTemplate:
+    """Store a new or changed template with its required tags, and open their queue.
+
+    Raises ValidationError and TemplateNameTakenError.
+    """
+    template.clean_fields()
+    try:
+        with transaction.atomic():
+            found = tags_named(project=template.project, names=tags)
+            template.save()
+            template.tags.set(found)
+            queue_for(project=template.project, tags=found)
+    except IntegrityError as error:
+        raise TemplateNameTakenError(template.name) from error
+    return template
+
+
+def remove_template(*, template: TaskTemplate, now: datetime) -> None:
+    """Hide the template; its tasks and their logs stay."""
+    TaskTemplate.objects.present().filter(pk=template.pk).update(removed_at=now)
+
+
+def run_template(
+    *, template: TaskTemplate, by: User, now: datetime, rerun_of: Task | None = None
+) -> Task:
+    """Queue one run of the template as it is now. Raises TemplateRemovedError."""
+    if template.removed_at is not None:
+        raise TemplateRemovedError(template.name)
+    with transaction.atomic():
+        queue = queue_for(project=template.project, tags=list(template.tags.all()))
+        task = Task.objects.create(
+            project=template.project,
+            template=template,
+            queue=queue,
+            rerun_of=rerun_of,
+            app=template.app,
+            script=template.script,
+            environment=template.environment,
+            timeout_seconds=template.timeout_seconds,
+            is_exclusive=not template.allow_parallel,
+            created_by=by,
+            created_at=now,
+        )
+        transaction.on_commit(partial(put_out, queue, now=now))
+    return task
+
+
+def stop_task(*, task: Task, by: User, now: datetime) -> None:
+    """Stop a task: at once if it waits, by its runner otherwise. Raises TaskFinishedError."""
+    reason = f"Stopped by {by.get_username()}."
+    task.refresh_from_db()
+    if task.stop_before_start(reason=reason, now=now):
+        transaction.on_commit(partial(_after_end, task))
+    elif task.request_stop(reason=reason, now=now):
+        transaction.on_commit(partial(control.order_stop, task))
+        transaction.on_commit(partial(announce, task.pk))
+    else:
+        task.refresh_from_db()
+        if task.is_finished:
+            raise TaskFinishedError(task)
+
+
+def _after_end(task: Task) -> None:
+    announce(task.pk)
+    put_out_project(task.project_id)
+
+
+def retire_runner(*, runner: Runner, by: User, now: datetime) -> None:
+    """Remove a runner: its token and broker account end now, and so do the tasks it holds."""
+    reason = f"Runner {runner.name} was removed by {by.get_username()} while the task was with it."
+    with transaction.atomic():
+        if not remove_runner(runner=runner, now=now):
+            return
+        for task in Task.objects.held_by(runner):
+            end = partial(task.finish, runner=runner, attempt=task.attempt, now=now)
+            if end(TaskState.FAILED, reason=reason):
+                transaction.on_commit(partial(_after_end, task))

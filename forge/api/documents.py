@@ -1,0 +1,44 @@
+"""The schema and the pages that show it; readable without signing in, as the source is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.renderers import OpenApiJsonRenderer2
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from rest_framework.renderers import JSONRenderer
+
+from forge.api.base import FirstRenderer
+
+if TYPE_CHECKING:
+    from rest_framework.response import Response
+
+
+class UserTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = "projects.authentication.UserTokenAuthentication"
+    name = "token"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "fgu_…"}
+
+
+class Schema(SpectacularAPIView):
+    authentication_classes = ()
+    permission_classes = ()
+    renderer_classes = [OpenApiJsonRenderer2]  # noqa: RUF012 - as the base declares it
+    content_negotiation_class = FirstRenderer
+
+
+class Documentation(SpectacularSwaggerSplitView):
+    """Swagger UI from the installed package, without inline scripts."""
+
+    authentication_classes = ()
+    permission_classes = ()
+    content_negotiation_class = FirstRenderer
+    url_name = "api-schema"
+
+    def handle_exception(self, exc: Exception) -> Response:
+        self.request.accepted_renderer = JSONRenderer()
+        self.request.accepted_media_type = "application/json"
+        return super().handle_exception(exc)

@@ -1,0 +1,123 @@
+"""Runners: list, register, read, remove."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Count, OuterRef, Subquery
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers, status
+from rest_framework.generics import ListAPIView
+from rest_framework.response import Response
+
+from forge.api.base import ApiView, found
+from forge.api.errors import ERRORS
+from forge.api.parsing import StrictMixin
+from forge.api.tags import TagNames
+from projects.permissions import Action
+from runners.models import Runner
+from runners.operations import create_runner
+from runners.status import RunnerStatus
+from tasks.models import Task
+from tasks.operations import retire_runner
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+    from django.db.models import QuerySet
+    from rest_framework.request import Request
+
+
+class RunnerSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
+    status = serializers.SerializerMethodField()
+    tags = TagNames(required=False)
+
+    class Meta:
+        model = Runner
+        fields: tuple[str, ...] = (
+            "id",
+            "name",
+            "status",
+            "tags",
+            "last_heartbeat_at",
+            "concurrency",
+            "takes_untagged",
+        )
+        read_only_fields = ("id", "last_heartbeat_at")
+        validators: tuple[()] = ()
+
+    def get_status(self, runner: Runner) -> RunnerStatus:
+        running = getattr(runner, "running", 0)
+        return runner.status_at(timezone.now(), running=running)
+
+
+class NewRunnerSerializer(RunnerSerializer):
+    """The answer that creates a runner: the only one that ever holds the token."""
+
+    token = serializers.CharField(read_only=True, help_text="Shown once; Forge keeps a digest.")
+
+    class Meta(RunnerSerializer.Meta):
+        fields = (*RunnerSerializer.Meta.fields, "token")
+
+
+def runners_of(user: User) -> QuerySet[Runner]:
+    """The runners that `user` may see, each with `running`, the number of tasks it holds."""
+    held = Task.objects.held().filter(runner=OuterRef("pk")).order_by().values("runner")
+    count = Subquery(held.annotate(number=Count("pk")).values("number"))
+    rows = Runner.objects.for_user(user).annotate(running=Coalesce(count, 0))
+    return rows.select_related("project").prefetch_related("tags")
+
+
+class RunnerList(ApiView, ListAPIView[Runner]):
+    serializer_class = RunnerSerializer
+
+    def get_queryset(self) -> QuerySet[Runner]:
+        return runners_of(self.user).filter(project_id=self.kwargs["pk"])
+
+    @extend_schema(operation_id="list_runners", responses={200: RunnerSerializer, **ERRORS})
+    def get(self, request: Request, pk: int) -> Response:
+        """The project's runners, removed ones aside."""
+        self.project(pk, Action.PROJECT_VIEW)
+        return self.list(request)
+
+    @extend_schema(
+        operation_id="create_runner",
+        request=RunnerSerializer,
+        responses={201: NewRunnerSerializer, **ERRORS},
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Registers a runner. The answer carries its token, once."""
+        project = self.project(pk, Action.RUNNER_CHANGE)
+        given = {**_DEFAULTS, **self.checked(RunnerSerializer).validated_data}
+        new = create_runner(project=project, by=self.user, now=timezone.now(), **given)
+        body = {**RunnerSerializer(new.runner).data, "token": new.token}
+        return Response(body, status=status.HTTP_201_CREATED)
+
+
+_DEFAULTS: dict[str, Any] = {
+    "tags": (),
+    "concurrency": Runner._meta.get_field("concurrency").default,
+    "takes_untagged": Runner._meta.get_field("takes_untagged").default,
+}
+
+
+class RunnerDetail(ApiView):
+    serializer_class = RunnerSerializer
+
+    def _runner(self, pk: int, action: Action) -> Runner:
+        runner = found(runners_of(self.user), pk)
+        self.demand(runner.project, action)
+        return runner
+
+    @extend_schema(operation_id="read_runner", responses={200: RunnerSerializer, **ERRORS})
+    def get(self, request: Request, pk: int) -> Response:
+        """One runner, with its status at this moment."""
+        return Response(RunnerSerializer(self._runner(pk, Action.PROJECT_VIEW)).data)
+
+    @extend_schema(operation_id="remove_runner", responses={204: None, **ERRORS})
+    def delete(self, request: Request, pk: int) -> Response:
+        """Removes the runner. Its token and its broker access end at once, and so do its tasks."""
+        runner = self._runner(pk, Action.RUNNER_CHANGE)
+        retire_runner(runner=runner, by=self.user, now=timezone.now())
+        return Response(status=status.HTTP_204_NO_CONTENT)

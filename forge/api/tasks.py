@@ -1,0 +1,155 @@
+"""Tasks: list, run, read, stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers, status
+from rest_framework.exceptions import ValidationError
+from rest_framework.generics import ListAPIView
+from rest_framework.response import Response
+
+from forge.api.base import ApiView, found
+from forge.api.errors import ERRORS
+from forge.api.parsing import StrictMixin
+from projects.permissions import Action
+from tasks.lifecycle import TaskState
+from tasks.models import Task, TaskTemplate
+from tasks.operations import run_template, stop_task
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from rest_framework.request import Request
+
+    from projects.models import Project
+
+# Copies of what the template said: long, and not part of any answer here.
+UNSHOWN = ("script", "environment")
+
+
+class TaskSerializer(serializers.ModelSerializer[Task]):
+    class Meta:
+        model = Task
+        fields = (
+            "id",
+            "template",
+            "state",
+            "reason",
+            "exit_code",
+            "attempt",
+            "runner",
+            "created_at",
+            "claimed_at",
+            "started_at",
+            "finished_at",
+            "log_bytes",
+            "log_sha256",
+            "log_complete",
+        )
+        read_only_fields = fields
+
+
+class NewTaskSerializer(StrictMixin):
+    template = serializers.IntegerField(help_text="The id of a template of this project.")
+
+
+class StopSerializer(StrictMixin):
+    """Nothing needs to be said to stop a task."""
+
+
+_STATES = OpenApiParameter(
+    "state", enum=TaskState.values, many=True, description="Only these states; may be repeated."
+)
+_TEMPLATE = OpenApiParameter("template", int, description="Only tasks of this template.")
+
+
+class TaskList(ApiView, ListAPIView[Task]):
+    serializer_class = TaskSerializer
+
+    def get_queryset(self) -> QuerySet[Task]:
+        rows = Task.objects.for_user(self.user).filter(project_id=self.kwargs["pk"])
+        return _filtered(rows, self.request).defer(*UNSHOWN)
+
+    @extend_schema(
+        operation_id="list_tasks",
+        parameters=[_STATES, _TEMPLATE],
+        responses={200: TaskSerializer, **ERRORS},
+    )
+    def get(self, request: Request, pk: int) -> Response:
+        """The project's tasks, the newest first."""
+        self.project(pk, Action.PROJECT_VIEW)
+        return self.list(request)
+
+    @extend_schema(
+        operation_id="run_template",
+        request=NewTaskSerializer,
+        responses={201: TaskSerializer, **ERRORS},
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Queues one run of a template."""
+        project = self.project(pk, Action.TASK_RUN)
+        given = self.checked(NewTaskSerializer).validated_data
+        template = self._template(project, given["template"])
+        task = run_template(template=template, by=self.user, now=timezone.now())
+        return Response(TaskSerializer(task).data, status=status.HTTP_201_CREATED)
+
+    def _template(self, project: Project, pk: int) -> TaskTemplate:
+        rows = TaskTemplate.objects.for_user(self.user)
+        template = rows.filter(project=project, pk=pk).first()
+        if template is None:
+            raise ValidationError({"template": "This project has no template with this id."})
+        # Fetched a moment ago; without this line the database would be asked again.
+        template.project = project
+        return template
+
+
+def _filtered(rows: QuerySet[Task], request: Request) -> QuerySet[Task]:
+    """Apply `?state=` and `?template=`. Raises ValidationError for what no task can match."""
+    states = request.query_params.getlist("state")
+    if not set(states) <= set(TaskState.values):
+        possible = ", ".join(TaskState.values)
+        raise ValidationError({"state": f"There is no such state. Possible: {possible}."})
+    if states:
+        rows = rows.filter(state__in=states)
+    template = request.query_params.get("template")
+    if template is None:
+        return rows
+    return rows.filter(template_id=whole_number(template, "template"))
+
+
+def whole_number(text: str, name: str) -> int:
+    """A query parameter as a number from 0 to 2**63 - 1. Raises ValidationError."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 2**63):
+        raise ValidationError({name: "Give a whole number, 0 or more."})
+    return int(text)
+
+
+class TaskView(ApiView):
+    serializer_class = TaskSerializer
+
+    def task(self, pk: int, action: Action) -> Task:
+        rows = Task.objects.for_user(self.user).select_related("project").defer(*UNSHOWN)
+        task = found(rows, pk)
+        self.demand(task.project, action)
+        return task
+
+
+class TaskDetail(TaskView):
+    @extend_schema(operation_id="read_task", responses={200: TaskSerializer, **ERRORS})
+    def get(self, request: Request, pk: int) -> Response:
+        """One task: its state, how it ended, who ran it, and what is known of its log."""
+        return Response(TaskSerializer(self.task(pk, Action.PROJECT_VIEW)).data)
+
+
+class TaskStop(TaskView):
+    @extend_schema(
+        operation_id="stop_task", request=None, responses={200: TaskSerializer, **ERRORS}
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Stops a task: at once if it waits, by its runner otherwise."""
+        task = self.task(pk, Action.TASK_STOP)
+        self.checked(StopSerializer)
+        stop_task(task=task, by=self.user, now=timezone.now())
+        return Response(TaskSerializer(task).data)

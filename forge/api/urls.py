@@ -1,0 +1,42 @@
+"""Addresses below /api/. The last pattern answers everything that is none, as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.http import JsonResponse
+from django.urls import path, re_path
+from django.views.decorators.csrf import csrf_exempt
+
+from forge.api.documents import Documentation, Schema
+from forge.api.logs import TaskLog
+from forge.api.projects import ProjectDetail, ProjectList
+from forge.api.runners import RunnerDetail, RunnerList
+from forge.api.tasks import TaskDetail, TaskList, TaskStop
+from forge.api.templates import TemplateDetail, TemplateList
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+
+@csrf_exempt
+def no_such_address(request: HttpRequest) -> JsonResponse:
+    message = "There is no such address. Mind the slash at the end; /api/docs/ lists them all."
+    return JsonResponse({"code": "not_found", "message": message}, status=404)
+
+
+urlpatterns = [
+    path("v1/projects/", ProjectList.as_view(), name="api-projects"),
+    path("v1/projects/<int:pk>/", ProjectDetail.as_view(), name="api-project"),
+    path("v1/projects/<int:pk>/templates/", TemplateList.as_view(), name="api-templates"),
+    path("v1/projects/<int:pk>/tasks/", TaskList.as_view(), name="api-tasks"),
+    path("v1/projects/<int:pk>/runners/", RunnerList.as_view(), name="api-runners"),
+    path("v1/templates/<int:pk>/", TemplateDetail.as_view(), name="api-template"),
+    path("v1/tasks/<int:pk>/", TaskDetail.as_view(), name="api-task"),
+    path("v1/tasks/<int:pk>/log", TaskLog.as_view(), name="api-task-log"),
+    path("v1/tasks/<int:pk>/stop", TaskStop.as_view(), name="api-task-stop"),
+    path("v1/runners/<int:pk>/", RunnerDetail.as_view(), name="api-runner"),
+    path("schema/", Schema.as_view(), name="api-schema"),
+    path("docs/", Documentation.as_view(), name="api-docs"),
+    re_path("", no_such_address),
+]

@@ -1,4 +1,27 @@
-from django.contrib import admin
-from django.urls import path
+"""Every address of Forge."""
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from django.contrib import admin
+from django.urls import include, path
+
+from forge.health import healthz, readyz
+from runners import wheel
+from runners.connect import connect
+from tasks.claim import claim
+from tasks.heartbeat import heartbeat
+from tasks.intake import report
+
+runner_api = [
+    path("connect", connect),
+    path("claim", claim),
+    path("report", report),
+    path("heartbeat", heartbeat),
+]
+
+urlpatterns = [
+    path("api/", include("forge.api.urls")),
+    path("healthz", healthz, name="healthz"),
+    path("readyz", readyz, name="readyz"),
+    path("runner/v1/", include(runner_api)),
+    path(f"runner/{wheel.NAME}", wheel.download, name="runner-wheel"),
+    path("admin/", admin.site.urls),
+]

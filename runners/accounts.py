@@ -35,10 +35,11 @@ def rules_for(runner: Runner, queues: Iterable[Queue], *, with_setinfo: bool) ->
     rules = ["reset", "on", f"#{runner.token_digest}", "-@all", "+ping", "+multi", "+exec"]
     if with_setinfo:
         rules.append("+client|setinfo")
-    keys = " ".join(f"~{prefix}{queue.name}" for queue in queues)
-    if keys:
-        rules.append(f"(-@all +brpop {keys})")
+    # Its own name is the queue of a runner that no other queue fits (see runners.connect).
+    names = [runner.account, *(queue.name for queue in queues)]
+    keys = " ".join(f"~{prefix}{name}" for name in names)
     rules += [
+        f"(-@all +brpop {keys})",
         f"(-@all +llen ~{prefix}*)",
         f"(-@all +lpush ~{prefix}*.reply.celery.pidbox)",
         f"(-@all +sadd +srem +smembers ~{prefix}_kombu.*)",

@@ -10,7 +10,8 @@ import logging
 import redis
 from kombu.exceptions import OperationalError
 
-from runners.broker import TRANSPORT_OPTIONS, celery_app, project_prefix
+from runners.broker import celery_app
+from runners.fleet import FleetControl
 from runners.models import Runner
 from tasks.models import Task
 
@@ -27,20 +28,7 @@ def order_stop(task: Task) -> None:
 
 
 def _send(runner: Runner, command: str, arguments: dict[str, object]) -> None:
-    app = celery_app()
-    options = {
-        **app.conf.broker_transport_options,
-        **TRANSPORT_OPTIONS,
-        "global_keyprefix": project_prefix(runner.project_id),
-    }
     try:
-        with app.connection_for_write(transport_options=options) as connection:
-            app.control.broadcast(
-                command,
-                arguments=arguments,
-                destination=[runner.node_name],
-                connection=connection,
-                reply=False,
-            )
+        FleetControl(celery_app()).broadcast(command, arguments, [runner.node_name])
     except (OperationalError, OSError, redis.RedisError) as error:
         logger.warning("order %s to %s left to its heartbeat: %s", command, runner.name, error)

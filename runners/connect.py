@@ -1,0 +1,56 @@
+"""`POST /runner/v1/connect`: a worker begins and is told all that it needs."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+
+from runners.broker import project_prefix, runner_url
+from runners.endpoint import address_of, refusal, runner_endpoint
+from runners.errors import RunnerInUseError
+from runners.models import Runner
+from runners.operations import connect_runner
+from runners.worker.protocol import OLDEST_PROTOCOL_VERSION, ConnectReply, ConnectRequest
+
+
+@runner_endpoint(ConnectRequest)
+def connect(
+    request: HttpRequest, runner: Runner, message: ConnectRequest
+) -> ConnectReply | HttpResponse:
+    if message.protocol < OLDEST_PROTOCOL_VERSION:
+        return refusal(
+            426,
+            "protocol_too_old",
+            f"This runner's software ({message.version}) is too old for this Forge. "
+            f"Install the current one from {settings.FORGE_URL} and start it again.",
+        )
+    try:
+        connect_runner(
+            runner=runner, request=message, address=address_of(request), now=timezone.now()
+        )
+    except RunnerInUseError as error:
+        return refusal(409, "in_use", str(error))
+    return welcome(runner)
+
+
+def welcome(runner: Runner) -> ConnectReply:
+    """The settings of one runner's worker."""
+    return ConnectReply(
+        runner=runner.pk,
+        name=runner.name,
+        node_name=runner.node_name,
+        project=runner.project_id,
+        project_name=runner.project.name,
+        broker_url=runner_url(runner),
+        key_prefix=project_prefix(runner.project_id),
+        queues=queue_names(runner),
+        concurrency=runner.concurrency,
+        heartbeat_seconds=settings.FORGE_HEARTBEAT_SECONDS,
+    )
+
+
+def queue_names(runner: Runner) -> tuple[str, ...]:
+    """What the worker listens to. Its own name stands in when no queue fits: Celery needs one."""
+    names = tuple(runner.queues().values_list("name", flat=True))
+    return names or (runner.account,)

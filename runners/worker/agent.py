@@ -1,0 +1,246 @@
+"""Everything that one worker process holds, and what happens to it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import platform
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from celery.exceptions import Ignore
+
+from runners.worker.client import Client
+from runners.worker.configuration import Configuration
+from runners.worker.errors import RefusedError, RevokedError, UnreachableError
+from runners.worker.execution import FORCED, GENTLE, Outcome, Run
+from runners.worker.heart import Heart
+from runners.worker.journal import Entry, Journal
+from runners.worker.protocol import (
+    PROTOCOL_VERSION,
+    VERSION,
+    ClaimRequest,
+    ConnectReply,
+    ConnectRequest,
+    HeartbeatReply,
+    Job,
+)
+from runners.worker.supervision import ForkServer, StopStep
+from runners.worker.uploader import Uploader
+
+logger = logging.getLogger(__name__)
+
+DELIVERY_SECONDS = 10.0
+OUTCOME_SECONDS = 5.0
+LONGEST_PAUSE = 5.0
+
+
+class Agent:
+    """The worker's own half; Celery's half brings it hints and takes its outcomes."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.client = Client(configuration)
+        self.session = secrets.token_hex(16)
+        self.forks = ForkServer()
+        # Set by the Celery half: end the worker with this status; listen to these queues.
+        self.leave: Callable[[int], None] = lambda status: None
+        self.listen: Callable[[tuple[str, ...]], None] = lambda queues: None
+        self._runs: dict[tuple[int, int], Run] = {}
+        self._lock = threading.Lock()
+        self._is_leaving = threading.Event()
+
+    def connect(self) -> ConnectReply:
+        """Open the journal, begin a session with Forge and get ready to run tasks.
+
+        Raises WorkerError, whose text says what to do.
+        """
+        self.journal = Journal(self.configuration.data / _folder_name(self.configuration.token))
+        self.journal.open()
+        self.welcome = self.client.connect(self._introduction())
+        self.forks.start()
+        self._close_leftovers()
+        return self.welcome
+
+    def _introduction(self) -> ConnectRequest:
+        system = f"{_system()} {platform.machine()}, Python {platform.python_version()}"
+        return ConnectRequest(
+            protocol=PROTOCOL_VERSION,
+            version=VERSION,
+            session=self.session,
+            instance=self.journal.instance,
+            host_name=socket.gethostname()[:255],
+            system=system[:120],
+        )
+
+    def _close_leftovers(self) -> None:
+        """Tasks of an earlier worker that it could not report: their processes died with it."""
+        reason = "The runner's worker ended while the task was with it; its processes were ended."
+        for entry in self.journal:
+            if entry.result is None:
+                entry.end("failed", None, reason)
+
+    def begin(self) -> None:
+        """Start heartbeat and uploads."""
+        self.uploader = Uploader(
+            self.client, self.journal, self.session, refused=self._drop, revoked=self._revoked
+        )
+        self.heart = Heart(
+            self.client,
+            self.journal,
+            self.session,
+            interval=self.welcome.heartbeat_seconds,
+            obey=self._obey,
+            revoked=self._revoked,
+            displaced=self._displaced,
+        )
+        self.uploader.start()
+        self.heart.start()
+
+    def close(self) -> None:
+        """End what runs, hand over what can be handed over; the rest stays in the journal."""
+        self._is_leaving.set()
+        self.stop_all("The runner's worker was shut down.", FORCED)
+        self.forks.close()
+        self._await_outcomes()
+        self.uploader.close(DELIVERY_SECONDS)
+        self.heart.close()
+        self.journal.close()
+
+    def _await_outcomes(self) -> None:
+        """Celery's threads note the last outcomes a moment after the processes are gone."""
+        deadline = time.monotonic() + OUTCOME_SECONDS
+        while time.monotonic() < deadline and any(entry.result is None for entry in self.journal):
+            time.sleep(0.02)
+
+    # --- one task ---
+
+    def run(self, task: int, attempt: int) -> dict[str, Any]:
+        """Claim and run one attempt; the outcome goes through the result backend.
+
+        Raises Ignore, which stores nothing, when there is nothing to run here.
+        """
+        entry = self.journal.create(task, attempt)
+        if entry is None:
+            raise Ignore("this attempt is here already")
+        entry.open(nonce=secrets.token_hex(16))
+        job = self._claim(entry)
+        run = Run(job, entry, wrote=self.uploader.news)
+        with self._lock:
+            self._runs[task, attempt] = run
+        try:
+            return asdict(self._execute(run))
+        finally:
+            with self._lock:
+                self._runs.pop((task, attempt), None)
+
+    def _execute(self, run: Run) -> Outcome:
+        if self._is_leaving.is_set():
+            run.stop("The runner's worker was shut down before the task started.")
+        return run.execute(self.forks, self._task_settings(run.job), self.uploader.urgent)
+
+    def _claim(self, entry: Entry) -> Job:
+        """Ask until there is an answer: a lost answer may have given us the task."""
+        request = ClaimRequest(entry.task, entry.attempt, entry.nonce)
+        pause = 0.1
+        while not self._is_leaving.is_set():
+            try:
+                return self.client.claim(request)
+            except RefusedError as error:
+                self.journal.forget(entry)
+                raise Ignore(error.message) from error
+            except RevokedError as error:
+                self._revoked()
+                raise Ignore(error.message) from error
+            except UnreachableError:
+                self._is_leaving.wait(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+        raise Ignore("the worker is shutting down")
+
+    def _task_settings(self, job: Job) -> dict[str, str]:
+        """What a task's process finds in its environment (DESIGN section 4)."""
+        return {
+            "FORGE_TASK_ID": str(job.task),
+            "FORGE_ATTEMPT": str(job.attempt),
+            "FORGE_PROJECT": job.project,
+            "FORGE_TEMPLATE": job.template,
+            "FORGE_RUNNER": self.welcome.name,
+            "FORGE_URL": self.configuration.url,
+        }
+
+    def deliver(self, task: int, attempt: int, outcome: Outcome) -> None:
+        """Note how an attempt ended and send it; called by the result backend."""
+        entry = self.journal.get(task, attempt)
+        if entry is not None:
+            entry.end(outcome.outcome, outcome.exit_code, outcome.reason)
+            self.uploader.urgent()
+
+    # --- orders ---
+
+    def stop(self, task: int, attempt: int, reason: str) -> bool:
+        """Stop one attempt; False if it is not running here."""
+        with self._lock:
+            run = self._runs.get((task, attempt))
+        if run is None:
+            return False
+        run.stop(reason)
+        return True
+
+    def stop_all(self, reason: str, steps: tuple[StopStep, ...] = GENTLE) -> None:
+        with self._lock:
+            runs = list(self._runs.values())
+        for run in runs:
+            run.stop(reason, steps)
+
+    def _obey(self, reply: HeartbeatReply) -> None:
+        for order in reply.stop:
+            self.stop(order.task, order.attempt, order.reason)
+        for reference in reply.drop:
+            entry = self.journal.get(reference.task, reference.attempt)
+            if entry is not None:
+                self._drop(entry)
+        self.listen(reply.queues)
+
+    def _drop(self, entry: Entry) -> None:
+        """Forge no longer takes this attempt: end its processes and forget it."""
+        with self._lock:
+            run = self._runs.get((entry.task, entry.attempt))
+        if run is not None:
+            run.stop("The task is no longer this runner's.", FORCED)
+        elif entry.result is not None:
+            self.journal.forget(entry)
+
+    def _revoked(self) -> None:
+        url = self.configuration.url
+        self._leave_for(f"This runner was removed from Forge at {url}; its tasks were ended.")
+
+    def _displaced(self, message: str) -> None:
+        self._leave_for(message)
+
+    def _leave_for(self, sentence: str) -> None:
+        if self._is_leaving.is_set():
+            return
+        self._is_leaving.set()
+        self.stop_all("The runner was removed.", FORCED)
+        print(f"forge: {sentence}", file=sys.stderr, flush=True)
+        self.leave(2)
+
+
+def _folder_name(token: str) -> str:
+    """One folder a token: several runners may share a host. A digest gives nothing away."""
+    return "runner-" + hashlib.sha256(token.encode()).hexdigest()[:16]
+
+
+def _system() -> str:
+    if sys.platform != "linux":
+        return platform.platform(terse=True)
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"

@@ -1,0 +1,39 @@
+"""Celery's result backend for runners: outcomes go to Forge, by way of the journal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import states
+from celery.backends.base import BaseBackend
+
+from runners.worker.execution import Outcome
+
+
+class ForgeBackend(BaseBackend):
+    """Celery stores a task's outcome by calling this, in the thread that ran the task.
+
+    The outcome is written to the runner's journal, durably, and handed to the uploader. The
+    task is finished when Forge has said so; until then the journal keeps it, also across a
+    restart of the worker.
+    """
+
+    def _store_result(
+        self, task_id: str, result: Any, state: str, traceback: Any = None, **_: Any
+    ) -> Any:
+        task, _, attempt = task_id.partition(".")
+        self.app.agent.deliver(int(task), int(attempt), _outcome(result, state))
+        return result
+
+    def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        """Results are read from Forge; a worker has nobody to show them to."""
+        return {"status": states.PENDING, "result": None}
+
+    def _forget(self, task_id: str) -> None:
+        """Nothing is kept here that could be forgotten."""
+
+
+def _outcome(result: Any, state: str) -> Outcome:
+    if state == states.SUCCESS and isinstance(result, dict):
+        return Outcome(**result)
+    return Outcome("failed", None, f"The worker failed while it ran the task: {result!r}"[:500])

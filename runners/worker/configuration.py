@@ -1,0 +1,94 @@
+"""What a runner host tells its worker: three variables, all in the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from runners.worker.errors import ConfigurationError
+
+_TOKEN = re.compile(r"\Afgr_[A-Za-z0-9_-]{20,90}\Z")
+# Celery reads these by itself and lets them win over what Forge says.
+OVERRIDING_VARIABLES = (
+    "CELERY_BROKER_URL",
+    "CELERY_RESULT_BACKEND",
+    "BROKER_URL",
+    "RESULT_BACKEND",
+    "CELERY_CONFIG_MODULE",
+    "CELERY_LOADER",
+)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """`url` without a trailing slash; `data` is where journals live, one folder a runner."""
+
+    url: str
+    token: str = field(repr=False)
+    data: Path
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Configuration:
+        """Raises ConfigurationError with a sentence that says what to set."""
+        return cls(
+            url=_url(environment.get("FORGE_URL", "")),
+            token=_token(environment.get("FORGE_RUNNER_TOKEN", "")),
+            data=_data_folder(environment),
+        )
+
+
+def _url(text: str) -> str:
+    if not text:
+        raise ConfigurationError("FORGE_URL is not set. Give the address of Forge.")
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(f"FORGE_URL is not an http(s) address: {text[:100]!r}.")
+    if parts.username or parts.query or parts.fragment:
+        raise ConfigurationError("FORGE_URL must not hold a user, a query or a fragment.")
+    if parts.scheme == "http":
+        require_loopback("FORGE_URL", "http://", parts.hostname, "https://")
+    return text.rstrip("/")
+
+
+def require_loopback(what: str, scheme: str, host: str, better: str) -> None:
+    """Raise ConfigurationError for a plain-text address that leaves this host."""
+    if is_loopback(host) or os.environ.get("FORGE_ALLOW_PLAINTEXT") == "1":
+        return
+    raise ConfigurationError(
+        f"{what} is {scheme}{host}, which would send the token in clear text. Use {better}, "
+        "or set FORGE_ALLOW_PLAINTEXT=1 if the network is trusted."
+    )
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _token(text: str) -> str:
+    if not text:
+        raise ConfigurationError(
+            "FORGE_RUNNER_TOKEN is not set. Forge shows a runner's token when it is added."
+        )
+    if not _TOKEN.match(text.strip()):
+        raise ConfigurationError(
+            "FORGE_RUNNER_TOKEN is not a runner token: they begin with fgr_ and are shown "
+            "once, when a runner is added."
+        )
+    return text.strip()
+
+
+def _data_folder(environment: Mapping[str, str]) -> Path:
+    given = environment.get("FORGE_RUNNER_DATA", "")
+    if given:
+        return Path(given).expanduser().absolute()
+    state = environment.get("XDG_STATE_HOME", "")
+    base = Path(state) if state else Path("~/.local/state").expanduser()
+    return base / "forge-runner"

@@ -1,0 +1,45 @@
+"""What ends a worker, or makes it wait. Each error's text is the line that the operator reads."""
+
+from __future__ import annotations
+
+import sys
+from typing import IO, Any
+
+import click
+
+
+class WorkerError(click.ClickException):
+    """Base: shown as one line on standard error, without a traceback; exit status 2."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        print(f"forge: {self.message}", file=file or sys.stderr, flush=True)
+
+
+class ConfigurationError(WorkerError):
+    """The environment lacks something or holds something unusable."""
+
+
+class AlreadyRunningError(WorkerError):
+    """Another worker on this host uses the same journal folder."""
+
+
+class RevokedError(WorkerError):
+    """Forge does not know the token (any more). Only an HTTPS 401 means this."""
+
+
+class RefusedError(WorkerError):
+    """Forge understood and said no; `code` is its machine-readable reason."""
+
+    def __init__(self, message: str, code: str = "refused") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class UnreachableError(WorkerError):
+    """No usable answer from Forge: not there, too slow, or in trouble. Trying again may help."""
+
+
+class BrokerError(WorkerError):
+    """The broker cannot be reached or does not accept this runner's account."""

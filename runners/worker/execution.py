@@ -1,0 +1,188 @@
+"""One attempt, from its job to its end: script, process, log, time limit, stop."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runners.worker.journal import Entry
+from runners.worker.protocol import Job
+from runners.worker.supervision import (
+    Ending,
+    ForkServer,
+    StopStep,
+    SupervisedProcess,
+    SupervisionError,
+)
+
+READ_BYTES = 64 * 1024
+# INT first: it is what a terminal sends, and what programs clean up on.
+GENTLE = (StopStep(signal.SIGINT, 10.0), StopStep(signal.SIGTERM, 5.0))
+FORCED = (StopStep(signal.SIGKILL, 0.0),)
+# The worker's own settings, its token among them, are no task's business.
+PRIVATE_PREFIXES = ("FORGE_", "CELERY_", "CELERYD_")
+INTERPRETERS = {"bash": ("bash", "script.sh"), "python": ("python3", "script.py")}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended: succeeded, failed or stopped; the reason is for a person."""
+
+    outcome: str
+    exit_code: int | None
+    reason: str
+
+
+class Run:
+    """An attempt in progress. `execute` blocks; `stop` may come from any thread, at any time."""
+
+    def __init__(self, job: Job, entry: Entry, *, wrote: Callable[[], None]) -> None:
+        self.job = job
+        self.entry = entry
+        self._wrote = wrote
+        self._lock = threading.Lock()
+        self._process: SupervisedProcess | None = None
+        self._stop_reason: str | None = None
+        self._is_timed_out = False
+
+    def stop(self, reason: str, steps: tuple[StopStep, ...] = GENTLE) -> None:
+        """End the process tree, or keep it from starting. The first reason stays."""
+        with self._lock:
+            if self._stop_reason is None:
+                self._stop_reason = reason
+            process = self._process
+        if process is not None:
+            process.stop(steps)
+
+    def execute(
+        self, server: ForkServer, settings: Mapping[str, str], started: Callable[[], None]
+    ) -> Outcome:
+        """Run the job to its end and return how it was."""
+        try:
+            process = self._spawn(server, settings)
+        except (SupervisionError, OSError) as error:
+            return Outcome("failed", None, f"The program could not be started: {error}")
+        if process is None:
+            return Outcome("stopped", None, self._stop_reason or "Stopped.")
+        self.entry.started = time.monotonic()
+        started()
+        try:
+            ending = self._follow(process)
+        except SupervisionError as error:
+            return Outcome("failed", None, f"The task's supervisor was lost: {error}")
+        finally:
+            shutil.rmtree(self.entry.work, ignore_errors=True)
+        return self._outcome(ending)
+
+    def _spawn(
+        self, server: ForkServer, settings: Mapping[str, str]
+    ) -> SupervisedProcess | None:
+        """Start the process, unless it was stopped before."""
+        arguments = self._write_script()
+        with self._lock:
+            if self._stop_reason is not None:
+                return None
+            self._process = server.spawn(
+                arguments,
+                environment=self._environment(settings),
+                directory=self.entry.work,
+            )
+            return self._process
+
+    def _write_script(self) -> list[str]:
+        """Put the script into a file that only this user can read; returns the command."""
+        if self.job.app not in INTERPRETERS:
+            raise SupervisionError(
+                f"this worker does not know the app {self.job.app!r}; update the runner."
+            )
+        program, name = INTERPRETERS[self.job.app]
+        path = self.entry.folder / name
+        self.entry.work.mkdir(mode=0o700, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            # Text from a browser has CRLF line ends, which Bash would take as part of words.
+            file.write(self.job.script.replace("\r\n", "\n").encode())
+        return [_program(program), str(path)]
+
+    def _environment(self, settings: Mapping[str, str]) -> dict[str, str]:
+        inherited = {
+            name: content
+            for name, content in os.environ.items()
+            if not name.startswith(PRIVATE_PREFIXES)
+        }
+        # Python would otherwise keep its output back until a block is full: no live log.
+        return {**inherited, "PYTHONUNBUFFERED": "1", **self.job.environment, **settings}
+
+    def _follow(self, process: SupervisedProcess) -> Ending:
+        """Journal the output until the tree is gone, watching the time limit."""
+        deadline = time.monotonic() + self.job.timeout_seconds
+        poll = select.poll()
+        poll.register(process.output, select.POLLIN)
+        try:
+            while True:
+                if not poll.poll(self._milliseconds_to(deadline)):
+                    self._time_out(process)
+                    continue
+                data = os.read(process.output, READ_BYTES)
+                if not data:
+                    break
+                self.entry.append(data)
+                self._wrote()
+        finally:
+            os.close(process.output)
+        return self._wait(process, deadline)
+
+    def _wait(self, process: SupervisedProcess, deadline: float) -> Ending:
+        """The output is closed, but the program may go on without one."""
+        while True:
+            milliseconds = self._milliseconds_to(deadline)
+            ending = process.wait(None if milliseconds is None else milliseconds / 1000)
+            if ending is not None:
+                return ending
+            self._time_out(process)
+
+    def _milliseconds_to(self, deadline: float) -> int | None:
+        """Until the time limit; None (for ever) once the limit has been acted on."""
+        if self._is_timed_out:
+            return None
+        return max(0, int((deadline - time.monotonic()) * 1000) + 1)
+
+    def _time_out(self, process: SupervisedProcess) -> None:
+        self._is_timed_out = True
+        process.stop(GENTLE)
+
+    def _outcome(self, ending: Ending) -> Outcome:
+        code = ending.exit_code
+        if self._stop_reason is not None:
+            return Outcome("stopped", code, self._stop_reason)
+        if self._is_timed_out:
+            limit = f"{self.job.timeout_seconds:g} s"
+            return Outcome("failed", code, f"It ran longer than its limit of {limit}.")
+        if ending.signal is not None:
+            return Outcome("failed", code, f"The program was ended by {_signal(ending.signal)}.")
+        outcome = "succeeded" if code == 0 else "failed"
+        return Outcome(outcome, code, f"The program ended with exit status {code}.")
+
+
+def _signal(number: int) -> str:
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"
+
+
+def _program(name: str) -> str:
+    """The interpreter's path; for Python the worker's own if the host has no other."""
+    found = shutil.which(name)
+    if found is None and name == "python3":
+        return sys.executable
+    if found is None:
+        raise SupervisionError(f"{name} is not installed on this host, or not on the PATH.")
+    return str(Path(found))

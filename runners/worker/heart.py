@@ -1,0 +1,80 @@
+"""The heartbeat: says what this runner holds, and brings back orders."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+
+from runners.worker.client import Client
+from runners.worker.errors import RefusedError, RevokedError, UnreachableError
+from runners.worker.journal import Journal
+from runners.worker.protocol import Heartbeat, HeartbeatReply, TaskRef
+
+logger = logging.getLogger(__name__)
+
+
+class Heart(threading.Thread):
+    """One thread a worker; beats at the interval that Forge asks for, or when poked."""
+
+    def __init__(
+        self,
+        client: Client,
+        journal: Journal,
+        session: str,
+        *,
+        interval: float,
+        obey: Callable[[HeartbeatReply], None],
+        revoked: Callable[[], None],
+        displaced: Callable[[str], None],
+    ) -> None:
+        super().__init__(name="forge-heart", daemon=True)
+        self._client = client
+        self._journal = journal
+        self._session = session
+        self._interval = interval
+        self._obey = obey
+        self._revoked = revoked
+        self._displaced = displaced
+        self._poke = threading.Event()
+        self._is_closing = False
+        self._is_away = False
+
+    def poke(self) -> None:
+        """Beat now: the broker cut the connection, and only Forge can say why."""
+        self._poke.set()
+
+    def close(self) -> None:
+        self._is_closing = True
+        self._poke.set()
+
+    def run(self) -> None:
+        while not self._is_closing:
+            try:
+                self._beat()
+            except RevokedError:
+                self._revoked()
+                return
+            except RefusedError as error:
+                self._displaced(error.message)
+                return
+            except UnreachableError as error:
+                self._note_absence(error)
+            # Spread, so that a thousand runners do not come back in the same instant.
+            self._poke.wait(self._interval * random.uniform(0.8, 1.0))
+            self._poke.clear()
+
+    def _beat(self) -> None:
+        held = tuple(TaskRef(entry.task, entry.attempt) for entry in self._journal)
+        reply = self._client.heartbeat(Heartbeat(self._session, held))
+        self._interval = max(reply.heartbeat_seconds, 0.2)
+        if self._is_away:
+            self._is_away = False
+            logger.warning("Forge answers again.")
+        self._obey(reply)
+
+    def _note_absence(self, error: UnreachableError) -> None:
+        if not self._is_away:
+            self._is_away = True
+            logger.warning("%s Running tasks go on; their logs wait here.", error.message)

@@ -1,0 +1,227 @@
+"""The journal: what a runner knows of its tasks, on disk until Forge has committed it.
+
+One folder a runner, of mode 0700, held by one worker at a time; in it one folder an attempt:
+
+    lock, instance
+    tasks/<task>-<attempt>/claim.json    written before the claim is sent
+    tasks/<task>-<attempt>/log           what the process wrote, appended as it comes
+    tasks/<task>-<attempt>/result.json   how it ended, written whole or not at all
+    tasks/<task>-<attempt>/work/         the process's folder; deleted when it has ended
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from runners.worker.errors import AlreadyRunningError, ConfigurationError
+
+_ENTRY = re.compile(r"\A([0-9]{1,19})-([0-9]{1,7})\Z")
+READ_BYTES = 1024 * 1024
+
+
+class Entry:
+    """The journal of one attempt. One thread appends, another reads and confirms."""
+
+    def __init__(self, folder: Path, task: int, attempt: int) -> None:
+        self.task = task
+        self.attempt = attempt
+        self.folder = folder
+        self.nonce = ""
+        self.sent = 0
+        self.started: float | None = None  # time.monotonic() of the start
+        self.is_start_sent = False
+        self.length = 0
+        self.result: dict[str, Any] | None = None
+        self._digest = hashlib.sha256()
+        self._file: int | None = None
+        self._ended = time.monotonic()
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    def open(self, nonce: str) -> None:
+        """Create the folder and note the claim that is about to be sent."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.nonce = nonce
+        _write_whole(self.folder / "claim.json", {"nonce": nonce})
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._file = os.open(self.folder / "log", flags, 0o600)
+
+    def recover(self) -> None:
+        """Read back what an earlier worker left here."""
+        claim = _read(self.folder / "claim.json") or {}
+        self.nonce = str(claim.get("nonce", ""))
+        self.result = _read(self.folder / "result.json")
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._file = os.open(self.folder / "log", flags, 0o600)
+        while piece := os.pread(self._file, READ_BYTES, self.length):
+            self._digest.update(piece)
+            self.length += len(piece)
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def append(self, data: bytes) -> None:
+        """Add to the log. Raises OSError when the disk is full."""
+        if self._file is None:
+            return
+        view = memoryview(data)
+        while view:
+            count = os.write(self._file, view)
+            self._digest.update(view[:count])
+            # After the bytes are there: the reader goes by this length.
+            self.length += count
+            view = view[count:]
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Log bytes from `offset`, at most `size`; fewer at the end."""
+        if self._file is None:
+            return b""
+        return os.pread(self._file, min(size, self.length - offset), offset)
+
+    def end(self, outcome: str, exit_code: int | None, reason: str) -> None:
+        """Note the end, durably: from here on a restart delivers it. The log must be whole."""
+        if self._file is not None:
+            os.fsync(self._file)
+        result = {
+            "outcome": outcome,
+            "exit_code": exit_code,
+            "reason": reason,
+            "log_bytes": self.length,
+            "log_sha256": self._digest.hexdigest(),
+        }
+        _write_whole(self.folder / "result.json", result)
+        self._ended = time.monotonic()
+        self.result = result
+
+    @property
+    def seconds_since_end(self) -> float:
+        return max(0.0, time.monotonic() - self._ended)
+
+    def delete(self) -> None:
+        """Forge has it all, or wants none of it."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Journal:
+    """All attempts that this runner has not yet handed over. Thread-safe."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._entries: dict[tuple[int, int], Entry] = {}
+        self._lock = threading.Lock()
+        self._held: int | None = None
+        self.instance = ""
+
+    def open(self) -> None:
+        """Take the folder for this process and find what an earlier worker left.
+
+        Raises AlreadyRunningError and ConfigurationError (folder not writable).
+        """
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder.chmod(0o700)
+            self._held = os.open(
+                self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+            self._take_lock(self._held)
+            self.instance = self._read_instance()
+        except OSError as error:
+            raise ConfigurationError(
+                f"The journal folder {self._folder} cannot be used: {error.strerror}. "
+                "Set FORGE_RUNNER_DATA to a folder that this user may write."
+            ) from error
+        self._find_leftovers()
+
+    def _take_lock(self, file: int) -> None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyRunningError(
+                f"Another worker already uses {self._folder}. Stop it first, or give this runner "
+                "a token of its own."
+            ) from error
+
+    def _read_instance(self) -> str:
+        path = self._folder / "instance"
+        if path.exists() and (found := path.read_text().strip()):
+            return found
+        instance = secrets.token_hex(16)
+        _write_text(path, instance)
+        return instance
+
+    def _find_leftovers(self) -> None:
+        for folder in sorted((self._folder / "tasks").glob("*")):
+            match = _ENTRY.match(folder.name)
+            if match and folder.is_dir():
+                entry = Entry(folder, int(match[1]), int(match[2]))
+                entry.recover()
+                self._entries[entry.task, entry.attempt] = entry
+
+    def create(self, task: int, attempt: int) -> Entry | None:
+        """A new entry, or None if this attempt is in the journal already."""
+        with self._lock:
+            if (task, attempt) in self._entries:
+                return None
+            entry = Entry(self._folder / "tasks" / f"{task}-{attempt}", task, attempt)
+            self._entries[task, attempt] = entry
+        return entry
+
+    def get(self, task: int, attempt: int) -> Entry | None:
+        with self._lock:
+            return self._entries.get((task, attempt))
+
+    def forget(self, entry: Entry) -> None:
+        """Delete an entry that Forge has committed or refused."""
+        with self._lock:
+            self._entries.pop((entry.task, entry.attempt), None)
+        entry.delete()
+
+    def __iter__(self) -> Iterator[Entry]:
+        with self._lock:
+            return iter(list(self._entries.values()))
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._entries)
+
+    def close(self) -> None:
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+
+def _write_whole(path: Path, content: dict[str, Any]) -> None:
+    _write_text(path, json.dumps(content))
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Replace the file in one step, so that a crash leaves the old or the new one."""
+    temporary = path.with_name(path.name + ".new")
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(file, "w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

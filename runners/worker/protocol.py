@@ -1,0 +1,321 @@
+"""The messages between a runner and Forge: the one module that both sides import.
+
+Each message is a frozen dataclass whose fields name their own reader. `parse` accepts bytes from
+the network and raises ProtocolError, with a sentence that names the field, for anything that is
+not exactly such a message; unknown fields are passed over, so that either side may be newer.
+Sizes are bytes, times are seconds, and no time is absolute: a runner's clock may be wrong.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+VERSION = "0.1.0"
+PROTOCOL_VERSION = 1
+OLDEST_PROTOCOL_VERSION = 1
+
+MAXIMUM_PIECE_BYTES = 256 * 1024
+MAXIMUM_REPORT_BYTES = 1024 * 1024
+MAXIMUM_TASKS = 1000
+MAXIMUM_ID = 2**63 - 1
+MAXIMUM_REASON = 500
+
+Reader = Callable[[str, Any], Any]
+
+
+class ProtocolError(Exception):
+    """A message that does not follow the protocol; the text says what is wrong with it."""
+
+
+def _fail(name: str, expected: str) -> ProtocolError:
+    return ProtocolError(f"{name} must be {expected}.")
+
+
+def integer(low: int = 0, high: int = MAXIMUM_ID) -> Reader:
+    def read(name: str, value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise _fail(name, f"a whole number from {low} to {high}")
+        return value
+
+    return read
+
+
+def seconds(name: str, value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value < 1e9:
+        raise _fail(name, "a number of seconds")
+    return float(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    if type(value) is not bool:
+        raise _fail(name, "true or false")
+    return value
+
+
+def text(maximum: int, *, minimum: int = 0) -> Reader:
+    def read(name: str, value: Any) -> str:
+        if not isinstance(value, str) or not minimum <= len(value) <= maximum or "\0" in value:
+            raise _fail(name, f"text of {minimum} to {maximum} characters without NUL")
+        return value
+
+    return read
+
+
+def one_of(*choices: str) -> Reader:
+    def read(name: str, value: Any) -> str:
+        if value not in choices:
+            raise _fail(name, "one of " + ", ".join(choices))
+        return str(value)
+
+    return read
+
+
+def octets(name: str, value: Any) -> bytes:
+    """Bytes as base64; at most MAXIMUM_PIECE_BYTES."""
+    try:
+        data = base64.b64decode(value, validate=True)
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise _fail(name, "base64") from error
+    if len(data) > MAXIMUM_PIECE_BYTES:
+        raise _fail(name, f"at most {MAXIMUM_PIECE_BYTES} bytes")
+    return data
+
+
+def optional(reader: Reader) -> Reader:
+    def read(name: str, value: Any) -> Any:
+        return None if value is None else reader(name, value)
+
+    return read
+
+
+def many(reader: Reader, maximum: int = MAXIMUM_TASKS) -> Reader:
+    def read(name: str, value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list) or len(value) > maximum:
+            raise _fail(name, f"a list of at most {maximum}")
+        return tuple(reader(f"{name}[{index}]", item) for index, item in enumerate(value))
+
+    return read
+
+
+def variables(name: str, value: Any) -> dict[str, str]:
+    """A mapping of text to text."""
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise _fail(name, "an object of texts")
+    return value
+
+
+def message(kind: type[Message]) -> Reader:
+    def read(name: str, value: Any) -> Message:
+        return kind.read(value, name)
+
+    return read
+
+
+def value(reader: Reader, **options: Any) -> Any:
+    """A dataclass field with its reader; with a default it may be missing in the message."""
+    return field(metadata={"reader": reader}, **options)
+
+
+class Message:
+    """Base of all messages; subclasses are dataclasses whose fields come from `value`."""
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self:
+        """Read a whole message. Raises ProtocolError."""
+        try:
+            content = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise ProtocolError("The body is not JSON.") from error
+        return cls.read(content, "The body")
+
+    @classmethod
+    def read(cls, content: Any, name: str) -> Self:
+        if not isinstance(content, dict):
+            raise _fail(name, "an object")
+        found = {}
+        for item in dataclasses.fields(cls):  # type: ignore[arg-type]  # subclasses are
+            if item.name in content:
+                found[item.name] = item.metadata["reader"](item.name, content[item.name])
+            elif item.default is dataclasses.MISSING:
+                raise ProtocolError(f"{item.name} is missing.")
+        return cls(**found)
+
+    def as_json(self) -> dict[str, Any]:
+        """The message as JSON values; `read` of it gives an equal message."""
+        return {key: _plain(item) for key, item in vars(self).items()}
+
+    def as_bytes(self) -> bytes:
+        return json.dumps(self.as_json(), separators=(",", ":")).encode()
+
+
+def _plain(item: Any) -> Any:
+    if isinstance(item, Message):
+        return item.as_json()
+    if isinstance(item, bytes):
+        return base64.b64encode(item).decode()
+    if isinstance(item, tuple):
+        return [_plain(part) for part in item]
+    return item
+
+
+_id = integer(1)
+_session = text(64, minimum=8)
+_count = integer(0)
+
+
+@dataclass(frozen=True)
+class ConnectRequest(Message):
+    """A worker begins. `session` is new with each start, `instance` belongs to its journal."""
+
+    protocol: int = value(integer(0, 10_000))
+    version: str = value(text(40))
+    session: str = value(_session)
+    instance: str = value(_session)
+    host_name: str = value(text(255))
+    system: str = value(text(120))
+
+
+@dataclass(frozen=True)
+class ConnectReply(Message):
+    """All that a worker needs; it takes nothing of this from its command line."""
+
+    runner: int = value(_id)
+    name: str = value(text(60, minimum=1))
+    node_name: str = value(text(120, minimum=1))
+    project: int = value(_id)
+    project_name: str = value(text(80))
+    broker_url: str = value(text(2000, minimum=1))
+    key_prefix: str = value(text(200, minimum=1))
+    queues: tuple[str, ...] = value(many(text(450, minimum=1), 10_000))
+    concurrency: int = value(integer(1, 1000))
+    heartbeat_seconds: float = value(seconds)
+
+
+@dataclass(frozen=True)
+class TaskRef(Message):
+    """One attempt of one task: the fence of everything that is said about it."""
+
+    task: int = value(_id)
+    attempt: int = value(integer(1, 1_000_000))
+
+
+@dataclass(frozen=True)
+class ClaimRequest(Message):
+    """A runner asks for a task. The same nonce again gets the same answer again."""
+
+    task: int = value(_id)
+    attempt: int = value(integer(1, 1_000_000))
+    nonce: str = value(_session)
+
+
+@dataclass(frozen=True)
+class Job(Message):
+    """What the winner of a claim runs."""
+
+    task: int = value(_id)
+    attempt: int = value(integer(1, 1_000_000))
+    app: str = value(text(20, minimum=1))
+    script: str = value(text(10_000_000))
+    environment: dict[str, str] = value(variables)
+    timeout_seconds: float = value(seconds)
+    project: str = value(text(80))
+    template: str = value(text(80))
+
+
+@dataclass(frozen=True)
+class Started(Message):
+    """The process exists since `age_seconds` ago."""
+
+    task: int = value(_id)
+    attempt: int = value(integer(1, 1_000_000))
+    age_seconds: float = value(seconds)
+
+
+@dataclass(frozen=True)
+class Piece(Message):
+    """A stretch of a log, from byte `offset`."""
+
+    task: int = value(_id)
+    attempt: int = value(integer(1, 1_000_000))
+    offset: int = value(_count)
+    data: bytes = value(octets)
+
+
+@dataclass(frozen=True)
+class Result(Message):
+    """How an attempt ended, sent after its whole log."""
+
+    task: int = value(_id)
+    attempt: int = value(integer(1, 1_000_000))
+    outcome: str = value(one_of("succeeded", "failed", "stopped"))
+    exit_code: int | None = value(optional(integer(-(2**31), 2**31 - 1)))
+    reason: str = value(text(MAXIMUM_REASON, minimum=1))
+    log_bytes: int = value(_count)
+    log_sha256: str = value(text(64, minimum=64))
+    age_seconds: float = value(seconds)
+
+
+@dataclass(frozen=True)
+class Report(Message):
+    """What happened since the last report, for several tasks at once."""
+
+    session: str = value(_session)
+    started: tuple[Started, ...] = value(many(message(Started)))
+    pieces: tuple[Piece, ...] = value(many(message(Piece)))
+    results: tuple[Result, ...] = value(many(message(Result)))
+
+
+@dataclass(frozen=True)
+class Receipt(Message):
+    """What Forge has committed of one attempt.
+
+    `is_held` is False when the fence refused: the attempt is no longer this runner's, and
+    nothing more of it will be taken. `is_finished` means the result is committed.
+    """
+
+    task: int = value(_id)
+    attempt: int = value(integer(1, 1_000_000))
+    is_held: bool = value(flag)
+    log_bytes: int = value(_count)
+    is_finished: bool = value(flag)
+
+
+@dataclass(frozen=True)
+class ReportReply(Message):
+    receipts: tuple[Receipt, ...] = value(many(message(Receipt), 10 * MAXIMUM_TASKS))
+    cadence_seconds: float = value(seconds)
+
+
+@dataclass(frozen=True)
+class Heartbeat(Message):
+    """The runner lives, and holds these attempts (running, or not yet delivered)."""
+
+    session: str = value(_session)
+    held: tuple[TaskRef, ...] = value(many(message(TaskRef)))
+
+
+@dataclass(frozen=True)
+class StopOrder(Message):
+    task: int = value(_id)
+    attempt: int = value(integer(1, 1_000_000))
+    reason: str = value(text(MAXIMUM_REASON))
+
+
+@dataclass(frozen=True)
+class HeartbeatReply(Message):
+    """Orders, and the settings that may have changed.
+
+    `drop` names attempts that are no longer this runner's: their processes are ended and their
+    journals deleted.
+    """
+
+    stop: tuple[StopOrder, ...] = value(many(message(StopOrder)))
+    drop: tuple[TaskRef, ...] = value(many(message(TaskRef)))
+    queues: tuple[str, ...] = value(many(text(450, minimum=1), 10_000))
+    heartbeat_seconds: float = value(seconds)

@@ -1,0 +1,94 @@
+"""`POST /runner/v1/claim`: a runner asks for a task, and one of them gets it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import IntegrityError, transaction
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+
+from projects.models import Project
+from runners.endpoint import refusal, runner_endpoint
+from runners.models import Runner
+from runners.worker.protocol import ClaimRequest, Job
+from tasks.errors import ClaimRefusedError
+from tasks.lifecycle import TaskState
+from tasks.live import announce
+from tasks.models import Task
+
+
+@runner_endpoint(ClaimRequest)
+def claim(request: HttpRequest, runner: Runner, message: ClaimRequest) -> Job | HttpResponse:
+    try:
+        task = claim_task(runner=runner, request=message, now=timezone.now())
+    except ClaimRefusedError as error:
+        return refusal(409, "claim_refused", str(error))
+    announce(task.pk)
+    return job_of(task)
+
+
+def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
+    """Give the task to the runner. Raises ClaimRefusedError when it is not its to start."""
+    rows = Task.objects.select_related("project", "template", "queue")
+    task = rows.filter(pk=request.task, project_id=runner.project_id).first()
+    if task is None or not runner.queues().filter(pk=task.queue_id).exists():
+        raise ClaimRefusedError(request.task, "it is not this runner's")
+    if is_repeated(task, runner, request):
+        return task
+    try:
+        with transaction.atomic():
+            _check_limit(task)
+            if task.claim(
+                runner=runner, attempt=request.attempt, nonce=request.nonce, now=now
+            ):
+                return task
+    except IntegrityError as error:
+        _take_back_hint(task)
+        raise ClaimRefusedError(task.pk, "another task of its template runs") from error
+    except ProjectFullError as error:
+        _take_back_hint(task)
+        raise ClaimRefusedError(task.pk, "its project is at its limit") from error
+    raise ClaimRefusedError(task.pk, "it was claimed, stopped or finished before")
+
+
+class ProjectFullError(Exception):
+    """The project runs as many tasks as it may."""
+
+
+def _check_limit(task: Task) -> None:
+    """Hold the project's row while counting, so that two claims cannot both be the last."""
+    if not task.project.max_parallel_tasks:
+        return
+    project = Project.objects.select_for_update().get(pk=task.project_id)
+    limit = project.max_parallel_tasks
+    if limit and Task.objects.filter(project=project).held().count() >= limit:
+        raise ProjectFullError
+
+
+def _take_back_hint(task: Task) -> None:
+    """It may not start now: the publisher puts its hint out again when it may."""
+    Task.objects.filter(pk=task.pk, state=TaskState.QUEUED).update(hinted_at=None)
+
+
+def is_repeated(task: Task, runner: Runner, request: ClaimRequest) -> bool:
+    """The same claim again before the start was reported: the first answer may be lost."""
+    return (
+        task.state == TaskState.STARTING
+        and task.runner_id == runner.pk
+        and task.attempt == request.attempt
+        and task.nonce == request.nonce
+    )
+
+
+def job_of(task: Task) -> Job:
+    return Job(
+        task=task.pk,
+        attempt=task.attempt,
+        app=task.app,
+        script=task.script,
+        environment=task.environment,
+        timeout_seconds=float(task.timeout_seconds),
+        project=task.project.name,
+        template=task.template.name,
+    )

@@ -1,0 +1,144 @@
+"""`POST /runner/v1/report`: starts, log pieces and results, each behind the fence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.http import HttpRequest
+from django.utils import timezone
+
+from runners.endpoint import runner_endpoint
+from runners.models import Runner
+from runners.worker.protocol import Piece, Receipt, Report, ReportReply, Result, Started
+from tasks.lifecycle import HELD, TaskState
+from tasks.live import announce
+from tasks.log import append, digest
+from tasks.models import Task
+from tasks.publish import put_out_project
+
+# How often a runner uploads while somebody watches one of its tasks, and otherwise.
+WATCHED_CADENCE = 0.05
+UNWATCHED_CADENCE = 1.0
+
+
+@runner_endpoint(Report)
+def report(request: HttpRequest, runner: Runner, message: Report) -> ReportReply:
+    return take_report(runner=runner, report=message, now=timezone.now())
+
+
+def take_report(*, runner: Runner, report: Report, now: datetime) -> ReportReply:
+    """Commit what is this runner's to say; the receipts tell what was taken."""
+    tasks = _tasks_of(report)
+    for task in tasks.values():
+        _take_task(task, runner, report, now=now)
+    receipts = tuple(
+        _receipt(reference, tasks.get(reference[0]), runner) for reference in _references(report)
+    )
+    return ReportReply(receipts=receipts, cadence_seconds=_cadence(tasks.values(), now=now))
+
+
+def _references(report: Report) -> list[tuple[int, int]]:
+    """The (task, attempt) that the report speaks of, each once."""
+    items: list[Started | Piece | Result] = [*report.started, *report.pieces, *report.results]
+    return sorted({(item.task, item.attempt) for item in items})
+
+
+def _tasks_of(report: Report) -> dict[int, Task]:
+    ids = {task for task, _ in _references(report)}
+    return Task.objects.select_related("queue").in_bulk(ids)
+
+
+def is_held_by(task: Task, runner: Runner, attempt: int) -> bool:
+    """The fence: whether this attempt of the task is this runner's to write."""
+    return task.runner_id == runner.pk and task.attempt == attempt and task.state in HELD
+
+
+def _take_task(task: Task, runner: Runner, report: Report, *, now: datetime) -> None:
+    """All that the report says of one task, in the order in which it happened."""
+    if not is_held_by(task, runner, task.attempt):
+        return
+    changed = [_take_start(task, runner, item, now=now) for item in report.started]
+    changed += [_take_piece(task, item, now=now) for item in report.pieces]
+    changed += [_take_result(task, runner, item, now=now) for item in report.results]
+    if any(changed):
+        announce(task.pk)
+
+
+def _concerns(task: Task, item: Started | Piece | Result) -> bool:
+    return item.task == task.pk and item.attempt == task.attempt
+
+
+def _take_start(task: Task, runner: Runner, item: Started, *, now: datetime) -> bool:
+    if not _concerns(task, item):
+        return False
+    started_at = _moment(task, item.age_seconds, now=now)
+    if task.state == TaskState.STARTING:
+        return task.start(runner=runner, attempt=item.attempt, now=started_at)
+    if task.started_at is None:
+        # Stopped, or out of reach, before its start was heard of.
+        Task.objects.filter(pk=task.pk, started_at=None).update(started_at=started_at)
+        task.started_at = started_at
+    return False
+
+
+def _moment(task: Task, age_seconds: float, *, now: datetime) -> datetime:
+    """When something happened `age_seconds` ago, never before the claim."""
+    moment = now - timedelta(seconds=age_seconds)
+    return max(moment, task.claimed_at) if task.claimed_at else moment
+
+
+def _take_piece(task: Task, item: Piece, *, now: datetime) -> bool:
+    if not _concerns(task, item):
+        return False
+    before = task.log_bytes
+    return append(task, offset=item.offset, data=item.data, now=now) > before
+
+
+def _take_result(task: Task, runner: Runner, item: Result, *, now: datetime) -> bool:
+    """The end, once the whole log is committed; the sender tries again otherwise."""
+    if not _concerns(task, item) or task.log_bytes < item.log_bytes:
+        return False
+    if task.state == TaskState.STARTING and item.outcome != "failed":
+        task.start(runner=runner, attempt=item.attempt, now=now)
+    to, reason = _verdict(task, item)
+    is_finished = task.finish(
+        to,
+        runner=runner,
+        attempt=item.attempt,
+        now=_moment(task, item.age_seconds, now=now),
+        exit_code=item.exit_code,
+        reason=reason,
+        log_sha256=item.log_sha256,
+        log_complete=task.log_bytes == item.log_bytes and digest(task) == item.log_sha256,
+    )
+    if is_finished:
+        transaction.on_commit(lambda: put_out_project(task.project_id))
+    return is_finished
+
+
+def _verdict(task: Task, item: Result) -> tuple[TaskState, str]:
+    """The state to enter. What ended by itself while a stop was under way counts as stopped."""
+    if task.state == TaskState.STOPPING and item.outcome == "succeeded":
+        return TaskState.STOPPED, f"{item.reason} A stop was under way: {task.stop_reason}"[:500]
+    return TaskState(item.outcome), item.reason
+
+
+def _receipt(reference: tuple[int, int], task: Task | None, runner: Runner) -> Receipt:
+    """What is committed of one attempt, without a word about tasks of others."""
+    pk, attempt = reference
+    if task is None or task.runner_id != runner.pk or task.attempt != attempt:
+        return Receipt(pk, attempt, is_held=False, log_bytes=0, is_finished=False)
+    return Receipt(
+        pk,
+        attempt,
+        is_held=task.state in HELD,
+        log_bytes=task.log_bytes,
+        is_finished=task.is_finished,
+    )
+
+
+def _cadence(tasks: Iterable[Task], *, now: datetime) -> float:
+    watched = any(task.watched_until and task.watched_until > now for task in tasks)
+    return WATCHED_CADENCE if watched else UNWATCHED_CADENCE

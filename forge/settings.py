@@ -9,7 +9,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.FileAwareEnv()
+env = environ.FileAwareEnv()  # type: ignore[no-untyped-call]
 
 DEBUG = env.bool("DEBUG", default=False)
 
@@ -98,6 +98,8 @@ if _database["ENGINE"].endswith("sqlite3"):
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
+    # Request threads are kept (forge.asgi), and so are their connections.
+    _database["CONN_MAX_AGE"] = None
 else:
     _database["OPTIONS"] = {"pool": {"min_size": 2, "max_size": 20, "timeout": 20}}
     # A pool needs connections that are given back after each request.

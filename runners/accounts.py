@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from functools import cache
-from typing import cast
+from typing import Any
 
 import redis
 
@@ -58,15 +58,19 @@ def _knows_setinfo() -> bool:
     return (major, minor) >= SETINFO_SINCE
 
 
+def _acl(*arguments: str) -> Any:
+    return administrator().execute_command("ACL", *arguments)  # type: ignore[no-untyped-call]
+
+
 def apply_account(runner: Runner) -> None:
     """Create or correct the runner's account. Raises redis.RedisError."""
     rules = rules_for(runner, runner.queues(), with_setinfo=_knows_setinfo())
-    administrator().execute_command("ACL", "SETUSER", runner.account, *rules)
+    _acl("SETUSER", runner.account, *rules)
 
 
 def remove_account(name: str) -> None:
     """Delete an account; the broker drops its connections at once. Raises redis.RedisError."""
-    administrator().execute_command("ACL", "DELUSER", name)
+    _acl("DELUSER", name)
 
 
 def try_to_apply(runner: Runner) -> None:
@@ -87,7 +91,7 @@ def try_to_remove(runner: Runner) -> None:
 
 def existing_accounts() -> set[str]:
     """The accounts on the broker under Forge's prefix. Raises redis.RedisError."""
-    names = cast("list[bytes]", administrator().execute_command("ACL", "USERS"))
+    names: list[bytes] = _acl("USERS")
     decoded = {name.decode(errors="replace") for name in names}
     return {name for name in decoded if name.startswith(ACCOUNT_PREFIX)}
 

@@ -6,7 +6,7 @@ Each project's workers listen under their own key prefix, so one broadcast becom
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,10 +22,12 @@ _NODE = re.compile(r"\Arunner-(\d{1,18})@")
 class FleetControl(Control):  # type: ignore[misc]
     """Celery's remote control client, for a fleet with a key prefix a project."""
 
+    mailbox: Any
+
     def broadcast(
         self,
         command: str,
-        arguments: dict[str, Any] | None = None,
+        arguments: Mapping[str, Any] | None = None,
         destination: Sequence[str] | None = None,
         connection: Connection | None = None,
         reply: bool = False,

@@ -40,9 +40,7 @@ class Tag(models.Model):
 
     class Meta:
         ordering = ("name",)
-        constraints = (
-            models.UniqueConstraint(fields=("project", "name"), name="tag_name_unique"),
-        )
+        constraints = (models.UniqueConstraint(fields=("project", "name"), name="tag_name_unique"),)
 
     def __str__(self) -> str:
         return self.name

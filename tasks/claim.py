@@ -39,9 +39,7 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
     try:
         with transaction.atomic():
             _check_limit(task)
-            if task.claim(
-                runner=runner, attempt=request.attempt, nonce=request.nonce, now=now
-            ):
+            if task.claim(runner=runner, attempt=request.attempt, nonce=request.nonce, now=now):
                 return task
     except IntegrityError as error:
         _take_back_hint(task)

@@ -55,9 +55,7 @@ def take_heartbeat(*, runner: Runner, message: Heartbeat, now: datetime) -> Hear
     )
 
 
-def _orders(
-    held: dict[tuple[int, int], Task], said: set[tuple[int, int]]
-) -> list[StopOrder]:
+def _orders(held: dict[tuple[int, int], Task], said: set[tuple[int, int]]) -> list[StopOrder]:
     return [
         StopOrder(task=task.pk, attempt=task.attempt, reason=task.stop_reason)
         for key, task in held.items()

@@ -11,7 +11,6 @@ from django.db import IntegrityError, transaction
 from tasks.models import LogChunk, Task
 
 
-
 def append(task: Task, *, offset: int, data: bytes, now: datetime) -> int:
     """Store what is new of `data`, which begins at `offset`; returns the committed length.
 

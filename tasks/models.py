@@ -122,9 +122,7 @@ class Task(models.Model):
             models.Index(
                 fields=("queue", "id"), condition=Q(state=TaskState.QUEUED), name="task_queued"
             ),
-            models.Index(
-                fields=("runner",), condition=Q(state__in=sorted(HELD)), name="task_held"
-            ),
+            models.Index(fields=("runner",), condition=Q(state__in=sorted(HELD)), name="task_held"),
             models.Index(
                 fields=("template", "id"),
                 condition=Q(state__in=sorted(HELD | {TaskState.QUEUED})),

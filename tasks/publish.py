@@ -84,7 +84,7 @@ def publish(queue: Queue, attempts: Iterable[tuple[int, int]]) -> None:
                     JOB_NAME,
                     args=(task_id, attempt),
                     task_id=hint_id(task_id, attempt),
-                    queue=target,
+                    queue=target,  # type: ignore[arg-type]  # the stubs know names only
                     producer=producer,
                     retry=True,
                     retry_policy=_ONE_RETRY,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
 
     from runners.models import Runner
-    from tasks.models import Task, TaskTemplate
+    from tasks.models import Task, TaskTemplate  # noqa: F401  # in the types below
 
 
 class TaskTemplateQuerySet(models.QuerySet["TaskTemplate"]):

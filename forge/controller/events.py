@@ -48,7 +48,10 @@ class EventRelay(threading.Thread):
 
     def _listen(self) -> None:
         pattern = f"{project_prefix(0).replace('0', '*')}/{database_number()}.celeryev/*"
-        with administrator().pubsub(ignore_subscribe_messages=True) as subscription:
+        subscriber = administrator().pubsub(  # type: ignore[no-untyped-call]
+            ignore_subscribe_messages=True
+        )
+        with subscriber as subscription:
             subscription.psubscribe(pattern)
             while not self._is_closing.is_set():
                 message = subscription.get_message(timeout=1.0)

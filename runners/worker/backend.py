@@ -10,7 +10,7 @@ from celery.backends.base import BaseBackend
 from runners.worker.execution import Outcome
 
 
-class ForgeBackend(BaseBackend):
+class ForgeBackend(BaseBackend):  # type: ignore[misc]
     """Celery stores a task's outcome by calling this, in the thread that ran the task.
 
     The outcome is written to the runner's journal, durably, and handed to the uploader. The
@@ -18,10 +18,12 @@ class ForgeBackend(BaseBackend):
     restart of the worker.
     """
 
+    app: Any
+
     def _store_result(
-        self, task_id: str, result: Any, state: str, traceback: Any = None, **_: Any
+        self, task_id: str, result: Any, state: str, traceback: Any = None, **ignored: Any
     ) -> Any:
-        task, _, attempt = task_id.partition(".")
+        task, _dot, attempt = task_id.partition(".")
         self.app.agent.deliver(int(task), int(attempt), _outcome(result, state))
         return result
 

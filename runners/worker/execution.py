@@ -82,9 +82,7 @@ class Run:
             shutil.rmtree(self.entry.work, ignore_errors=True)
         return self._outcome(ending)
 
-    def _spawn(
-        self, server: ForkServer, settings: Mapping[str, str]
-    ) -> SupervisedProcess | None:
+    def _spawn(self, server: ForkServer, settings: Mapping[str, str]) -> SupervisedProcess | None:
         """Start the process, unless it was stopped before."""
         arguments = self._write_script()
         with self._lock:

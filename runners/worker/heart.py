@@ -62,7 +62,7 @@ class Heart(threading.Thread):
             except UnreachableError as error:
                 self._note_absence(error)
             # Spread, so that a thousand runners do not come back in the same instant.
-            self._poke.wait(self._interval * random.uniform(0.8, 1.0))
+            self._poke.wait(self._interval * random.uniform(0.8, 1.0))  # noqa: S311
             self._poke.clear()
 
     def _beat(self) -> None:

@@ -209,7 +209,7 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
         hub.add_reader(_waker.reader, _waker.drain)
 
     def _leave(self, status: int) -> None:
-        state.should_stop = status
+        state.should_stop = status  # type: ignore[assignment]
         _waker.wake()
 
 

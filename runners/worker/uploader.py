@@ -115,7 +115,7 @@ class Uploader(threading.Thread):
         if not self._pause:
             logger.warning("Logs and results wait here: %s", error)
         self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
-        time.sleep(self._pause * random.uniform(0.5, 1.0))
+        time.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311
         self.urgent()
 
     def _collect(self) -> Report | None:

@@ -1,0 +1,139 @@
+"""Claims: one runner gets the task, and only one that may have it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from django.db import connections
+from django.utils import timezone
+
+from projects.models import Project
+from runners.models import Runner
+from runners.operations import create_runner
+from runners.worker.protocol import ClaimRequest
+from tasks.claim import claim_task, job_of
+from tasks.errors import ClaimRefusedError
+from tasks.lifecycle import TaskState
+from tasks.models import Task, TaskTemplate
+from tasks.operations import run_template
+from tests.cast import Cast
+
+
+def ask(task: Task, runner: Runner, *, attempt: int = 1, nonce: str = "n" * 16) -> Task:
+    request = ClaimRequest(task=task.pk, attempt=attempt, nonce=nonce)
+    return claim_task(runner=runner, request=request, now=timezone.now())
+
+
+@pytest.mark.django_db
+def test_the_winner_receives_what_the_template_said(task: Task, runner: Runner) -> None:
+    claimed = ask(task, runner)
+    job = job_of(claimed)
+    assert claimed.state == TaskState.STARTING
+    assert (job.script, job.app, job.task) == ("systemctl restart app\n", "bash", task.pk)
+
+
+@pytest.mark.django_db
+def test_the_same_nonce_gets_the_same_answer_again(task: Task, runner: Runner) -> None:
+    first = ask(task, runner)
+    assert ask(task, runner).claimed_at == first.claimed_at
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("change", [{"nonce": "o" * 16}, {"attempt": 2}])
+def test_another_nonce_or_attempt_gets_nothing(
+    change: dict[str, object], task: Task, runner: Runner
+) -> None:
+    ask(task, runner)
+    with pytest.raises(ClaimRefusedError):
+        ask(task, runner, **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.django_db
+def test_after_the_start_the_nonce_opens_nothing(running_task: Task, runner: Runner) -> None:
+    with pytest.raises(ClaimRefusedError):
+        ask(running_task, runner, nonce=running_task.nonce)
+
+
+@pytest.mark.django_db
+def test_a_runner_of_another_project_gets_nothing(task: Task, cast: Cast) -> None:
+    thief = create_runner(
+        project=cast.outsiders_project,
+        name="thief",
+        tags=["linux"],
+        concurrency=1,
+        takes_untagged=True,
+        by=cast.outsider,
+        now=timezone.now(),
+    ).runner
+    with pytest.raises(ClaimRefusedError, match="not this runner's"):
+        ask(task, thief)
+
+
+@pytest.mark.django_db
+def test_a_runner_without_the_tags_gets_nothing(task: Task, cast: Cast) -> None:
+    plain = create_runner(
+        project=cast.project,
+        name="plain",
+        tags=["windows"],
+        concurrency=1,
+        takes_untagged=True,
+        by=cast.owner,
+        now=timezone.now(),
+    ).runner
+    with pytest.raises(ClaimRefusedError, match="not this runner's"):
+        ask(task, plain)
+
+
+@pytest.mark.django_db
+def test_a_stopped_task_cannot_be_claimed(task: Task, runner: Runner) -> None:
+    assert task.stop_before_start(reason="Stopped.", now=timezone.now())
+    with pytest.raises(ClaimRefusedError):
+        ask(task, runner)
+
+
+@pytest.mark.django_db
+def test_an_exclusive_template_runs_one_at_a_time(
+    running_task: Task, template: TaskTemplate, cast: Cast, runner: Runner
+) -> None:
+    second = run_template(template=template, by=cast.owner, now=timezone.now())
+    with pytest.raises(ClaimRefusedError, match="another task of its template"):
+        ask(second, runner)
+    second.refresh_from_db()
+    assert second.state == TaskState.QUEUED and second.hinted_at is None
+
+
+@pytest.mark.django_db
+def test_a_project_at_its_limit_starts_nothing(
+    running_task: Task, template: TaskTemplate, cast: Cast, runner: Runner
+) -> None:
+    Project.objects.filter(pk=cast.project.pk).update(max_parallel_tasks=1)
+    template.allow_parallel = True
+    template.save()
+    second = run_template(template=template, by=cast.owner, now=timezone.now())
+    with pytest.raises(ClaimRefusedError, match="limit"):
+        ask(second, runner)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_claims_at_once_exactly_one_wins(task: Task, runner: Runner) -> None:
+    won: list[str] = []
+    barrier = threading.Barrier(8)
+
+    def race(nonce: str) -> None:
+        barrier.wait()
+        try:
+            ask(task, runner, nonce=nonce)
+            won.append(nonce)
+        except ClaimRefusedError:
+            pass
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=race, args=(f"nonce-{i:010}",)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    task.refresh_from_db()
+    assert won == [task.nonce]

@@ -1,5 +1,43 @@
-"""The cast and what it works with."""
+"""The cast, what it works with, and a real broker of each kind."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from runners import accounts, broker
+from tests import broker as real_broker
 from tests.cast import cast, runner, running_task, superuser, task, template
 
 __all__ = ["cast", "runner", "running_task", "superuser", "task", "template"]
+
+
+@pytest.fixture(scope="session", params=["valkey", "redis"])
+def broker_url(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The administrator's URL of a broker; the tests run once on each kind."""
+    binary = real_broker.binaries().get(request.param)
+    if binary is None:
+        if request.param in real_broker.required():
+            pytest.fail(f"{request.param} is required and not installed")
+        pytest.skip(f"no {request.param} on this machine")
+    with real_broker.running(binary, tmp_path_factory.mktemp(request.param)) as url:
+        yield url
+
+
+@pytest.fixture
+def real(broker_url: str, settings: Any) -> Iterator[str]:
+    """Forge talks to a real broker, empty at the start of each test."""
+    settings.REDIS_URL = settings.FORGE_RUNNER_BROKER_URL = broker_url
+    _forget_clients()
+    broker.administrator().flushall()
+    for name in accounts.existing_accounts():
+        accounts.remove_account(name)
+    yield broker_url
+    _forget_clients()
+
+
+def _forget_clients() -> None:
+    for cached in (broker.administrator, broker.celery_app, accounts._knows_setinfo):
+        cached.cache_clear()

@@ -1,25 +1,39 @@
 """The ASGI entry point: `uvicorn forge.asgi:application`.
 
-Django gives every request a thread of its own, made and thrown away with it, and so a new
-database connection each time: 6 of the 10 ms of a small API request on SQLite. Here the threads,
-and with them the connections, are kept and lent to one request after another.
+Three kinds of requests, each on the path that suits it:
+
+- static files, from memory-mapped paths, without Django;
+- live streams, which wait far more than they work, in the event loop;
+- all else, written as plain functions, in one hop to a thread. Django's own handler would hop
+  once for every middleware, and would make a thread, and with it a database connection, for
+  every request. Here both are kept and lent on (docs/performance.md has the figures).
 """
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import django
-from asgiref.sync import ThreadSensitiveContext
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from django.conf import settings
+from django.contrib.staticfiles.finders import get_finders
 from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.base import BaseHandler
+from servestatic import ServeStaticASGI
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "forge.settings")
 
+STREAM_SUFFIX = "/stream"
+
 
 class KeptThreads:
-    """Executors of one thread each, lent to one request at a time; the last used comes first."""
+    """Executors of one thread each, lent to one request at a time; the last used comes first.
+
+    Used in one event loop only, so the list needs no lock.
+    """
 
     def __init__(self) -> None:
         self._idle: list[ThreadPoolExecutor] = []
@@ -33,16 +47,15 @@ class KeptThreads:
         self._idle.append(executor)
 
 
-class Handler(ASGIHandler):
-    """Django's handler on kept threads. Runs in one event loop, so the list needs no lock."""
+class ThreadHandler(ASGIHandler):
+    """Django's handler with the whole of a request, middleware and view, in one kept thread."""
 
     def __init__(self) -> None:
-        super().__init__()
+        BaseHandler.__init__(self)
+        self.load_middleware(is_async=False)
         self._threads = KeptThreads()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            raise ValueError(f"Only HTTP is served here, not {scope['type']}.")
         executor = self._threads.borrow()
         try:
             async with ThreadSensitiveContext(executor=executor):
@@ -50,6 +63,39 @@ class Handler(ASGIHandler):
         finally:
             self._threads.give_back(executor)
 
+    async def run_get_response(self, request: Any) -> Any:
+        response = await sync_to_async(self.get_response)(request)
+        response._handler_class = self.__class__
+        return response
+
+
+def _static_files(application: Any) -> ServeStaticASGI:
+    """Serves what collectstatic gathered or, without that step, what the apps brought along."""
+    prefix = settings.STATIC_URL
+    server = ServeStaticASGI(application, autorefresh=settings.DEBUG)
+    if settings.STATIC_ROOT.is_dir():
+        server.add_files(settings.STATIC_ROOT, prefix)
+        return server
+    for finder in get_finders():
+        for storage in getattr(finder, "storages", {}).values():
+            if Path(storage.location).is_dir():
+                server.add_files(storage.location, prefix)
+    return server
+
+
+class Application:
+    """Sends each request down its path."""
+
+    def __init__(self) -> None:
+        self._streams = ASGIHandler()
+        self._threads = ThreadHandler()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise ValueError(f"Only HTTP is served here, not {scope['type']}.")
+        handler = self._streams if scope["path"].endswith(STREAM_SUFFIX) else self._threads
+        await handler(scope, receive, send)
+
 
 django.setup(set_prefix=False)
-application = Handler()
+application = _static_files(Application())

@@ -59,7 +59,6 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "servestatic.middleware.ServeStaticMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -149,9 +148,6 @@ TIME_ZONE = str(env("TIME_ZONE", default="UTC"))
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(env("STATIC_ROOT", default=str(BASE_DIR / "staticfiles")))
 STATICFILES_DIRS = [BASE_DIR / "static"]
-# Without a collectstatic step (quick start, tests) files are served from where they lie.
-SERVESTATIC_USE_FINDERS = not STATIC_ROOT.is_dir()
-SERVESTATIC_AUTOREFRESH = DEBUG
 
 # A script may have 200,000 characters, a log upload 1 MiB of bytes in base64.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024

@@ -27,9 +27,9 @@ class ProjectQuerySet(models.QuerySet["Project"]):
         """The projects that `user` is a member of; all of them for a superuser."""
         if user.is_superuser:
             return self
-        if user.pk is None:
+        if user.is_anonymous:
             return self.none()
-        return self.filter(memberships__user_id=user.pk)
+        return self.filter(memberships__user=user)
 
 
 class Project(models.Model):
@@ -57,7 +57,9 @@ class Project(models.Model):
         """The user's role here. A superuser counts as an owner; None means no member."""
         if user.is_superuser:
             return Role.OWNER
-        membership = self.memberships.filter(user_id=user.pk).first()
+        if user.is_anonymous:
+            return None
+        membership = self.memberships.filter(user=user).first()
         return Role(membership.role) if membership else None
 
     def allows(self, user: User | AnonymousUser, action: Action) -> bool:

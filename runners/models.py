@@ -74,6 +74,12 @@ class Queue(models.Model):
         required = sorted(set(tags))
         return f"{cls.UNTAGGED}.{'+'.join(required)}" if required else cls.UNTAGGED
 
+    @property
+    def required_tags(self) -> set[str]:
+        """The tags that `name_for` made the name from; no tag holds a plus sign."""
+        _, _, tags = self.name.partition(".")
+        return set(tags.split("+")) if tags else set()
+
 
 class RunnerQuerySet(models.QuerySet["Runner"]):
     def for_user(self, user: User | AnonymousUser) -> RunnerQuerySet:
@@ -153,6 +159,14 @@ class Runner(models.Model):
         foreign = Tag.objects.filter(project_id=self.project_id).exclude(runners=self)
         mine = Queue.objects.filter(project_id=self.project_id).exclude(tags__in=foreign)
         return mine if self.takes_untagged else mine.exclude(name=Queue.UNTAGGED)
+
+    def may_take(self, queue: Queue) -> bool:
+        """Whether `queue` is among `queues()`, asked more cheaply."""
+        if queue.project_id != self.project_id:
+            return False
+        if queue.name == Queue.UNTAGGED:
+            return self.takes_untagged
+        return queue.required_tags <= set(self.tags.values_list("name", flat=True))
 
     def is_silent(self, *, now: datetime) -> bool:
         """Whether so many heartbeats are missing that the runner counts as offline."""

@@ -32,7 +32,7 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
     """Give the task to the runner. Raises ClaimRefusedError when it is not its to start."""
     rows = Task.objects.select_related("project", "template", "queue")
     task = rows.filter(pk=request.task, project_id=runner.project_id).first()
-    if task is None or not runner.queues().filter(pk=task.queue_id).exists():
+    if task is None or not runner.may_take(task.queue):
         raise ClaimRefusedError(request.task, "it is not this runner's")
     if is_repeated(task, runner, request):
         return task

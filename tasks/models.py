@@ -42,6 +42,10 @@ class TaskTemplate(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(MAXIMUM_TIMEOUT_SECONDS)],
     )
     tags = models.ManyToManyField(Tag, related_name="templates", blank=True)
+    # Where its tasks wait: follows from the tags, kept here because every run needs it.
+    queue = models.ForeignKey(
+        Queue, on_delete=models.PROTECT, related_name="templates", editable=False
+    )
     environment = models.JSONField(default=dict, blank=True, validators=[is_environment])
     allow_parallel = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -168,7 +172,8 @@ class Task(models.Model):
             rows = rows.filter(fence)
         if rows.update(state=to, **changes) == 0:
             return False
-        self.refresh_from_db()
+        for name, content in {"state": to, **changes}.items():
+            setattr(self, name, content)
         return True
 
     def claim(self, *, runner: Runner, attempt: int, nonce: str, now: datetime) -> bool:

@@ -15,7 +15,7 @@ from tasks.errors import TaskFinishedError, TemplateNameTakenError, TemplateRemo
 from tasks.lifecycle import TaskState
 from tasks.live import announce
 from tasks.models import Task, TaskTemplate
-from tasks.publish import put_out, put_out_project
+from tasks.publish import may_hint_at_once, publish, put_out, put_out_project
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -28,13 +28,13 @@ def save_template(*, template: TaskTemplate, tags: Sequence[str]) -> TaskTemplat
 
     Raises ValidationError and TemplateNameTakenError.
     """
-    template.clean_fields()
+    template.clean_fields(exclude=("queue",))
     try:
         with transaction.atomic():
             found = tags_named(project=template.project, names=tags)
+            template.queue = queue_for(project=template.project, tags=found)
             template.save()
             template.tags.set(found)
-            queue_for(project=template.project, tags=found)
     except IntegrityError as error:
         raise TemplateNameTakenError(template.name) from error
     return template
@@ -51,12 +51,12 @@ def run_template(
     """Queue one run of the template as it is now. Raises TemplateRemovedError."""
     if template.removed_at is not None:
         raise TemplateRemovedError(template.name)
+    hinted_at = now if may_hint_at_once(template) else None
     with transaction.atomic():
-        queue = queue_for(project=template.project, tags=list(template.tags.all()))
         task = Task.objects.create(
             project=template.project,
             template=template,
-            queue=queue,
+            queue_id=template.queue_id,
             rerun_of=rerun_of,
             app=template.app,
             script=template.script,
@@ -65,9 +65,17 @@ def run_template(
             is_exclusive=not template.allow_parallel,
             created_by=by,
             created_at=now,
+            hinted_at=hinted_at,
         )
-        transaction.on_commit(partial(put_out, queue, now=now))
+        transaction.on_commit(partial(_announce_new, task))
     return task
+
+
+def _announce_new(task: Task) -> None:
+    if task.hinted_at is not None:
+        publish(task.queue, [(task.pk, task.attempt)])
+    else:
+        put_out(task.queue)
 
 
 def stop_task(*, task: Task, by: User, now: datetime) -> None:

@@ -22,7 +22,7 @@ from projects.models import Project
 from runners.broker import PREFIX, administrator, celery_app, project_prefix
 from runners.models import Queue
 from tasks.lifecycle import TaskState
-from tasks.models import Task
+from tasks.models import Task, TaskTemplate
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,20 @@ def put_out(queue: Queue, *, now: datetime | None = None) -> int:
     Task.objects.filter(pk__in=ids, state=TaskState.QUEUED).update(hinted_at=now or timezone.now())
     publish(queue, found)
     return len(found)
+
+
+def may_hint_at_once(template: TaskTemplate) -> bool:
+    """Whether a new task of the template may be announced without a look at others.
+
+    True for most: no rule of one at a time, no limit of the project, nobody waiting before it,
+    and room in the queue. It spares the common case the queries of `put_out`.
+    """
+    if not template.allow_parallel or template.project.max_parallel_tasks:
+        return False
+    waiting = Task.objects.filter(queue_id=template.queue_id, state=TaskState.QUEUED)
+    if waiting.filter(hinted_at=None).exists():
+        return False
+    return waiting.count() < MAXIMUM_HINTS
 
 
 def put_out_project(project_id: int) -> None:

@@ -1,0 +1,101 @@
+"""The journal: what was written is there after a crash, once, whole."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from pathlib import Path
+
+import pytest
+
+from runners.worker.errors import AlreadyRunningError, ConfigurationError
+from runners.worker.journal import Entry, Journal
+
+
+def opened(folder: Path) -> Journal:
+    journal = Journal(folder)
+    journal.open()
+    return journal
+
+
+def entry_in(journal: Journal, task: int = 7) -> Entry:
+    entry = journal.create(task, 1)
+    assert entry is not None
+    entry.open(nonce="n" * 16)
+    return entry
+
+
+def test_a_later_worker_finds_what_an_earlier_one_left(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    entry = entry_in(journal)
+    entry.append(b"some ")
+    entry.append(b"output\n")
+    journal.close()
+
+    found = opened(tmp_path).get(7, 1)
+    assert found is not None and found.result is None
+    assert (found.nonce, found.length, found.read(0, 100)) == ("n" * 16, 12, b"some output\n")
+    found.append(b"more")
+    found.end("failed", None, "The worker died.")
+    assert found.result is not None
+    assert found.result["log_sha256"] == hashlib.sha256(b"some output\nmore").hexdigest()
+
+
+def test_a_result_is_found_again(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    entry_in(journal).end("succeeded", 0, "Done.")
+    journal.close()
+    found = opened(tmp_path).get(7, 1)
+    assert found is not None and found.result is not None
+    assert found.result["outcome"] == "succeeded"
+
+
+def test_a_half_written_result_counts_as_none(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    entry = entry_in(journal)
+    (entry.folder / "result.json").write_text('{"outcome": "succ')
+    journal.close()
+    found = opened(tmp_path).get(7, 1)
+    assert found is not None and found.result is None
+
+
+def test_the_same_attempt_is_taken_once(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    assert journal.create(7, 1) is not None
+    assert journal.create(7, 1) is None
+    assert journal.create(7, 2) is not None
+
+
+def test_what_forge_has_is_deleted(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    entry = entry_in(journal)
+    entry.append(b"x")
+    journal.forget(entry)
+    assert not entry.folder.exists() and len(journal) == 0
+
+
+def test_the_instance_stays_the_same_over_restarts(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    first.close()
+    assert opened(tmp_path).instance == first.instance
+
+
+def test_two_workers_cannot_share_a_journal(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    with pytest.raises(AlreadyRunningError, match="token of its own"):
+        Journal(tmp_path).open()
+    journal.close()
+
+
+def test_nobody_else_can_read_it(tmp_path: Path) -> None:
+    entry = entry_in(opened(tmp_path / "runner"))
+    entry.end("succeeded", 0, "Done.")
+    assert stat.S_IMODE((tmp_path / "runner").stat().st_mode) == 0o700
+    for name in ("log", "result.json"):
+        assert stat.S_IMODE((entry.folder / name).stat().st_mode) == 0o600
+
+
+def test_an_unusable_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="FORGE_RUNNER_DATA"):
+        Journal(tmp_path / "file" / "below").open()

@@ -169,9 +169,10 @@ class Runner(models.Model):
         return queue.required_tags <= set(self.tags.values_list("name", flat=True))
 
     def is_silent(self, *, now: datetime) -> bool:
-        """Whether so many heartbeats are missing that the runner counts as offline."""
-        limit = timedelta(seconds=settings.FORGE_OFFLINE_SECONDS)
-        return self.last_heartbeat_at is None or now - self.last_heartbeat_at > limit
+        """Whether it was shut down, or so many heartbeats are missing that it counts as offline."""
+        if self.last_heartbeat_at is None or not self.session:
+            return True
+        return now - self.last_heartbeat_at > timedelta(seconds=settings.FORGE_OFFLINE_SECONDS)
 
     def status_at(self, now: datetime, *, running: int) -> RunnerStatus:
         """The derived status; `running` is how many tasks it holds now."""

@@ -143,3 +143,9 @@ def connect_runner(
     fields = "session instance connected_at version system host_name address last_heartbeat_at"
     runner.save(update_fields=fields.split())
     return runner
+
+
+def note_heartbeat(*, runner: Runner, is_leaving: bool, now: datetime) -> None:
+    """The runner is alive; or it was shut down in good order, and its session ends."""
+    changes = {"session": "", "instance": ""} if is_leaving else {}
+    Runner.objects.filter(pk=runner.pk).update(last_heartbeat_at=now, **changes)

@@ -13,6 +13,7 @@ from django.utils import timezone
 from runners.connect import queue_names
 from runners.endpoint import refusal, runner_endpoint
 from runners.models import Runner
+from runners.operations import note_heartbeat
 from runners.worker.protocol import Heartbeat, HeartbeatReply, StopOrder, TaskRef
 from tasks.lifecycle import HELD, TaskState
 from tasks.live import announce
@@ -37,7 +38,7 @@ def heartbeat(
 
 def take_heartbeat(*, runner: Runner, message: Heartbeat, now: datetime) -> HeartbeatReply:
     """Note the runner as alive, bring its tasks up to date, and answer with orders."""
-    Runner.objects.filter(pk=runner.pk).update(last_heartbeat_at=now)
+    note_heartbeat(runner=runner, is_leaving=message.is_leaving, now=now)
     said = {(item.task, item.attempt) for item in message.held}
     held = {(task.pk, task.attempt): task for task in Task.objects.held_by(runner)}
     for key, task in held.items():

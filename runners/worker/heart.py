@@ -8,11 +8,13 @@ import threading
 from collections.abc import Callable
 
 from runners.worker.client import Client
-from runners.worker.errors import RefusedError, RevokedError, UnreachableError
+from runners.worker.errors import RefusedError, RevokedError, UnreachableError, WorkerError
 from runners.worker.journal import Journal
 from runners.worker.protocol import Heartbeat, HeartbeatReply, TaskRef
 
 logger = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 3.0
 
 
 class Heart(threading.Thread):
@@ -46,8 +48,21 @@ class Heart(threading.Thread):
         self._poke.set()
 
     def close(self) -> None:
+        """End the thread, and say goodbye if Forge listens: another worker may follow at once."""
         self._is_closing = True
         self._poke.set()
+        if self.is_alive():
+            self.join(CLOSE_SECONDS)
+            self._say_goodbye()
+
+    def _say_goodbye(self) -> None:
+        try:
+            self._client.heartbeat(Heartbeat(self._session, self._held(), is_leaving=True))
+        except WorkerError as error:
+            logger.info("Forge was not told of the shutdown: %s", error.message)
+
+    def _held(self) -> tuple[TaskRef, ...]:
+        return tuple(TaskRef(entry.task, entry.attempt) for entry in self._journal)
 
     def run(self) -> None:
         while not self._is_closing:
@@ -61,13 +76,15 @@ class Heart(threading.Thread):
                 return
             except UnreachableError as error:
                 self._note_absence(error)
+            except Exception:
+                # Whatever it is: a runner without a heartbeat would lose all its tasks.
+                logger.exception("The heartbeat's answer could not be obeyed.")
             # Spread, so that a thousand runners do not come back in the same instant.
             self._poke.wait(self._interval * random.uniform(0.8, 1.0))  # noqa: S311
             self._poke.clear()
 
     def _beat(self) -> None:
-        held = tuple(TaskRef(entry.task, entry.attempt) for entry in self._journal)
-        reply = self._client.heartbeat(Heartbeat(self._session, held))
+        reply = self._client.heartbeat(Heartbeat(self._session, self._held()))
         self._interval = max(reply.heartbeat_seconds, 0.2)
         if self._is_away:
             self._is_away = False

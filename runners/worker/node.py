@@ -227,15 +227,20 @@ class ListenStep(bootsteps.StartStopStep):  # type: ignore[misc]
         consumer.app.agent.heart.poke()
 
     def _listen(self, consumer: Any, queues: tuple[str, ...]) -> None:
-        known = {queue.name for queue in consumer.task_consumer.queues}
+        listening = consumer.task_consumer
+        if listening is None or consumer.hub is None:
+            return  # not connected just now; the next heartbeat brings the queues again
+        known = {queue.name for queue in listening.queues}
         new = [name for name in queues if name not in known]
-        if new and consumer.hub is not None:
+        if new:
             consumer.hub.call_soon(_add_queues, consumer, new)
             _waker.wake()
 
 
 def _add_queues(consumer: Any, names: list[str]) -> None:
     """In the event loop's thread: the consumer is not thread-safe."""
+    if consumer.task_consumer is None:
+        return
     for name in names:
         queue = make_queue(name)
         consumer.app.amqp.queues.select_add(queue)

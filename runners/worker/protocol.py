@@ -294,10 +294,14 @@ class ReportReply(Message):
 
 @dataclass(frozen=True)
 class Heartbeat(Message):
-    """The runner lives, and holds these attempts (running, or not yet delivered)."""
+    """The runner lives, and holds these attempts (running, or not yet delivered).
+
+    With `is_leaving` it is the last of its session: the worker was shut down in good order.
+    """
 
     session: str = value(_session)
     held: tuple[TaskRef, ...] = value(many(message(TaskRef)))
+    is_leaving: bool = value(flag, default=False)
 
 
 @dataclass(frozen=True)

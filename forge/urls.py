@@ -18,6 +18,7 @@ runner_api = [
 ]
 
 urlpatterns = [
+    path("", include("forge.pages.urls")),
     path("api/", include("forge.api.urls")),
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),

@@ -1,0 +1,42 @@
+"""Who gets to an object: others' objects are not found, too low a role is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from django.core.exceptions import PermissionDenied
+from django.shortcuts import get_object_or_404
+
+from projects.models import Project
+from projects.permissions import Action, Role
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+    from django.http import HttpRequest
+
+_NEEDED = {
+    Action.TASK_RUN: "Running tasks",
+    Action.TASK_STOP: "Stopping tasks",
+    Action.TEMPLATE_CHANGE: "Changing templates",
+    Action.RUNNER_CHANGE: "Changing runners",
+}
+
+
+def signed_in(request: HttpRequest) -> User:
+    """The user of a view behind `login_required`."""
+    return cast("User", request.user)
+
+
+def project_for(request: HttpRequest, pk: int) -> Project:
+    return get_object_or_404(Project.objects.for_user(request.user), pk=pk)
+
+
+def demand(request: HttpRequest, project: Project, action: Action) -> None:
+    """Raises PermissionDenied with the sentence that the refusal shows."""
+    if project.allows(request.user, action):
+        return
+    role = Role(project.role_of(request.user) or Role.VIEWER)
+    raise PermissionDenied(
+        f"{_NEEDED.get(action, 'This')} in {project} needs another role. "
+        f"Yours is {role.label.lower()}."
+    )

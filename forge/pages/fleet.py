@@ -1,0 +1,151 @@
+"""A project's runners as its pages show them: status, reason, what they hold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from django.db.models import OuterRef, Subquery
+
+from forge.pages.words import about, counted, listed, number
+from runners.models import Runner, RunnerQuerySet
+from runners.status import RunnerStatus
+from tasks.lifecycle import TaskState
+from tasks.models import Task
+
+if TYPE_CHECKING:
+    from projects.models import Project
+
+MAXIMUM_NAMED_TASKS = 4
+_ORDER = (
+    RunnerStatus.OFFLINE,
+    RunnerStatus.NEVER_CONTACTED,
+    RunnerStatus.BUSY,
+    RunnerStatus.IDLE,
+    RunnerStatus.REVOKED,
+)
+
+
+@dataclass(frozen=True)
+class RunnerRow:
+    runner: Runner
+    status: RunnerStatus
+    held: tuple[Task, ...]
+    last_task_id: int | None
+    now: datetime
+
+    @property
+    def is_in_trouble(self) -> bool:
+        return self.status in (RunnerStatus.OFFLINE, RunnerStatus.NEVER_CONTACTED)
+
+    @property
+    def is_online(self) -> bool:
+        return self.status in (RunnerStatus.IDLE, RunnerStatus.BUSY)
+
+    @property
+    def free(self) -> int:
+        return max(self.runner.concurrency - len(self.held), 0) if self.is_online else 0
+
+    @property
+    def edge(self) -> str:
+        """The coloured edge of a row on which somebody must act."""
+        if self.status == RunnerStatus.OFFLINE:
+            return "edge"
+        return "edge w" if self.status == RunnerStatus.NEVER_CONTACTED else ""
+
+    @property
+    def label(self) -> str:
+        silence = self.runner.last_heartbeat_at
+        if self.status == RunnerStatus.OFFLINE and silence:
+            return f"Offline {about((self.now - silence).total_seconds())}"
+        return self.status.label
+
+    @property
+    def reason(self) -> str:
+        if self.status == RunnerStatus.NEVER_CONTACTED:
+            age = about((self.now - self.runner.created_at).total_seconds())
+            by = self.runner.created_by
+            name = f" by {by.get_full_name() or by.get_username()}" if by else ""
+            return f"Added {age} ago{name}"
+        if self.held:
+            return f"{self._what_it_does()} {self._named()}"
+        if self.last_task_id:
+            return f"Last task #{self.last_task_id}"
+        return "No task yet"
+
+    def _what_it_does(self) -> str:
+        if self.status != RunnerStatus.OFFLINE:
+            return "Running"
+        return "Out of reach:" if self._has_unreachable() else "Was running"
+
+    def _has_unreachable(self) -> bool:
+        return any(task.state == TaskState.UNREACHABLE for task in self.held)
+
+    def _named(self) -> str:
+        names = [f"#{task.pk}" for task in self.held[:MAXIMUM_NAMED_TASKS]]
+        rest = len(self.held) - len(names)
+        return f"{', '.join(names)} and {rest} more" if rest else ", ".join(names)
+
+
+def rows_of(project: Project, *, now: datetime) -> list[RunnerRow]:
+    """All runners of the project, trouble first."""
+    held: dict[int | None, list[Task]] = defaultdict(list)
+    for task in Task.objects.filter(project=project).held().order_by("pk"):
+        held[task.runner_id].append(task)
+    runners = Runner.objects.present().filter(project=project)
+    return sorted(
+        (_row(runner, held[runner.pk], now) for runner in _with_last_task(runners)),
+        key=lambda row: (_ORDER.index(row.status), row.runner.name),
+    )
+
+
+def row_of(runner: Runner, *, now: datetime) -> RunnerRow:
+    (found,) = _with_last_task(Runner.objects.filter(pk=runner.pk))
+    return _row(found, list(Task.objects.held_by(runner).order_by("pk")), now)
+
+
+def _with_last_task(runners: RunnerQuerySet) -> RunnerQuerySet:
+    last = Task.objects.filter(runner=OuterRef("pk")).order_by("-pk").values("pk")[:1]
+    rows = runners.select_related("created_by").prefetch_related("tags")
+    return rows.annotate(last_task_id=Subquery(last))
+
+
+def _row(runner: Runner, held: Sequence[Task], now: datetime) -> RunnerRow:
+    return RunnerRow(
+        runner=runner,
+        status=runner.status_at(now, running=len(held)),
+        held=tuple(held),
+        last_task_id=getattr(runner, "last_task_id", None),
+        now=now,
+    )
+
+
+def fleet_sentence(rows: Sequence[RunnerRow]) -> str:
+    """`3 of 8 are ready for tasks. Four need attention.`"""
+    if not rows:
+        return "A runner is a host that carries out this project's tasks."
+    ready = sum(1 for row in rows if row.free)
+    trouble = [row for row in rows if row.is_in_trouble]
+    busy = sum(1 for row in rows if row.is_online and not row.free)
+    sentence = f"{ready} of {len(rows)} {'is' if ready == 1 else 'are'} ready for tasks."
+    if trouble:
+        sentence += f" {number(len(trouble))} need{'s' if len(trouble) == 1 else ''} attention."
+    if busy:
+        sentence += f" {number(busy)} {'has' if busy == 1 else 'have'} no free slot."
+    return sentence
+
+
+def trouble_in_words(rows: Sequence[RunnerRow]) -> str:
+    offline = sum(1 for row in rows if row.status == RunnerStatus.OFFLINE)
+    new = sum(1 for row in rows if row.status == RunnerStatus.NEVER_CONTACTED)
+    parts = [f"{offline} offline"] if offline else []
+    parts += [f"{new} never contacted"] if new else []
+    return listed(parts) or "all are heard"
+
+
+def slots_in_words(rows: Sequence[RunnerRow]) -> str:
+    out = sum(row.runner.concurrency for row in rows if not row.is_online)
+    return f"{counted(out, 'more is', 'more are')} out of service" if out else "all are in service"

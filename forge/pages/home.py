@@ -1,0 +1,71 @@
+"""The first page: the projects of the user, and a new one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth.decorators import login_required
+from django.db.models import Count, OuterRef, Subquery
+from django.db.models.functions import Coalesce
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods
+
+from forge.pages.access import signed_in
+from forge.pages.project_form import ProjectForm
+from forge.pages.words import counted, number
+from projects.errors import ProjectNameTakenError
+from projects.models import Membership, Project
+from projects.operations import create_project
+from runners.models import Runner
+from tasks.lifecycle import HELD, TaskState
+from tasks.models import Task
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+    from django.db.models import QuerySet
+    from django.http import HttpRequest, HttpResponse
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def home(request: HttpRequest) -> HttpResponse:
+    form = ProjectForm(request.POST if request.method == "POST" else None)
+    if form.is_valid():
+        try:
+            project = create_project(
+                **form.cleaned_data, owner=signed_in(request), now=timezone.now()
+            )
+            return redirect("project", project.pk)
+        except ProjectNameTakenError as error:
+            form.add_error("name", str(error))
+    projects = list(_projects(signed_in(request)))
+    context = {"projects": projects, "sentence": _sentence(projects), "form": form}
+    return render(request, "home.html", context, status=400 if form.errors else 200)
+
+
+def _projects(user: User) -> QuerySet[Project]:
+    """With counts; each is a subquery of its own, so that none multiplies another."""
+    tasks = Task.objects.filter(project=OuterRef("pk")).order_by().values("project")
+    runners = Runner.objects.present().filter(project=OuterRef("pk")).order_by().values("project")
+    role = Membership.objects.filter(project=OuterRef("pk"), user=user).values("role")
+    return Project.objects.for_user(user).annotate(
+        running=_count(tasks.filter(state__in=HELD)),
+        waiting=_count(tasks.filter(state=TaskState.QUEUED)),
+        runner_count=_count(runners),
+        role=Subquery(role),
+    )
+
+
+def _count(rows: QuerySet[Any, Any]) -> Coalesce:
+    return Coalesce(Subquery(rows.annotate(found=Count("pk")).values("found")), 0)
+
+
+def _sentence(projects: list[Project]) -> str:
+    if not projects:
+        return "No projects yet. A project holds members, templates and runners."
+    running = sum(getattr(project, "running", 0) for project in projects)
+    waiting = sum(getattr(project, "waiting", 0) for project in projects)
+    line = f"{waiting:,} {'waits' if waiting == 1 else 'wait'}"
+    now = f"{counted(running, 'task runs', 'tasks run')} now, {line}"
+    return f"{number(len(projects))} {'project' if len(projects) == 1 else 'projects'}. {now}."

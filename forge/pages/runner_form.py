@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from django import forms
+
+from forge.pages.tag_field import TagField
+from runners.models import MAXIMUM_CONCURRENCY, is_runner_name
+
+
+class RunnerForm(forms.Form):
+    name = forms.CharField(
+        max_length=60, validators=[is_runner_name], help_text="Often the host's name: dc-west-2."
+    )
+    tags = TagField(
+        help_text="What this host offers, such as linux or gpu. Separate by commas or spaces."
+    )
+    concurrency = forms.IntegerField(
+        label="Tasks at once", min_value=1, max_value=MAXIMUM_CONCURRENCY, initial=4
+    )
+    takes_untagged = forms.BooleanField(
+        label="Takes tasks without tags", required=False, initial=True
+    )

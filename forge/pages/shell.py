@@ -1,0 +1,51 @@
+"""What every page of a project shows around its content: navigation, counts, permissions."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db.models import Q
+from django.shortcuts import render
+from django.utils import timezone
+
+from projects.models import Project
+from projects.permissions import ACTIONS_OF, Action
+from runners.models import Runner
+from tasks.models import Task
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
+
+MAXIMUM_PROJECTS = 12
+
+
+def page(
+    request: HttpRequest, template: str, *, project: Project, section: str, **context: Any
+) -> HttpResponse:
+    """A page, or with `?part=` one of its live parts, of `project`."""
+    context |= around(request, project) | {"section": section}
+    return render(request, template, context)
+
+
+def around(request: HttpRequest, project: Project) -> dict[str, Any]:
+    role = project.role_of(request.user)
+    allowed = ACTIONS_OF[role] if role else frozenset()
+    others = Project.objects.for_user(request.user).exclude(pk=project.pk)
+    return {
+        "project": project,
+        "other_projects": others[:MAXIMUM_PROJECTS],
+        "now_running": Task.objects.filter(project=project).held().count(),
+        "in_trouble": _runners_in_trouble(project),
+        "may_run": Action.TASK_RUN in allowed,
+        "may_stop": Action.TASK_STOP in allowed,
+        "may_change_templates": Action.TEMPLATE_CHANGE in allowed,
+        "may_change_runners": Action.RUNNER_CHANGE in allowed,
+    }
+
+
+def _runners_in_trouble(project: Project) -> int:
+    limit = timezone.now() - timedelta(seconds=settings.FORGE_OFFLINE_SECONDS)
+    silent = Q(last_heartbeat_at=None) | Q(last_heartbeat_at__lt=limit)
+    return Runner.objects.present().filter(silent, project=project).count()

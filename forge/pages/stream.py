@@ -1,0 +1,218 @@
+"""A task's log and state, sent as they come (server-sent events), and the log as a file.
+
+The stream asks the row, and only hastens when the live channel has news, so that nothing
+depends on the channel.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
+from django.db import close_old_connections
+from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from forge.pages.shell import around
+from forge.pages.task_view import marks_of, task_context
+from tasks.lifecycle import TaskState
+from tasks.live import Watch
+from tasks.log import read_log
+from tasks.models import Task
+from tasks.waiting import why_waiting
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser, User
+    from django.http import HttpRequest, HttpResponseBase
+
+EVENT_BYTES = 64 * 1024
+# Read at once, so that a long log is not a thread hop for every event.
+READ_BYTES = 8 * EVENT_BYTES
+LOOK_SECONDS = 1.0
+HEARTBEAT_SECONDS = 15.0
+MEMBERSHIP_SECONDS = 15.0
+WATCH_SECONDS = 5.0
+WATCHED_FOR = timedelta(seconds=10)
+RECONNECT_MILLISECONDS = 1000
+
+_FRESH = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+@require_GET
+async def stream(request: HttpRequest, pk: int) -> HttpResponseBase:
+    user = await request.auser()
+    if not user.is_authenticated:
+        return HttpResponse("Sign in to watch a task.\n", status=401, content_type="text/plain")
+    if not await sync_to_async(_is_visible)(user, pk):
+        raise Http404
+    attempt, offset = _position(request)
+    feed = Feed(request, user, pk, attempt, offset)
+    return StreamingHttpResponse(feed.events(), content_type="text/event-stream", headers=_FRESH)
+
+
+def _is_visible(user: User | AnonymousUser, pk: int) -> bool:
+    return Task.objects.for_user(user).filter(pk=pk).exists()
+
+
+def _position(request: HttpRequest) -> tuple[int, int]:
+    """The (attempt, offset) that the reader has; (0, 0) for nothing or nonsense."""
+    text = request.headers.get("Last-Event-ID") or request.GET.get("from", "")
+    attempt, _, offset = text.partition(":")
+    if not all(part.isascii() and part.isdigit() and len(part) < 16 for part in (attempt, offset)):
+        return 0, 0
+    return int(attempt), int(offset)
+
+
+@dataclass(frozen=True)
+class News:
+    events: list[str]
+    has_more: bool = False
+    is_last: bool = False
+
+
+class Feed:
+    """What one reader is sent. `_look` runs in a thread; all waiting is in the event loop."""
+
+    def __init__(
+        self, request: HttpRequest, user: User, task_id: int, attempt: int, offset: int
+    ) -> None:
+        self._request = request
+        self._user = user
+        self._task_id = task_id
+        self._attempt = attempt
+        self._offset = offset
+        self._marks = ""
+        self._checked_at = self._watched_at = self._sent_at = timezone.now()
+        self._is_first = True
+
+    async def events(self) -> AsyncIterator[str]:
+        look = sync_to_async(self._look)
+        async with Watch(self._task_id) as watch:
+            yield f"retry: {RECONNECT_MILLISECONDS}\n\n"
+            while (news := await look(timezone.now())) is not None:
+                for event in news.events:
+                    yield event
+                if news.is_last:
+                    return
+                if not news.has_more:
+                    await watch.news(LOOK_SECONDS)
+
+    def _look(self, now: datetime) -> News | None:
+        """What is new; None ends the stream, because the reader may no longer watch."""
+        try:
+            if not self._may_watch(now):
+                return None
+            rows = Task.objects.select_related("project", "template", "runner", "queue")
+            task = rows.select_related("created_by", "rerun_of").get(pk=self._task_id)
+            self._note_watching(task, now)
+            return self._news(task, now)
+        finally:
+            # A watched task must not keep one of the pool's connections between two looks.
+            close_old_connections()
+
+    def _may_watch(self, now: datetime) -> bool:
+        if (now - self._checked_at).total_seconds() < MEMBERSHIP_SECONDS:
+            return True
+        self._checked_at = now
+        user = get_user_model().objects.filter(pk=self._user.pk, is_active=True).first()
+        key = self._request.session.session_key
+        is_signed_in = key is not None and self._request.session.exists(key)
+        return user is not None and is_signed_in and _is_visible(user, self._task_id)
+
+    def _note_watching(self, task: Task, now: datetime) -> None:
+        """Runners send sooner what somebody watches."""
+        is_due = self._is_first or (now - self._watched_at).total_seconds() >= WATCH_SECONDS
+        self._is_first = False
+        if is_due and not task.is_finished:
+            self._watched_at = now
+            Task.objects.filter(pk=task.pk).update(watched_until=now + WATCHED_FOR)
+
+    def _news(self, task: Task, now: datetime) -> News:
+        if task.attempt != self._attempt:
+            self._attempt, self._offset = task.attempt, 0
+        self._offset = min(self._offset, task.log_bytes)
+        events = self._state_events(task, now) + self._log_events(task)
+        has_more = self._offset < task.log_bytes
+        is_last = task.is_finished and not has_more
+        if is_last:
+            events.append("event: end\ndata: {}\n\n")
+        if not events and (now - self._sent_at).total_seconds() >= HEARTBEAT_SECONDS:
+            events = [": still here\n\n"]
+        if events:
+            self._sent_at = now
+        return News(events, has_more=has_more, is_last=is_last)
+
+    def _state_events(self, task: Task, now: datetime) -> list[str]:
+        sentence = why_waiting(task, now) if task.state == TaskState.QUEUED else ""
+        marks = marks_of(task, sentence)
+        if marks == self._marks:
+            return []
+        self._marks = marks
+        context = around(self._request, task.project) | task_context(task, now=now)
+        parts = {
+            part: render_to_string(f"task_{part}.html", context, request=self._request)
+            for part in ("head", "waiting", "side")
+        }
+        label = TaskState(task.state).label
+        state = {"state": task.state, "label": label, "html": parts.pop("head"), **parts}
+        return [f"event: state\ndata: {json.dumps(state)}\n\n"]
+
+    def _log_events(self, task: Task) -> list[str]:
+        data = b"".join(read_log(task, offset=self._offset, limit=READ_BYTES))
+        return [
+            self._log_event(data[start : start + EVENT_BYTES])
+            for start in range(0, len(data), EVENT_BYTES)
+        ]
+
+    def _log_event(self, data: bytes) -> str:
+        """One event, whose id is where the reader stands after it."""
+        begin = self._offset
+        self._offset += len(data)
+        content = {
+            "attempt": self._attempt,
+            "offset": begin,
+            "data": base64.b64encode(data).decode(),
+        }
+        return f"event: log\nid: {self._attempt}:{self._offset}\ndata: {json.dumps(content)}\n\n"
+
+
+@require_GET
+async def log(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """The log of the current attempt, byte for byte."""
+    user = await request.auser()
+    if not user.is_authenticated:
+        return HttpResponse("Sign in to read a log.\n", status=401, content_type="text/plain")
+    task = await Task.objects.for_user(user).filter(pk=pk).afirst()
+    if task is None:
+        raise Http404
+    return StreamingHttpResponse(
+        _pieces(task),
+        content_type="text/plain; charset=utf-8",
+        headers={
+            "Content-Length": str(task.log_bytes),
+            "Content-Disposition": f'attachment; filename="task-{task.pk}.log"',
+            "Cache-Control": "no-store",
+        },
+    )
+
+
+async def _pieces(task: Task) -> AsyncIterator[bytes]:
+    offset = 0
+    while piece := await sync_to_async(_piece)(task, offset):
+        offset += len(piece)
+        yield piece
+
+
+def _piece(task: Task, offset: int) -> bytes:
+    try:
+        return b"".join(read_log(task, offset=offset, limit=READ_BYTES))
+    finally:
+        close_old_connections()

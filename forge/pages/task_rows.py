@@ -1,0 +1,88 @@
+"""Tasks as rows of a table: badge, second line, how long it took and waited."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from forge.pages.words import counted
+from tasks.lifecycle import TaskState
+from tasks.models import Task
+from tasks.waiting import Situation, explain
+
+if TYPE_CHECKING:
+    from tasks.querysets import TaskQuerySet
+
+_WAITS = (TaskState.QUEUED, TaskState.AWAITING_APPROVAL)
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    task: Task
+    note: str
+
+    @property
+    def took(self) -> timedelta | None:
+        """How long a finished task ran."""
+        task = self.task
+        if task.started_at is None or task.finished_at is None:
+            return None
+        return task.finished_at - task.started_at
+
+    @property
+    def runs_since(self) -> datetime | None:
+        return None if self.task.is_finished else self.task.started_at
+
+    @property
+    def waited(self) -> timedelta | None:
+        claimed = self.task.claimed_at
+        return claimed - self.task.created_at if claimed else None
+
+    @property
+    def waits_since(self) -> datetime | None:
+        return self.task.created_at if self.task.state in _WAITS else None
+
+
+def for_rows(tasks: TaskQuerySet) -> TaskQuerySet:
+    """With what rows show, without the scripts, which are long."""
+    rows = tasks.select_related("template", "runner", "created_by", "queue", "project")
+    return rows.prefetch_related("queue__tags").defer(
+        "script", "environment", "template__script", "template__environment"
+    )
+
+
+def rows_of(tasks: Iterable[Task], *, now: datetime) -> list[TaskRow]:
+    situations: dict[int, Situation] = {}
+    found = []
+    for task in tasks:
+        if task.state == TaskState.QUEUED and task.project_id not in situations:
+            situations[task.project_id] = Situation(task.project_id, now=now)
+        found.append(TaskRow(task, _note(task, situations.get(task.project_id), now)))
+    return found
+
+
+def _note(task: Task, situation: Situation | None, now: datetime) -> str:
+    """The line under the name: the reason of the state, or else what the template does."""
+    if task.state in _WAITS:
+        waiting = explain(task, now, situation)
+        return waiting.sentence if waiting else ""
+    if task.state == TaskState.STOPPING:
+        return task.stop_reason
+    if task.state == TaskState.UNREACHABLE:
+        return f"{task.runner} is silent; it may come back"
+    if task.state in (TaskState.FAILED, TaskState.STOPPED, TaskState.LOST):
+        return task.reason
+    return task.template.description
+
+
+def tasks_sentence(states: Sequence[tuple[str, int]]) -> str:
+    """`5 running, 7 queued, 1 unreachable`, of (state, how many); finished ones are left out."""
+    words = {state.value: state.label.lower() for state in TaskState}
+    parts = [f"{count:,} {words[state]}" for state, count in states if count]
+    return f"{', '.join(parts)}." if parts else "Nothing runs and nothing waits."
+
+
+def newer_in_words(count: int) -> str:
+    return counted(count, "newer task")

@@ -1,0 +1,66 @@
+"""What one task's page shows, on the page itself and in each change that follows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from forge.pages import fleet
+from forge.pages.timeline import steps_of, usual_seconds
+from tasks.lifecycle import HELD, TaskState
+from tasks.models import Task
+from tasks.waiting import explain
+
+STOPPABLE = frozenset(TaskState(state) for state in TaskState) & (
+    HELD | {TaskState.QUEUED, TaskState.AWAITING_APPROVAL}
+) - {TaskState.STOPPING}
+
+
+def task_context(task: Task, *, now: datetime) -> dict[str, Any]:
+    waiting = explain(task, now)
+    usual = usual_seconds(task)
+    sentence = waiting.sentence if waiting else ""
+    runner = task.runner
+    return {
+        "task": task,
+        "since": badge_since(task),
+        "sentence": sentence_of(task),
+        "steps": steps_of(task, usual=usual, waits_for=sentence, now=now),
+        "waiting": waiting,
+        "runner_row": fleet.row_of(runner, now=now) if runner else None,
+        "environment": list(task.environment.items()),
+        "required": [tag.name for tag in task.queue.tags.all()],
+        "reruns": list(task.reruns.order_by("pk").values_list("pk", flat=True)[:5]),
+        "stoppable": task.state in STOPPABLE,
+        "marks": marks_of(task, sentence),
+    }
+
+
+def marks_of(task: Task, sentence: str) -> str:
+    """Changes whenever something on the page but the log does."""
+    moments = (task.claimed_at, task.started_at, task.stop_requested_at, task.finished_at)
+    return "|".join(str(item) for item in (task.state, task.attempt, *moments, sentence))
+
+
+def badge_since(task: Task) -> datetime | None:
+    """Since when the present state lasts; None for a finished task."""
+    moments = {
+        TaskState.AWAITING_APPROVAL: task.created_at,
+        TaskState.QUEUED: task.created_at,
+        TaskState.STARTING: task.claimed_at,
+        TaskState.RUNNING: task.started_at,
+        TaskState.STOPPING: task.stop_requested_at,
+        TaskState.UNREACHABLE: task.unreachable_at,
+    }
+    return moments.get(TaskState(task.state))
+
+
+def sentence_of(task: Task) -> str:
+    """What stands beside the badge: how it ended, or what it is about."""
+    if task.is_finished:
+        return task.reason
+    if task.state == TaskState.STOPPING:
+        return task.stop_reason
+    if task.state == TaskState.UNREACHABLE:
+        return f"{task.runner} is silent. The task goes on if it comes back in time."
+    return task.template.description

@@ -1,0 +1,178 @@
+"""Tasks: list, one task, stop, run again."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.db.models import Count
+from django.shortcuts import get_object_or_404, redirect
+from django.utils import timezone
+from django.views.decorators.http import require_POST, require_safe
+
+from forge.pages.access import demand, project_for, signed_in
+from forge.pages.shell import page
+from forge.pages.task_rows import for_rows, newer_in_words, rows_of, tasks_sentence
+from forge.pages.task_view import task_context
+from projects.permissions import Action
+from runners.models import Runner
+from tasks.errors import TaskFinishedError, TemplateRemovedError
+from tasks.lifecycle import UNFINISHED, TaskState
+from tasks.models import Task, TaskTemplate
+from tasks.operations import run_template, stop_task
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse, QueryDict
+
+    from projects.models import Project
+    from tasks.querysets import TaskQuerySet
+
+PAGE_ROWS = 25
+MAXIMUM_NEWER = 99
+SEGMENTS: dict[str, tuple[str, frozenset[str]]] = {
+    "active": ("Active", UNFINISHED),
+    "failed": ("Failed", frozenset({TaskState.FAILED, TaskState.LOST})),
+    "succeeded": ("Succeeded", frozenset({TaskState.SUCCEEDED})),
+    "stopped": ("Stopped", frozenset({TaskState.STOPPED})),
+}
+_FILTERS = ("state", "template", "runner", "q")
+
+
+@login_required
+@require_safe
+def tasks(request: HttpRequest, pk: int) -> HttpResponse:
+    project = project_for(request, pk)
+    found = _filtered(Task.objects.filter(project=project), request.GET)
+    context = _states(project) | _page_of(found, request.GET) | _filters(project, request.GET)
+    name = "tasks_live.html" if "part" in request.GET else "tasks.html"
+    return page(request, name, project=project, section="tasks", **context)
+
+
+def _filtered(rows: TaskQuerySet, query: QueryDict) -> TaskQuerySet:
+    """Apply what the address says; what cannot match anything finds nothing."""
+    if segment := SEGMENTS.get(query.get("state", "")):
+        rows = rows.filter(state__in=segment[1])
+    for field in ("template", "runner"):
+        if given := query.get(field):
+            rows = rows.filter(**{f"{field}_id": _whole_number(given)})
+    if text := query.get("q", "").strip():
+        digits = text.removeprefix("#")
+        if digits.isascii() and digits.isdigit():
+            return rows.filter(pk=_whole_number(digits))
+        return rows.filter(template__name__icontains=text[:80])
+    return rows
+
+
+def _whole_number(text: str) -> int:
+    """A positive number that a column can hold; 0, which no row has, for anything else."""
+    is_number = text.isascii() and text.isdigit() and len(text) < 19
+    return int(text) if is_number else 0
+
+
+def _page_of(rows: TaskQuerySet, query: QueryDict) -> dict[str, Any]:
+    """One page by id, so that page 1000 of a million rows costs what page 1 does.
+
+    `before` and `after` page; `top` keeps the newest row of a page that refreshes itself, and
+    what is newer is counted instead of pushed in under the reader's pointer.
+    """
+    older_than, newer_than = (_whole_number(query.get(name, "")) for name in ("before", "after"))
+    top = _whole_number(query.get("top", ""))
+    wanted = PAGE_ROWS + 1
+    if newer_than:
+        upward = list(for_rows(rows.filter(pk__gt=newer_than)).order_by("pk")[:wanted])
+        found, has_newer, has_older = upward[:PAGE_ROWS][::-1], len(upward) == wanted, True
+    else:
+        limit = rows.filter(pk__lt=older_than) if older_than else rows
+        limit = limit.filter(pk__lte=top) if top else limit
+        downward = list(for_rows(limit)[:wanted])
+        found, has_newer = downward[:PAGE_ROWS], bool(older_than)
+        has_older = len(downward) == wanted
+    first = top or (found[0].pk if found else 0)
+    newer = 0 if has_newer or not first else rows.filter(pk__gt=first)[: MAXIMUM_NEWER + 1].count()
+    return {
+        "rows": rows_of(found, now=timezone.now()),
+        "newer_than": found[0].pk if found and has_newer else None,
+        "older_than": found[-1].pk if found and has_older else None,
+        "newer": newer_in_words(newer) if newer else "",
+        "live_query": _query(query, before=older_than, after=newer_than, top=first, part="rows"),
+    }
+
+
+def _query(query: QueryDict, **more: object) -> str:
+    kept = {name: query[name] for name in _FILTERS if query.get(name)}
+    return urlencode(kept | {name: value for name, value in more.items() if value})
+
+
+def _states(project: Project) -> dict[str, Any]:
+    rows = Task.objects.filter(project=project, state__in=UNFINISHED).order_by()
+    counts = dict(rows.values_list("state").annotate(Count("pk")))
+    states = [(state.value, counts.get(state.value, 0)) for state in TaskState]
+    return {"sentence": tasks_sentence(states), "active_count": sum(counts.values())}
+
+
+def _filters(project: Project, query: QueryDict) -> dict[str, Any]:
+    others = {name: query[name] for name in _FILTERS[1:] if query.get(name)}
+    current = query.get("state", "")
+    segments = [("", "All"), *((key, label) for key, (label, _) in SEGMENTS.items())]
+    template = TaskTemplate.objects.filter(
+        project=project, pk=_whole_number(query.get("template", ""))
+    )
+    runner = Runner.objects.filter(project=project, pk=_whole_number(query.get("runner", "")))
+    return {
+        "segments": [
+            (key, label, key == current, urlencode({"state": key} | others if key else others))
+            for key, label in segments
+        ],
+        "state": current if current in SEGMENTS else "",
+        "text": query.get("q", ""),
+        "of_template": template.first(),
+        "of_runner": runner.first(),
+        "filter_query": _query(query),
+        "is_filtered": any(query.get(name) for name in _FILTERS),
+    }
+
+
+def task_for(request: HttpRequest, pk: int) -> Task:
+    rows = Task.objects.for_user(request.user)
+    related = ("project", "template", "runner", "queue", "created_by", "rerun_of")
+    return get_object_or_404(rows.select_related(*related), pk=pk)
+
+
+@login_required
+@require_safe
+def task(request: HttpRequest, pk: int) -> HttpResponse:
+    row = task_for(request, pk)
+    context = task_context(row, now=timezone.now())
+    return page(request, "task.html", project=row.project, section="tasks", **context)
+
+
+@login_required
+@require_POST
+def stop(request: HttpRequest, pk: int) -> HttpResponse:
+    row = task_for(request, pk)
+    demand(request, row.project, Action.TASK_STOP)
+    try:
+        stop_task(task=row, by=signed_in(request), now=timezone.now())
+    except TaskFinishedError as error:
+        messages.error(request, str(error))
+    return redirect("task", row.pk)
+
+
+@login_required
+@require_POST
+def rerun(request: HttpRequest, pk: int) -> HttpResponse:
+    row = task_for(request, pk)
+    demand(request, row.project, Action.TASK_RUN)
+    try:
+        again = _run_again(row, request, timezone.now())
+    except TemplateRemovedError as error:
+        messages.error(request, str(error))
+        return redirect("task", row.pk)
+    return redirect("task", again.pk)
+
+
+def _run_again(row: Task, request: HttpRequest, now: datetime) -> Task:
+    return run_template(template=row.template, by=signed_in(request), now=now, rerun_of=row)

@@ -1,0 +1,126 @@
+"""The steps of one task: what has happened, what is now, what comes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from statistics import median
+
+from django.conf import settings
+
+from forge.pages.words import duration_in_words
+from tasks.lifecycle import TaskState
+from tasks.models import Task
+
+USUAL_SAMPLE = 20
+
+
+@dataclass(frozen=True)
+class Step:
+    """`kind`: past, now, hold, next, or how it ended (ok, bad, mute).
+
+    Its time is one of: `at` (a clock time), `after` (a difference), `since` (counting on).
+    """
+
+    name: str
+    kind: str
+    icon: str
+    note: str = ""
+    at: datetime | None = None
+    after: str = ""
+    since: datetime | None = None
+
+    @property
+    def mark(self) -> str:
+        """The class of the line after this step."""
+        return {"past": "", "now": "now", "hold": "hold"}.get(self.kind, f"next {self.kind}")
+
+
+def usual_seconds(task: Task) -> float | None:
+    """The median duration of the template's latest successes; None without any."""
+    rows = Task.objects.filter(template_id=task.template_id, state=TaskState.SUCCEEDED)
+    times = rows.exclude(started_at=None).order_by("-pk").values_list("started_at", "finished_at")
+    sample = times[:USUAL_SAMPLE]
+    lengths = [(end - start).total_seconds() for start, end in sample if start and end]
+    return median(lengths) if lengths else None
+
+
+def steps_of(task: Task, *, usual: float | None, waits_for: str, now: datetime) -> list[Step]:
+    steps = [_queued(task), *_claimed(task), *_started(task)]
+    if task.is_finished:
+        return [*steps, _finished(task)]
+    return [*steps, _current(task, waits_for, usual, now), *_coming(task, usual, now)]
+
+
+def _queued(task: Task) -> Step:
+    by = task.created_by
+    who = f"by {by.get_full_name() or by.get_username()}" if by else ""
+    return Step("Queued", "past", "succeeded", who, at=task.created_at)
+
+
+def _claimed(task: Task) -> list[Step]:
+    if task.claimed_at is None:
+        return []
+    after = _difference(task.created_at, task.claimed_at)
+    return [Step("Claimed", "past", "succeeded", f"by {task.runner}", task.claimed_at, after)]
+
+
+def _started(task: Task) -> list[Step]:
+    if task.started_at is None:
+        return []
+    note = f"attempt {task.attempt}" if task.attempt > 1 else "the process exists"
+    after = _difference(task.claimed_at or task.created_at, task.started_at)
+    return [Step("Started", "past", "succeeded", note, task.started_at, after)]
+
+
+def _difference(before: datetime, after: datetime) -> str:
+    return f"+{duration_in_words((after - before).total_seconds())}"
+
+
+def _current(task: Task, waits_for: str, usual: float | None, now: datetime) -> Step:
+    state = TaskState(task.state)
+    if state == TaskState.RUNNING and task.started_at:
+        return Step("Running", "now", "running", _share(task, usual, now), since=task.started_at)
+    if state == TaskState.STARTING:
+        return Step("Starting", "now", "starting", "the process is made", since=task.claimed_at)
+    if state == TaskState.STOPPING:
+        since = task.stop_requested_at
+        return Step("Stopping", "hold", "stopping", task.stop_reason, since=since)
+    if state == TaskState.UNREACHABLE:
+        return Step("Unreachable", "hold", "unreachable", _until(task), since=task.unreachable_at)
+    return Step("Waiting", "hold", "queued", waits_for, since=task.created_at)
+
+
+def _share(task: Task, usual: float | None, now: datetime) -> str:
+    if usual is None or task.started_at is None:
+        return "no earlier run to compare with"
+    share = (now - task.started_at).total_seconds() / max(usual, 0.001)
+    return f"{share:.0%} of the usual time".replace("%", " %") if share < 1 else "longer than usual"
+
+
+def _until(task: Task) -> str:
+    wait = duration_in_words(settings.FORGE_UNREACHABLE_SECONDS)
+    return f"{task.runner} is silent; lost after {wait}"
+
+
+def _coming(task: Task, usual: float | None, now: datetime) -> list[Step]:
+    """The steps that have not come yet, with what can be said of them."""
+    if task.state in (TaskState.QUEUED, TaskState.AWAITING_APPROVAL):
+        end = Step("Finished", "next", "never", _usually(usual))
+        return [Step("Started", "next", "never"), end]
+    begin = task.started_at if task.state == TaskState.RUNNING else None
+    due = begin + timedelta(seconds=usual) if begin and usual else None
+    expected = due if due and due > now else None
+    return [Step("Finish", "next", "never", _usually(usual), at=expected)]
+
+
+def _usually(usual: float | None) -> str:
+    return f"usually takes {duration_in_words(usual)}" if usual else ""
+
+
+def _finished(task: Task) -> Step:
+    state = TaskState(task.state)
+    kind = {TaskState.SUCCEEDED: "ok", TaskState.STOPPED: "mute"}.get(state, "bad")
+    begin = task.started_at or task.claimed_at or task.created_at
+    end = task.finished_at or begin
+    return Step(state.label, kind, state.value, task.reason, end, _difference(begin, end))

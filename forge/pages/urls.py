@@ -1,0 +1,31 @@
+"""The addresses of the pages."""
+
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import path
+
+from forge.pages import home, projects, runners, stream, tasks, templates
+
+sign_in = LoginView.as_view(template_name="sign_in.html", redirect_authenticated_user=True)
+
+urlpatterns = [
+    path("", home.home, name="home"),
+    path("sign-in/", sign_in, name="sign-in"),
+    path("sign-out/", LogoutView.as_view(), name="sign-out"),
+    path("projects/<int:pk>/", projects.overview, name="project"),
+    path("projects/<int:pk>/templates/", templates.templates, name="templates"),
+    path("projects/<int:pk>/templates/new/", templates.new, name="template-new"),
+    path("templates/<int:pk>/", templates.template, name="template"),
+    path("templates/<int:pk>/run/", templates.run, name="template-run"),
+    path("templates/<int:pk>/remove/", templates.remove, name="template-remove"),
+    path("projects/<int:pk>/tasks/", tasks.tasks, name="tasks"),
+    path("tasks/<int:pk>/", tasks.task, name="task"),
+    path("tasks/<int:pk>/stop/", tasks.stop, name="task-stop"),
+    path("tasks/<int:pk>/rerun/", tasks.rerun, name="task-rerun"),
+    path("tasks/<int:pk>/stream", stream.stream, name="task-stream"),
+    path("tasks/<int:pk>/log", stream.log, name="task-log"),
+    path("projects/<int:pk>/runners/", runners.runners, name="runners"),
+    path("projects/<int:pk>/runners/new/", runners.new, name="runner-new"),
+    path("runners/<int:pk>/", runners.runner, name="runner"),
+    path("runners/<int:pk>/contact/", runners.contact, name="runner-contact"),
+    path("runners/<int:pk>/remove/", runners.remove, name="runner-remove"),
+]

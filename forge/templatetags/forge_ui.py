@@ -1,0 +1,169 @@
+"""How states, times and sizes are written: one place for every page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
+
+from forge.pages.icons import ICONS
+from forge.pages.words import bytes_in_words, duration_in_words
+from runners.status import RunnerStatus
+from tasks.lifecycle import TaskState
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+    from tasks.models import Task
+
+register = template.Library()
+
+STATE_LOOKS: dict[str, tuple[str, str]] = {
+    TaskState.AWAITING_APPROVAL: ("warn", "approval"),
+    TaskState.QUEUED: ("mute", "queued"),
+    TaskState.STARTING: ("run", "starting"),
+    TaskState.RUNNING: ("run", "running"),
+    TaskState.STOPPING: ("warn", "stopping"),
+    TaskState.UNREACHABLE: ("warn", "unreachable"),
+    TaskState.SUCCEEDED: ("ok", "succeeded"),
+    TaskState.FAILED: ("bad", "failed"),
+    TaskState.STOPPED: ("mute", "stopped"),
+    TaskState.LOST: ("bad", "lost"),
+}
+RUNNER_LOOKS: dict[str, tuple[str, str]] = {
+    RunnerStatus.NEVER_CONTACTED: ("mute", "never"),
+    RunnerStatus.IDLE: ("ok", "idle"),
+    RunnerStatus.BUSY: ("run", "busy"),
+    RunnerStatus.OFFLINE: ("bad", "offline"),
+    RunnerStatus.REVOKED: ("mute", "revoked"),
+}
+PIP_WIDTH = 9
+MAXIMUM_PIPS = 12
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    # ICONS is our own drawing, never what somebody entered.
+    return mark_safe(  # noqa: S308
+        f'<svg class="i" viewBox="0 0 16 16" aria-hidden="true">{ICONS[name]}</svg>'
+    )
+
+
+@register.simple_tag
+def state_badge(task: Task, since: datetime | None = None) -> SafeString:
+    """The state with its icon; with `since` also how long it has lasted, counted on the page."""
+    look, drawing = STATE_LOOKS[task.state]
+    label = TaskState(task.state).label
+    lasting = format_html(" {}", elapsed(since)) if since else ""
+    return format_html('<span class="st b {}">{}{}{}</span>', look, icon(drawing), label, lasting)
+
+
+@register.simple_tag
+def runner_status(status: str, text: str = "") -> SafeString:
+    look, drawing = RUNNER_LOOKS[status]
+    label = text or RunnerStatus(status).label
+    return format_html('<span class="st {}">{}{}</span>', look, icon(drawing), label)
+
+
+@register.simple_tag
+def moment(at: datetime | None, missing: str = "–") -> SafeString:
+    """Says "4 s ago", then the clock time, then the date; the exact time in the title.
+
+    The page rewrites it in the reader's zone and keeps it current.
+    """
+    if at is None:
+        return format_html('<span class="muted">{}</span>', missing)
+    return _time(at, "moment", _moment_in_words(at, timezone.now()))
+
+
+@register.simple_tag
+def clock(at: datetime) -> SafeString:
+    """The time of day to the second, in the reader's zone once the page runs."""
+    return _time(at, "clock", f"{timezone.localtime(at):%H:%M:%S}")
+
+
+@register.simple_tag
+def elapsed(since: datetime) -> SafeString:
+    """How long it has been, counting on."""
+    seconds = (timezone.now() - since).total_seconds()
+    return _time(since, "elapsed", duration_in_words(max(seconds, 1.0)))
+
+
+def _time(at: datetime, kind: str, text: str) -> SafeString:
+    exact = f"{timezone.localtime(at):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+    return format_html(
+        '<time datetime="{}" title="{} {}" data-time="{}">{}</time>',
+        at.isoformat(),
+        exact,
+        f"{timezone.localtime(at):%Z}",
+        kind,
+        text,
+    )
+
+
+def _moment_in_words(at: datetime, now: datetime) -> str:
+    if timedelta(0) <= now - at < timedelta(minutes=1):
+        return f"{int((now - at).total_seconds())} s ago"
+    local = timezone.localtime(at)
+    if local.date() == timezone.localtime(now).date():
+        return f"{local:%H:%M}"
+    return f"{local.day} {local:%b}" if local.year == now.year else f"{local:%Y-%m-%d}"
+
+
+@register.simple_tag
+def slots(held: int, concurrency: int) -> SafeString:
+    """One pip for each slot, and the figures; a bar of pips has an end, figures have none."""
+    shown = min(concurrency, MAXIMUM_PIPS)
+    taken = round(shown * min(held, concurrency) / concurrency)
+    pips = format_html_join(
+        "",
+        '<rect class="{}" x="{}" y="1" width="6" height="9" rx="1.5"/>',
+        (("on" if n < taken else "off", n * PIP_WIDTH + 1) for n in range(shown)),
+    )
+    return format_html(
+        '<span class="slots"><svg width="{}" height="11" aria-hidden="true">{}</svg>'
+        "<span>{}/{}</span></span>",
+        shown * PIP_WIDTH,
+        pips,
+        held,
+        concurrency,
+    )
+
+
+@register.simple_tag
+def tag_list(names: Sequence[object], missing: str = "") -> SafeString:
+    if not names:
+        return format_html('<span class="muted">{}</span>', missing)
+    tags = format_html_join("", '<span class="tag">{}</span>', ((name,) for name in names))
+    return format_html('<span class="tags">{}</span>', tags)
+
+
+@register.filter
+def duration(seconds: float | timedelta | None) -> str:
+    if seconds is None:
+        return "–"
+    if isinstance(seconds, timedelta):
+        seconds = seconds.total_seconds()
+    return duration_in_words(seconds)
+
+
+@register.filter
+def size(count: int) -> str:
+    return bytes_in_words(count)
+
+
+@register.filter
+def person(user: User | None) -> str:
+    """The name to show; a removed user leaves none."""
+    return (user.get_full_name() or user.get_username()) if user else "a removed user"
+
+
+@register.filter
+def initials(user: User) -> str:
+    words = person(user).replace(".", " ").split()
+    return "".join(word[0] for word in words[:2]).upper()

@@ -1,0 +1,121 @@
+// What every page does: fragments that refresh themselves, menus, copying, toasts, keys.
+import { clock, writeTimes } from "./times.js";
+
+const TICK = 2000;
+const FAST_TICK = 1000;
+const PASSING = 6000;
+
+const live = document.getElementById("live");
+const lost = document.getElementById("lost");
+let heardAt = new Date();
+
+export function showConnection(isHeard) {
+  if (isHeard) heardAt = new Date();
+  if (live) {
+    live.hidden = false;
+    live.classList.toggle("lost", !isHeard);
+    live.querySelector(".word").textContent = isHeard ? "Live" : "Lost";
+  }
+  if (lost) {
+    if (lost.hidden !== isHeard) lost.hidden = isHeard;
+    lost.querySelector("[data-lost-at]").textContent = clock(heardAt);
+  }
+}
+
+// ---- fragments: a tab that nobody sees asks for nothing ----
+const isLive = () => document.querySelector("[data-live]") !== null;
+
+function tick(name) {
+  if (document.visibilityState === "visible" && isLive()) window.htmx.trigger(document.body, name);
+}
+
+setInterval(() => tick("forge:tick"), TICK);
+setInterval(() => tick("forge:second"), FAST_TICK);
+document.addEventListener("visibilitychange", () => tick("forge:tick"));
+if (isLive()) showConnection(true);
+
+const seen = new WeakMap();
+
+document.body.addEventListener("htmx:beforeSwap", (event) => {
+  const { xhr, target, requestConfig } = event.detail;
+  const asked = new URL(requestConfig.path, location.href).pathname;
+  if (new URL(xhr.responseURL || location.href).pathname !== asked) {
+    event.detail.shouldSwap = false; // sent on to the sign-in page: the session has ended
+    location.reload();
+    return;
+  }
+  if (xhr.status === 404 || xhr.status === 403) {
+    location.reload();
+    return;
+  }
+  // An unchanged part stays as it is, with the reader's selection and pointer in it.
+  if (seen.get(target) === xhr.response) event.detail.shouldSwap = false;
+  else seen.set(target, xhr.response);
+});
+
+document.body.addEventListener("htmx:afterSwap", () => writeTimes());
+document.body.addEventListener("htmx:afterRequest", (event) => {
+  if (event.detail.elt.closest("[data-live]") || event.detail.successful) {
+    showConnection(event.detail.successful);
+  }
+});
+
+// ---- menus close on a click outside and on Escape ----
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") {
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+  }
+  const typing = event.target.closest("input, textarea, select, [contenteditable]");
+  const search = document.querySelector("[data-slash]");
+  if (event.key === "/" && !typing && search && !event.ctrlKey && !event.metaKey) {
+    event.preventDefault();
+    search.select();
+  }
+});
+
+// ---- copy ----
+async function copy(button) {
+  const source = document.getElementById(button.dataset.copy);
+  const label = button.querySelector("span");
+  const before = button.dataset.label || label.textContent;
+  button.dataset.label = before;
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    label.textContent = "Copied";
+  } catch {
+    // Without https there is no clipboard: select it, so that Ctrl C is enough.
+    getSelection().selectAllChildren(source);
+    label.textContent = "Selected: press Ctrl C";
+  }
+  setTimeout(() => (label.textContent = before), 2500);
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (button) copy(button);
+  event.target.closest("[data-dismiss]")?.closest(".toast").remove();
+});
+
+setTimeout(() => {
+  for (const toast of document.querySelectorAll("[data-passing]")) toast.remove();
+}, PASSING);
+
+// ---- a form is sent once ----
+document.addEventListener("submit", (event) => {
+  if (event.defaultPrevented) return;
+  const form = event.target;
+  if (form.dataset.sent) event.preventDefault();
+  else if (form.method === "post") form.dataset.sent = "1";
+});
+window.addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("[data-sent]")) delete form.dataset.sent;
+});

@@ -1,0 +1,51 @@
+// Times in the reader's zone, kept current. The server wrote them in its own zone.
+const SECOND = 1000;
+const pad = (number) => String(number).padStart(2, "0");
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+export const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "your zone";
+
+export function duration(seconds) {
+  const whole = Math.max(Math.floor(seconds), 1);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${pad(whole % 60)} s`;
+  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${pad(Math.floor((whole % 3600) / 60))} min`;
+  return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
+}
+
+export const clock = (at) => `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}`;
+
+function moment(at, now) {
+  const age = (now - at) / SECOND;
+  if (age >= 0 && age < 60) return `${Math.floor(age)} s ago`;
+  if (at.toDateString() === now.toDateString()) return clock(at).slice(0, 5);
+  if (at.getFullYear() === now.getFullYear()) return `${at.getDate()} ${MONTHS[at.getMonth()]}`;
+  return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
+}
+
+function exact(at) {
+  const date = `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
+  return `${date} ${clock(at)}.${String(at.getMilliseconds()).padStart(3, "0")} ${zone}`;
+}
+
+function write(element, now) {
+  const at = new Date(element.dateTime);
+  if (Number.isNaN(at.getTime())) return;
+  const kinds = { moment, clock, elapsed: (from) => duration((now - from) / SECOND) };
+  const text = kinds[element.dataset.time]?.(at, now);
+  if (text !== undefined && element.textContent !== text) element.textContent = text;
+  if (!element.dataset.titled) {
+    element.title = exact(at);
+    element.dataset.titled = "1";
+  }
+}
+
+export function writeTimes(root = document) {
+  const now = new Date();
+  for (const element of root.querySelectorAll("time[data-time]")) write(element, now);
+  for (const element of root.querySelectorAll("[data-zone]")) {
+    if (element.textContent !== zone) element.textContent = zone;
+  }
+}
+
+writeTimes();
+setInterval(writeTimes, SECOND);

@@ -1,0 +1,9 @@
+"""What can go wrong when a program is supervised."""
+
+
+class SupervisionError(Exception):
+    """A program could not be started, or its supervisor died; the text says which and why."""
+
+
+class RequestNotTakenError(SupervisionError):
+    """The fork server went away before a supervisor existed: nothing ran, asking again is safe."""

@@ -1,0 +1,140 @@
+"""A program under supervision, as the worker sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from runners.worker.supervision.errors import SupervisionError
+from runners.worker.supervision.status import StatusReader
+
+
+@dataclass(frozen=True)
+class StopStep:
+    """One step of a stop: a signal to every process, then this long until the next step."""
+
+    signal: signal.Signals
+    grace_seconds: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.grace_seconds) and self.grace_seconds >= 0):
+            raise ValueError(f"a grace is a number of seconds, not {self.grace_seconds}")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a program ended, told after the last process of its tree was gone.
+
+    exit_code: of the program; None if a signal ended it.
+    signal: the number of the signal that ended the program, else None.
+    leftovers: how many processes the program left behind that had to be ended.
+    steps: plain sentences of what was sent, in order: "SIGINT sent to 3 processes".
+    """
+
+    exit_code: int | None
+    signal: int | None
+    leftovers: int
+    steps: tuple[str, ...]
+
+
+class SupervisedProcess:
+    """A running program and everything below it. All methods may be called from any thread.
+
+    pid: of the program.
+    output: read end of the pipe that carries the program's stdout and stderr in the order of its
+        writes. The caller reads until end of file and closes it.
+
+    Call `wait` until it returns an `Ending` or raises; this is what frees the other descriptors.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        *,
+        output: int,
+        control: int,
+        status: StatusReader,
+        on_end: Callable[[SupervisedProcess], None],
+    ) -> None:
+        self.pid = pid
+        self.output = output
+        self._control: int | None = control
+        self._control_lock = threading.Lock()
+        self._ordered: tuple[StopStep, ...] | None = None
+        self._status = status
+        self._status_lock = threading.Lock()
+        self._outcome: Ending | str | None = None
+        self._on_end = on_end
+
+    def stop(self, steps: Sequence[StopStep]) -> None:
+        """Order the steps, then KILL; returns at once.
+
+        The same steps again change nothing; other steps replace what is left of the first ones.
+        After the end it does nothing.
+        """
+        ordered = tuple(steps)
+        with self._control_lock:
+            if self._control is None or ordered == self._ordered:
+                return
+            self._ordered = ordered
+            order = {"stop": [[int(step.signal), step.grace_seconds] for step in ordered]}
+            with contextlib.suppress(BrokenPipeError):  # It has left; wait() tells how.
+                write_line(self._control, order)
+
+    def wait(self, timeout: float | None = None) -> Ending | None:
+        """Return the ending once every process of the tree is gone; None after `timeout` seconds.
+
+        Raises SupervisionError if the supervisor itself was killed. The fork server has ended
+        the tree by then, unless it was killed as well.
+        """
+        deadline = None if timeout is None else time.monotonic() + max(0.0, timeout)
+        if not self._status_lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            return None
+        try:
+            if self._outcome is None:
+                self._outcome = self._read_outcome(deadline)
+                if self._outcome is None:
+                    return None
+                self._release()
+        finally:
+            self._status_lock.release()
+        if isinstance(self._outcome, str):
+            raise SupervisionError(self._outcome)
+        return self._outcome
+
+    def _read_outcome(self, deadline: float | None) -> Ending | str | None:
+        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            told = self._status.next(remaining)
+        except EOFError:
+            return f"the supervisor of process {self.pid} died without a report"
+        if told is None:
+            return None
+        return Ending(
+            exit_code=told["exit_code"],
+            signal=told["signal"],
+            leftovers=told["leftovers"],
+            steps=tuple(told["steps"]),
+        )
+
+    def _release(self) -> None:
+        with self._control_lock:
+            if self._control is not None:
+                os.close(self._control)
+            self._control = None
+        self._status.close()
+        self._on_end(self)
+
+
+def write_line(descriptor: int, value: object) -> None:
+    """Write a value as one line of JSON; BrokenPipeError if nobody will read it."""
+    data = memoryview(json.dumps(value).encode() + b"\n")
+    while data:
+        data = data[os.write(descriptor, data) :]

@@ -1,0 +1,97 @@
+"""How a tree is brought to its end: steps in time, and sentences about what was done."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from .descendants import Reached, signal_below
+
+_SHORTEST_PAUSE = 0.002
+_LONGEST_PAUSE = 0.2
+_JOB_STOPS = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
+
+
+class Stopping:
+    """One stop in progress below this process: signals with graces in seconds, at last KILL."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[int, float]] = []
+        self._began_at: float | None = None
+        self._due_at = 0.0
+        self._is_killing = False
+        self._killed = Reached()
+        self._kill_delay = ""
+        self._pause = _SHORTEST_PAUSE
+        self._sentences: list[str] = []
+
+    @property
+    def has_begun(self) -> bool:
+        return self._began_at is not None
+
+    def begin(self, steps: list[tuple[int, float]]) -> None:
+        """Start with these steps now, in place of what is left of earlier ones."""
+        self._steps = [*steps, (signal.SIGKILL, 0.0)]
+        self._due_at = time.monotonic()
+        if self._began_at is None:
+            self._began_at = self._due_at
+
+    def advance(self) -> set[int]:
+        """Do what is due; return the pids that got a signal, with KILL only at their first."""
+        if self._is_killing:
+            return self._kill()
+        if not self.has_begun or time.monotonic() < self._due_at:
+            return set()
+        number, grace = self._steps.pop(0)
+        self._due_at = time.monotonic() + grace
+        if number == signal.SIGKILL:
+            self._is_killing = True
+            self._kill_delay = self._delay()
+            return self._kill()
+        return self._send(number)
+
+    def seconds_to_wait(self) -> float | None:
+        """Return how long nothing is due unless a child exits; None: for ever."""
+        if self._is_killing:
+            return self._pause
+        return max(0.0, self._due_at - time.monotonic()) if self.has_begun else None
+
+    def sentences(self) -> list[str]:
+        told = list(self._sentences)
+        if self._killed.signalled:
+            count = _count(self._killed.signalled)
+            told.append(f"SIGKILL sent to {count}{self._kill_delay}")
+        if self._killed.refused:
+            count = _count(self._killed.refused)
+            told.append(f"{count} of another user could not be signalled and ended by itself")
+        return told
+
+    def _send(self, number: int) -> set[int]:
+        delay = self._delay()
+        reached = signal_below(os.getpid(), number).signalled
+        if number not in _JOB_STOPS:
+            # A stopped process takes a signal only once it is continued.
+            signal_below(os.getpid(), signal.SIGCONT)
+        if reached:
+            name = signal.Signals(number).name
+            self._sentences.append(f"{name} sent to {_count(reached)}{delay}")
+        return reached
+
+    def _kill(self) -> set[int]:
+        reached = signal_below(os.getpid(), signal.SIGKILL)
+        new = reached.signalled - self._killed.signalled
+        if new:
+            self._pause = 0.0  # The tree still grows: look again at once.
+        else:
+            self._pause = min(max(_SHORTEST_PAUSE, self._pause * 2), _LONGEST_PAUSE)
+        self._killed.add(reached)
+        return new
+
+    def _delay(self) -> str:
+        seconds = round(time.monotonic() - (self._began_at or 0.0), 1)
+        return f" after {seconds:g} s" if seconds else ""
+
+
+def _count(pids: set[int]) -> str:
+    return "1 process" if len(pids) == 1 else f"{len(pids)} processes"

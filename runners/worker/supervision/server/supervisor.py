@@ -1,0 +1,151 @@
+"""Watches over one program and everything it starts, until nothing of it is left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+from typing import Any
+
+from . import kernel
+from .program import Program, ProgramError
+from .stopping import Stopping
+
+_LEFTOVER_STEPS = [(int(signal.SIGTERM), 1.0)]
+_LONGEST_WAIT = 3600.0
+
+
+def supervise(log: int, control: int, status: int) -> None:
+    """Start the program that the control pipe asks for and return when its tree is gone.
+
+    log: given to the program as stdout and stderr. control: lines of JSON from the worker, first
+    the request, then orders; its end means that the worker is dead. status: lines of JSON to the
+    worker: this pid, then the program's pid or why it did not start, at last the ending.
+    """
+    os.setsid()
+    kernel.become_subreaper()
+    kernel.set_name(b"forge-supervise")
+    tell(status, {"supervisor": os.getpid()})
+    orders = Orders(control)
+    request = orders.wait_for_one()
+    if request is None:
+        return
+    exits = kernel.ChildExits()
+    try:
+        pid = Program(**request).start(log)
+    except ProgramError as error:
+        tell(status, {"error": str(error)})
+        return
+    os.close(log)
+    tell(status, {"pid": pid})
+    tell(status, Supervisor(pid, orders, exits).run())
+
+
+class Supervisor:
+    def __init__(self, pid: int, orders: Orders, exits: kernel.ChildExits) -> None:
+        self._pid = pid
+        self._orders = orders
+        self._exits = exits
+        self._server = os.getppid()
+        self._poll = select.poll()
+        self._poll.register(orders.control, select.POLLIN)
+        self._poll.register(exits.descriptor, select.POLLIN)
+        self._stopping = Stopping()
+        self._is_stop_ordered = False
+        self._wait_status: int | None = None
+        self._leftovers: set[int] = set()
+
+    def run(self) -> dict[str, Any]:
+        """Return the ending once there is no child left."""
+        while self._reap():
+            signalled = self._stopping.advance()
+            if self._wait_status is not None:
+                self._leftovers |= signalled
+            self._wait()
+        return self._ending()
+
+    def _reap(self) -> bool:
+        """Collect every dead child, born or adopted; False once the kernel says ECHILD."""
+        self._exits.clear()
+        try:
+            while True:
+                pid, wait_status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return True
+                if pid == self._pid:
+                    self._program_exited(wait_status)
+        except ChildProcessError:
+            return False
+
+    def _program_exited(self, wait_status: int) -> None:
+        self._wait_status = wait_status
+        self._pid = 0  # The number may come back for another process of the tree.
+        if not self._stopping.has_begun:
+            self._stopping.begin(_LEFTOVER_STEPS)
+
+    def _wait(self) -> None:
+        seconds = self._stopping.seconds_to_wait()
+        timeout = None if seconds is None else min(seconds, _LONGEST_WAIT) * 1000
+        for descriptor, _ in self._poll.poll(timeout):
+            if descriptor == self._orders.control:
+                self._obey()
+
+    def _obey(self) -> None:
+        for order in self._orders.read():
+            # What a finished program left behind is already being ended, within a second.
+            if self._wait_status is None or self._is_stop_ordered:
+                self._is_stop_ordered = True
+                self._stopping.begin([(number, grace) for number, grace in order["stop"]])
+        if self._orders.is_closed:
+            self._poll.unregister(self._orders.control)
+            self._stopping.begin([])
+            self._wake_server()
+
+    def _wake_server(self) -> None:
+        """Continue a fork server that a task has stopped, so that it can leave as well."""
+        if os.getppid() == self._server:
+            os.kill(self._server, signal.SIGCONT)
+
+    def _ending(self) -> dict[str, Any]:
+        code = os.waitstatus_to_exitcode(self._wait_status or 0)
+        return {
+            "exit_code": code if code >= 0 else None,
+            "signal": -code if code < 0 else None,
+            "leftovers": len(self._leftovers),
+            "steps": self._stopping.sentences(),
+        }
+
+
+class Orders:
+    """What the worker wants: JSON objects, one a line, from the control pipe."""
+
+    def __init__(self, control: int) -> None:
+        self.control = control
+        self.is_closed = False
+        self._buffer = bytearray()
+
+    def wait_for_one(self) -> dict[str, Any] | None:
+        """Return the first order; None if the worker died before it was complete."""
+        while not self.is_closed:
+            for order in self.read():
+                return order
+        return None
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return the orders that one read completes; may block if nothing is there."""
+        chunk = os.read(self.control, 1 << 20)
+        self.is_closed = not chunk
+        self._buffer += chunk
+        if b"\n" not in chunk:
+            return []
+        *lines, rest = self._buffer.split(b"\n")
+        self._buffer = rest
+        return [json.loads(line) for line in lines]
+
+
+def tell(status: int, fact: dict[str, Any]) -> None:
+    """Write a fact to the worker, if it is still there."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(status, json.dumps(fact).encode() + b"\n")

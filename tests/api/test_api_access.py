@@ -1,0 +1,168 @@
+"""Every address of the API, every method, everybody: who gets which answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.urls import URLPattern
+
+from forge.api.urls import urlpatterns
+from projects.operations import create_user_token
+from runners.models import Runner
+from tasks.models import Task, TaskTemplate
+from tests.api.conftest import Api
+from tests.cast import EVERYBODY, Cast
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+# owner, manager, operator, viewer, outsider, nobody
+EVERY_SIGNED_IN = (200, 200, 200, 200, 200, 401)
+MEMBERS_READ = (200, 200, 200, 200, 404, 401)
+MANAGERS_CREATE = (201, 201, 403, 403, 404, 401)
+MANAGERS_CHANGE = (200, 200, 403, 403, 404, 401)
+MANAGERS_REMOVE = (204, 204, 403, 403, 404, 401)
+OPERATORS_CREATE = (201, 201, 201, 403, 404, 401)
+OPERATORS_CHANGE = (200, 200, 200, 403, 404, 401)
+NOT_A_METHOD = (405, 405, 405, 405, 405, 401)
+
+TABLE = {
+    ("GET", "api-projects"): EVERY_SIGNED_IN,
+    ("POST", "api-projects"): (201, 201, 201, 201, 201, 401),
+    ("GET", "api-project"): MEMBERS_READ,
+    ("PATCH", "api-project"): MANAGERS_CHANGE,
+    ("GET", "api-templates"): MEMBERS_READ,
+    ("POST", "api-templates"): MANAGERS_CREATE,
+    ("GET", "api-template"): MEMBERS_READ,
+    ("PATCH", "api-template"): MANAGERS_CHANGE,
+    ("DELETE", "api-template"): MANAGERS_REMOVE,
+    ("GET", "api-tasks"): MEMBERS_READ,
+    ("POST", "api-tasks"): OPERATORS_CREATE,
+    ("GET", "api-task"): MEMBERS_READ,
+    ("GET", "api-task-log"): MEMBERS_READ,
+    ("POST", "api-task-stop"): OPERATORS_CHANGE,
+    ("GET", "api-runners"): MEMBERS_READ,
+    ("POST", "api-runners"): MANAGERS_CREATE,
+    ("GET", "api-runner"): MEMBERS_READ,
+    ("DELETE", "api-runner"): MANAGERS_REMOVE,
+}
+PATHS = {
+    "api-projects": "projects/",
+    "api-project": "projects/{project}/",
+    "api-templates": "projects/{project}/templates/",
+    "api-template": "templates/{template}/",
+    "api-tasks": "projects/{project}/tasks/",
+    "api-task": "tasks/{task}/",
+    "api-task-log": "tasks/{task}/log",
+    "api-task-stop": "tasks/{task}/stop",
+    "api-runners": "projects/{project}/runners/",
+    "api-runner": "runners/{runner}/",
+}
+# Open to everybody, and not about anybody's objects.
+PUBLIC = {"api-schema", "api-docs", None}
+
+
+def body_for(method: str, name: str, template: TaskTemplate) -> dict[str, object]:
+    bodies: dict[tuple[str, str], dict[str, object]] = {
+        ("POST", "api-projects"): {"name": "New"},
+        ("POST", "api-templates"): {"name": "New", "script": "true"},
+        ("POST", "api-tasks"): {"template": template.pk},
+        ("POST", "api-runners"): {"name": "new"},
+    }
+    return bodies.get((method, name), {})
+
+
+@pytest.mark.parametrize("who", EVERYBODY)
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("method", METHODS)
+def test_everybody_gets_the_answer_in_the_table(
+    method: str,
+    name: str,
+    who: str,
+    cast: Cast,
+    template: TaskTemplate,
+    runner: Runner,
+    task: Task,
+    api: Callable[..., Api],
+) -> None:
+    ids = {"template": template.pk, "runner": runner.pk, "task": task.pk}
+    path = PATHS[name].format(project=cast.project.pk, **ids)
+    body = None if method == "GET" else body_for(method, name, template)
+    answer = api(cast.user(who)).send(method, path, body)
+    expected = dict(zip(EVERYBODY, TABLE.get((method, name), NOT_A_METHOD), strict=True))
+    assert answer.status_code == expected[who]
+    if answer.status_code >= 400:
+        assert {"code", "message"} <= answer.json().keys()
+
+
+def test_the_table_names_every_address() -> None:
+    names = {pattern.name for pattern in urlpatterns if isinstance(pattern, URLPattern)}
+    assert names - PUBLIC == PATHS.keys()
+    assert {name for _, name in TABLE} == PATHS.keys()
+
+
+def test_lists_hold_nothing_of_other_projects(
+    cast: Cast, template: TaskTemplate, api: Callable[..., Api]
+) -> None:
+    names = [row["name"] for row in api(cast.outsider).get("projects/").json()["results"]]
+    assert names == ["Elsewhere"]
+
+
+def test_a_superuser_sees_every_project(
+    superuser: object, cast: Cast, api: Callable[..., Api]
+) -> None:
+    assert api(superuser).get("projects/").json()["count"] == 2
+
+
+def test_a_template_of_another_project_cannot_be_run_here(
+    cast: Cast, template: TaskTemplate, api: Callable[..., Api]
+) -> None:
+    path = f"projects/{cast.outsiders_project.pk}/tasks/"
+    answer = api(cast.outsider).post(path, {"template": template.pk})
+    assert answer.status_code == 400
+    assert "template" in answer.json()["fields"]
+
+
+def test_a_session_works_with_a_csrf_token_and_not_without(cast: Cast) -> None:
+    from django.test import Client
+
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(cast.owner)
+    refused = client.post("/api/v1/projects/", {"name": "A"}, content_type="application/json")
+    assert (refused.status_code, refused.json()["code"]) == (403, "csrf_failed")
+    token = "a" * 32
+    client.cookies["forge_csrf"] = token
+    answer = client.post(
+        "/api/v1/projects/",
+        {"name": "A"},
+        content_type="application/json",
+        headers={"X-CSRFToken": token},
+    )
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Bearer fgu_unknown", "Bearer fgr_runner", "Bearer", "Basic eDp5", "fgu_x", "Bearer fgu_\xff"],
+)
+def test_a_wrong_token_is_401_and_says_how_to_sign_in(header: str, cast: Cast) -> None:
+    client = Api(None)
+    client.headers["authorization"] = header
+    answer = client.get("projects/")
+    assert answer.status_code == 401
+    assert answer["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_a_token_ends_when_its_time_or_its_user_does(cast: Cast, api: Callable[..., Api]) -> None:
+    from datetime import timedelta
+
+    from django.utils import timezone
+
+    client = api(None)
+    past = timezone.now() - timedelta(seconds=1)
+    new = create_user_token(user=cast.owner, name="old", expires_at=past)
+    client.headers["authorization"] = f"Bearer {new.token}"
+    assert client.get("projects/").status_code == 401
+    live = api(cast.owner)
+    cast.owner.is_active = False
+    cast.owner.save()
+    assert live.get("projects/").status_code == 401

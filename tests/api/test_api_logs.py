@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.test import AsyncClient
+from django.utils import timezone
+
+from tasks.log import append
+from tasks.models import Task
+from tests.api.conftest import Api
+from tests.cast import Cast
+
+# Not UTF-8, with NUL, carriage returns and what a terminal would obey.
+BYTES = bytes(range(256)) + b"\r\n\x1b[31m\xc3" + b"<script>alert(1)</script>\n"
+
+
+@pytest.fixture
+def logged(running_task: Task) -> Task:
+    for start in range(0, len(BYTES), 100):
+        piece = BYTES[start : start + 100]
+        append(running_task, offset=start, data=piece, now=timezone.now())
+    return running_task
+
+
+@pytest.fixture
+def viewer(cast: Cast, api: Callable[..., Api]) -> Api:
+    return api(cast.viewer)
+
+
+def content(answer: Any) -> bytes:
+    return b"".join(answer.streaming_content)
+
+
+def test_the_log_comes_byte_for_byte(viewer: Api, logged: Task) -> None:
+    answer = viewer.get(f"tasks/{logged.pk}/log")
+    assert content(answer) == BYTES
+    assert answer["Content-Type"].startswith("text/plain")
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert answer["Content-Length"] == str(len(BYTES))
+    assert answer["Forge-Log-Complete"] == "false"
+    assert answer["Forge-Attempt"] == "1"
+
+
+@pytest.mark.parametrize("offset", [0, 1, 99, 100, 101, len(BYTES) - 1, len(BYTES), 10**12])
+def test_reading_resumes_at_any_offset(offset: int, viewer: Api, logged: Task) -> None:
+    answer = viewer.get(f"tasks/{logged.pk}/log?offset={offset}")
+    assert content(answer) == BYTES[offset:]
+
+
+@pytest.mark.parametrize("offset", ["-1", "x", "", "1.5", "1e3", "%00", "٣", "9" * 30, "9" * 5000])
+def test_an_offset_that_is_none_is_400(offset: str, viewer: Api, logged: Task) -> None:
+    answer = viewer.get(f"tasks/{logged.pk}/log?offset={offset}")
+    assert answer.status_code == 400
+    assert answer.json()["fields"].keys() == {"offset"}
+
+
+def test_a_task_that_wrote_nothing_has_an_empty_log(viewer: Api, task: Task) -> None:
+    assert content(viewer.get(f"tasks/{task.pk}/log")) == b""
+
+
+def test_a_complete_log_says_so(viewer: Api, logged: Task) -> None:
+    Task.objects.filter(pk=logged.pk).update(log_complete=True)
+    assert viewer.get(f"tasks/{logged.pk}/log")["Forge-Log-Complete"] == "true"
+
+
+def test_under_asgi_the_log_is_streamed_piece_by_piece(
+    viewer: Api, logged: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forge.api.logs.PIECE_BYTES", 100)
+
+    async def read() -> list[bytes]:
+        address = f"/api/v1/tasks/{logged.pk}/log?offset=50"
+        answer: Any = await AsyncClient().get(address, headers=viewer.headers)
+        assert answer.is_async
+        return [piece async for piece in answer.streaming_content]
+
+    pieces = async_to_sync(read)()
+    assert b"".join(pieces) == BYTES[50:]
+    assert len(pieces) > 1

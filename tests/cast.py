@@ -1,0 +1,88 @@
+"""The cast: who takes part in tests, and the things they work with.
+
+`owner`, `manager`, `operator` and `viewer` are members of `cast.project`; `outsider` has a
+project of their own; nobody is not signed in (`cast.user("nobody")` is None).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from projects.models import Membership, Project
+from projects.permissions import Role
+from runners.models import Runner
+from runners.operations import create_runner
+from tasks.models import Task, TaskTemplate
+from tasks.operations import run_template, save_template
+
+MEMBERS = ("owner", "manager", "operator", "viewer")
+EVERYBODY = (*MEMBERS, "outsider", "nobody")
+
+
+@dataclass(frozen=True)
+class Cast:
+    project: Project
+    owner: User
+    manager: User
+    operator: User
+    viewer: User
+    outsider: User
+    outsiders_project: Project
+
+    def user(self, name: str) -> User | None:
+        """The user called `name`; None for nobody."""
+        return None if name == "nobody" else getattr(self, name)
+
+
+@pytest.fixture
+def cast(db: None) -> Cast:
+    users = {name: User.objects.create_user(name) for name in (*MEMBERS, "outsider")}
+    project = Project.objects.create(name="Payments")
+    for name in MEMBERS:
+        Membership.objects.create(project=project, user=users[name], role=Role(name))
+    other = Project.objects.create(name="Elsewhere")
+    Membership.objects.create(project=other, user=users["outsider"], role=Role.OWNER)
+    return Cast(project=project, outsiders_project=other, **users)
+
+
+@pytest.fixture
+def superuser(db: None) -> User:
+    return User.objects.create_superuser("root")
+
+
+@pytest.fixture
+def template(cast: Cast) -> TaskTemplate:
+    row = TaskTemplate(project=cast.project, name="Restart", script="systemctl restart app\n")
+    return save_template(template=row, tags=["linux"])
+
+
+@pytest.fixture
+def runner(cast: Cast) -> Runner:
+    return create_runner(
+        project=cast.project,
+        name="web-1",
+        tags=["linux"],
+        concurrency=2,
+        takes_untagged=True,
+        by=cast.owner,
+        now=timezone.now(),
+    ).runner
+
+
+@pytest.fixture
+def task(cast: Cast, template: TaskTemplate) -> Task:
+    """A task that waits in its queue."""
+    return run_template(template=template, by=cast.operator, now=timezone.now())
+
+
+@pytest.fixture
+def running_task(task: Task, runner: Runner) -> Task:
+    """A task that `runner` holds."""
+    now = timezone.now()
+    assert task.claim(runner=runner, attempt=1, nonce="n" * 22, now=now)
+    assert task.start(runner=runner, attempt=1, now=now)
+    return task

@@ -1,0 +1,162 @@
+"""The worker's command line: what it needs, what it refuses, what it cannot be talked into."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.broker import free_port
+from tests.deployment.client import wait_for
+from tests.deployment.deployment import ROOT, Deployment
+
+WRONG_TOKEN = "fgr_" + "x" * 43
+
+
+def start(folder: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the worker until it ends by itself."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    return subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "runners.worker", "worker", *options],
+        cwd=ROOT,
+        env={**environment, "FORGE_RUNNER_DATA": str(folder / "journal"), **variables},
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+
+
+def assert_one_line(answer: subprocess.CompletedProcess[str], words: str) -> None:
+    assert answer.returncode == 2, answer.stderr
+    assert [line for line in answer.stderr.splitlines() if line] == [answer.stderr.strip()]
+    assert answer.stderr.startswith("forge: ") and words in answer.stderr
+
+
+def test_without_settings_it_says_what_to_set(tmp_path: Path) -> None:
+    assert_one_line(start(tmp_path), "FORGE_URL is not set")
+    assert_one_line(start(tmp_path, FORGE_URL="https://f.example"), "FORGE_RUNNER_TOKEN is not set")
+
+
+def test_a_wrong_token_is_one_line(forge: Deployment, tmp_path: Path) -> None:
+    answer = start(tmp_path, FORGE_URL=forge.place["url"], FORGE_RUNNER_TOKEN=WRONG_TOKEN)
+    assert_one_line(answer, "does not accept this runner's token")
+
+
+def test_an_unreachable_forge_is_one_line(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    answer = start(tmp_path, FORGE_URL=url, FORGE_RUNNER_TOKEN=WRONG_TOKEN)
+    assert_one_line(answer, "cannot be reached")
+
+
+def test_something_that_is_not_forge_is_one_line(forge: Deployment, tmp_path: Path) -> None:
+    answer = start(tmp_path, FORGE_URL=forge.place["flower_url"], FORGE_RUNNER_TOKEN=WRONG_TOKEN)
+    assert_one_line(answer, "does not answer like Forge")
+
+
+def test_a_second_worker_with_the_same_token_is_refused(forge: Deployment, tmp_path: Path) -> None:
+    place = forge.place
+    answer = start(
+        tmp_path, FORGE_URL=place["url"], FORGE_RUNNER_TOKEN=place["runner_token"]
+    )
+    assert_one_line(answer, "already connected")
+
+
+UNSAFE = (
+    "-P prefork -c 50 -Q other -n somebody@else -B --autoscale 10,1 --purge "
+    "--prefetch-multiplier 9 --without-heartbeat -X tasks --max-tasks-per-child 1"
+).split()
+
+
+def test_no_option_changes_what_forge_decides(forge: Deployment, tmp_path: Path) -> None:
+    project = forge.api.project("Options")
+    runner = forge.api.runner(project, "options-1", concurrency=3)
+    waiting = forge.api.run_script(project, "echo $FORGE_RUNNER")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "FORGE_URL": forge.place["url"],
+        "FORGE_RUNNER_TOKEN": runner.token,
+        "CELERY_BROKER_URL": "redis://elsewhere.example/0",
+        "DJANGO_SETTINGS_MODULE": "no.such.settings",
+    }
+    command = [sys.executable, "-m", "celery", "-A", "runners.worker", "worker", *UNSAFE]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+    try:
+        # `--purge` did not throw the waiting hint away, `-Q` did not turn the worker from it.
+        assert forge.api.wait_until(waiting)["runner"] == runner.id
+        said = (tmp_path / "log").read_text()
+        assert f"runner-{runner.id}@options-1" in said and "concurrency: 3" in said
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def bare_host(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with what ships to a host, and a virtual environment with its requirements."""
+    host = tmp_path_factory.mktemp("host")
+    shutil.copytree(
+        ROOT / "runners" / "worker",
+        host / "runners" / "worker",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    shutil.copy(ROOT / "runners" / "__init__.py", host / "runners" / "__init__.py")
+    venv.create(host / "venv", with_pip=True)
+    python = str(host / "venv" / "bin" / "python")
+    requirements = str(host / "runners" / "worker" / "requirements.txt")
+    subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements], check=True)
+    return host, python
+
+
+def test_a_host_needs_only_the_worker_folder_and_its_requirements(
+    bare_host: tuple[Path, str], forge: Deployment
+) -> None:
+    host, python = bare_host
+    has_django = subprocess.run([python, "-c", "import django"], capture_output=True)
+    assert has_django.returncode != 0
+    project = forge.api.project("Bare host")
+    runner = forge.api.runner(project, "bare-1")
+    forge.worker(runner, python=python, cwd=host)
+    task = forge.api.wait_until(forge.api.run_script(project, "echo from a bare host"))
+    assert task["state"] == "succeeded" and forge.api.log(task["id"]) == b"from a bare host\n"
+
+
+def test_the_wheel_that_forge_serves_is_a_whole_runner(
+    forge: Deployment, tmp_path: Path, bare_host: tuple[Path, str]
+) -> None:
+    _, python = bare_host
+    target = tmp_path / "installed"
+    url = f"{forge.place['url']}/runner/forge_runner-0.1.0-py3-none-any.whl"
+    command = [python, "-m", "pip", "install", "-q", "--no-deps", "--target", str(target), url]
+    subprocess.run(command, check=True, env={**os.environ, "PIP_NO_INDEX": "1"})
+    project = forge.api.project("Wheel")
+    worker = forge.worker(forge.api.runner(project, "wheel-1"), python=python, cwd=target)
+    task = forge.api.wait_until(forge.api.run_script(project, "echo from a wheel"))
+    assert task["state"] == "succeeded"
+    worker.end()
+
+
+def test_flower_shows_the_runner_and_its_task(forge: Deployment) -> None:
+    import requests
+
+    place: dict[str, Any] = forge.place
+    task = forge.api.wait_until(forge.api.run_script(place["project_id"], "true"))
+    flower = requests.Session()
+    flower.auth = (place["username"], place["password"])
+
+    def seen() -> bool:
+        workers = flower.get(f"{place['flower_url']}/api/workers?refresh=1", timeout=30).json()
+        tasks = flower.get(f"{place['flower_url']}/api/tasks", timeout=30).json()
+        return f"{task['id']}.1" in tasks and any(
+            name.startswith(f"runner-{place['runner_id']}@") for name in workers
+        )
+
+    wait_for(seen, "Flower shows the demo runner and its task")
+    assert requests.get(place["flower_url"], timeout=30).status_code == 401

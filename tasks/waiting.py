@@ -118,7 +118,7 @@ def explain(task: Task, now: datetime, situation: Situation | None = None) -> Wa
     if task.state != TaskState.QUEUED:
         return None
     situation = situation or Situation(task.project_id, now=now)
-    required = sorted(tag.name for tag in task.queue.tags.all())
+    required = sorted(task.queue.required_tags)
     candidates = situation.candidates(required)
     place = _place(task)
     checks = (

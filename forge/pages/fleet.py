@@ -72,6 +72,8 @@ class RunnerRow:
             return f"Added {age} ago{name}"
         if self.held:
             return f"{self._what_it_does()} {self._named()}"
+        if self.status == RunnerStatus.OFFLINE and not self.runner.session:
+            return "Its worker was shut down"
         if self.last_task_id:
             return f"Last task #{self.last_task_id}"
         return "No task yet"

@@ -22,11 +22,11 @@ MAXIMUM_PROJECTS = 12
 
 
 def page(
-    request: HttpRequest, template: str, *, project: Project, section: str, **context: Any
+    request: HttpRequest, name: str, /, *, project: Project, section: str, **context: Any
 ) -> HttpResponse:
     """A page, or with `?part=` one of its live parts, of `project`."""
     context |= around(request, project) | {"section": section}
-    return render(request, template, context)
+    return render(request, name, context)
 
 
 def around(request: HttpRequest, project: Project) -> dict[str, Any]:
@@ -47,5 +47,5 @@ def around(request: HttpRequest, project: Project) -> dict[str, Any]:
 
 def _runners_in_trouble(project: Project) -> int:
     limit = timezone.now() - timedelta(seconds=settings.FORGE_OFFLINE_SECONDS)
-    silent = Q(last_heartbeat_at=None) | Q(last_heartbeat_at__lt=limit)
+    silent = Q(last_heartbeat_at=None) | Q(last_heartbeat_at__lt=limit) | Q(session="")
     return Runner.objects.present().filter(silent, project=project).count()

@@ -48,9 +48,7 @@ class TaskRow:
 def for_rows(tasks: TaskQuerySet) -> TaskQuerySet:
     """With what rows show, without the scripts, which are long."""
     rows = tasks.select_related("template", "runner", "created_by", "queue", "project")
-    return rows.prefetch_related("queue__tags").defer(
-        "script", "environment", "template__script", "template__environment"
-    )
+    return rows.defer("script", "environment", "template__script", "template__environment")
 
 
 def rows_of(tasks: Iterable[Task], *, now: datetime) -> list[TaskRow]:

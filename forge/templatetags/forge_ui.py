@@ -60,7 +60,8 @@ def state_badge(task: Task, since: datetime | None = None) -> SafeString:
     look, drawing = STATE_LOOKS[task.state]
     label = TaskState(task.state).label
     lasting = format_html(" {}", elapsed(since)) if since else ""
-    return format_html('<span class="st b {}">{}{}{}</span>', look, icon(drawing), label, lasting)
+    words = format_html("<span>{}{}</span>", label, lasting)
+    return format_html('<span class="st b {}">{}{}</span>', look, icon(drawing), words)
 
 
 @register.simple_tag
@@ -161,6 +162,12 @@ def size(count: int) -> str:
 def person(user: User | None) -> str:
     """The name to show; a removed user leaves none."""
     return (user.get_full_name() or user.get_username()) if user else "a removed user"
+
+
+@register.filter
+def in_sentence(text: str) -> str:
+    """With a small first letter, and names as they are."""
+    return text[:1].lower() + text[1:]
 
 
 @register.filter

@@ -1,0 +1,26 @@
+"""The cast, and browsers for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from tests.cast import cast, runner, running_task, superuser, task, template
+
+__all__ = ["cast", "runner", "running_task", "superuser", "task", "template"]
+
+
+@pytest.fixture
+def browser() -> Callable[[User | None], Client]:
+    """A signed-in client; None for nobody."""
+
+    def signed_in(user: User | None) -> Client:
+        client = Client(raise_request_exception=False)
+        if user is not None:
+            client.force_login(user)
+        return client
+
+    return signed_in

@@ -1,0 +1,194 @@
+"""Every page, every method, everybody: who gets which answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+from django.urls import URLPattern
+
+from forge.pages.urls import urlpatterns
+from runners.models import Runner
+from tasks.models import Task, TaskTemplate
+from tests.cast import EVERYBODY, Cast
+
+METHODS = ("GET", "POST", "PUT", "DELETE")
+# owner, manager, operator, viewer, outsider, nobody; 302 sends nobody to the sign-in page
+MEMBERS = (200, 200, 200, 200, 404, 302)
+MANAGERS = (200, 200, 403, 403, 404, 302)
+MANAGERS_DO = (302, 302, 403, 403, 404, 302)
+OPERATORS_DO = (302, 302, 302, 403, 404, 302)
+# The form is sent empty: to be told so is to be let in.
+MANAGERS_FILL_IN = (400, 400, 403, 403, 404, 302)
+NOT_A_METHOD = (405, 405, 405, 405, 405, 302)
+
+TABLE = {
+    ("GET", "home"): (200, 200, 200, 200, 200, 302),
+    ("POST", "home"): (400, 400, 400, 400, 400, 302),
+    ("GET", "project"): MEMBERS,
+    ("GET", "templates"): MEMBERS,
+    ("GET", "template-new"): MANAGERS,
+    ("POST", "template-new"): MANAGERS_FILL_IN,
+    ("GET", "template"): MEMBERS,
+    ("POST", "template"): MANAGERS_FILL_IN,
+    ("POST", "template-run"): OPERATORS_DO,
+    ("GET", "template-remove"): MANAGERS,
+    ("POST", "template-remove"): MANAGERS_DO,
+    ("GET", "tasks"): MEMBERS,
+    ("GET", "task"): MEMBERS,
+    ("POST", "task-stop"): OPERATORS_DO,
+    ("POST", "task-rerun"): OPERATORS_DO,
+    ("GET", "runners"): MEMBERS,
+    ("GET", "runner-new"): MANAGERS,
+    ("POST", "runner-new"): MANAGERS_FILL_IN,
+    ("GET", "runner"): MEMBERS,
+    ("GET", "runner-contact"): MEMBERS,
+    ("GET", "runner-remove"): MANAGERS,
+    ("POST", "runner-remove"): MANAGERS_DO,
+}
+PATHS = {
+    "home": "/",
+    "project": "/projects/{project}/",
+    "templates": "/projects/{project}/templates/",
+    "template-new": "/projects/{project}/templates/new/",
+    "template": "/templates/{template}/",
+    "template-run": "/templates/{template}/run/",
+    "template-remove": "/templates/{template}/remove/",
+    "tasks": "/projects/{project}/tasks/",
+    "task": "/tasks/{task}/",
+    "task-stop": "/tasks/{task}/stop/",
+    "task-rerun": "/tasks/{task}/rerun/",
+    "runners": "/projects/{project}/runners/",
+    "runner-new": "/projects/{project}/runners/new/",
+    "runner": "/runners/{runner}/",
+    "runner-contact": "/runners/{runner}/contact/",
+    "runner-remove": "/runners/{runner}/remove/",
+}
+# Open to everybody, or streams, which have tests of their own.
+ELSEWHERE = {"sign-in", "sign-out", "task-stream", "task-log"}
+
+
+@pytest.mark.parametrize("who", EVERYBODY)
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("method", METHODS)
+def test_everybody_gets_the_answer_in_the_table(
+    method: str,
+    name: str,
+    who: str,
+    cast: Cast,
+    template: TaskTemplate,
+    runner: Runner,
+    task: Task,
+    browser: Callable[..., Client],
+) -> None:
+    ids = {"template": template.pk, "runner": runner.pk, "task": task.pk}
+    path = PATHS[name].format(project=cast.project.pk, **ids)
+    answer = browser(cast.user(who)).generic(method, path)
+    expected = dict(zip(EVERYBODY, TABLE.get((method, name), NOT_A_METHOD), strict=True))
+    assert answer.status_code == expected[who]
+
+
+def test_the_table_names_every_address() -> None:
+    names = {pattern.name for pattern in urlpatterns if isinstance(pattern, URLPattern)}
+    assert names - ELSEWHERE == PATHS.keys()
+    assert {name for _, name in TABLE} == PATHS.keys()
+
+
+@pytest.mark.parametrize("path", ["/templates/1/run/", "/tasks/1/stop/", "/tasks/1/rerun/", "/"])
+def test_a_post_without_a_csrf_token_is_refused_in_the_look_of_the_house(
+    path: str, cast: Cast
+) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(cast.owner)
+    answer = client.post(path)
+    assert answer.status_code == 403
+    assert "This form is out of date" in answer.content.decode()
+
+
+def test_nobody_comes_back_after_signing_in_to_the_page_they_asked_for(cast: Cast) -> None:
+    cast.owner.set_password("correct horse battery")
+    cast.owner.save()
+    client = Client()
+    sent = client.get(f"/projects/{cast.project.pk}/tasks/")
+    assert sent["Location"] == f"/sign-in/?next=/projects/{cast.project.pk}/tasks/"
+    answer = client.post(
+        sent["Location"],
+        {
+            "username": "owner",
+            "password": "correct horse battery",
+            "next": f"/projects/{cast.project.pk}/tasks/",
+        },
+    )
+    assert answer["Location"] == f"/projects/{cast.project.pk}/tasks/"
+
+
+def test_a_wrong_password_says_so_and_keeps_the_name(cast: Cast) -> None:
+    answer = Client().post("/sign-in/", {"username": "owner", "password": "wrong"})
+    text = answer.content.decode()
+    assert "do not match an active account" in text
+    assert 'value="owner"' in text
+
+
+def test_signing_in_never_leads_to_another_site(cast: Cast) -> None:
+    cast.owner.set_password("correct horse battery")
+    cast.owner.save()
+    fields = {"username": "owner", "password": "correct horse battery"}
+    answer = Client().post("/sign-in/", fields | {"next": "https://elsewhere.example/"})
+    assert answer["Location"] == "/"
+
+
+def test_signing_out_needs_a_post(cast: Cast, browser: Callable[..., Client]) -> None:
+    client = browser(cast.owner)
+    assert client.get("/sign-out/").status_code == 405
+    assert client.post("/sign-out/")["Location"] == "/sign-in/"
+    assert client.get("/").status_code == 302
+
+
+def test_the_refusal_names_the_role_and_the_project(
+    cast: Cast, template: TaskTemplate, browser: Callable[..., Client]
+) -> None:
+    text = browser(cast.viewer).post(f"/templates/{template.pk}/run/").content.decode()
+    assert "Running tasks in Payments needs another role. Yours is viewer." in text
+
+
+def test_buttons_that_would_be_refused_are_not_shown(
+    cast: Cast, task: Task, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    client = browser(cast.viewer)
+    pages = {
+        f"/tasks/{task.pk}/": f"/tasks/{task.pk}/stop/",
+        f"/runners/{runner.pk}/": f"/runners/{runner.pk}/remove/",
+        f"/projects/{cast.project.pk}/runners/": "/runners/new/",
+        f"/projects/{cast.project.pk}/templates/": "/run/",
+    }
+    for page, action in pages.items():
+        assert action not in client.get(page).content.decode()
+
+
+def test_no_page_has_a_script_or_a_style_inside(
+    cast: Cast, task: Task, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    client = browser(cast.owner)
+    ids = {"template": task.template_id, "runner": runner.pk, "task": task.pk}
+    for method, name in TABLE:
+        if method == "GET":
+            text = client.get(PATHS[name].format(project=cast.project.pk, **ids)).content.decode()
+            assert " style=" not in text
+            assert "<style" not in text
+            assert " onclick=" not in text
+            assert " hx-on" not in text
+            assert text.count("<script") == text.count("<script src=") + text.count(
+                '<script type="module" src='
+            )
+
+
+@pytest.mark.parametrize("pk", [0, 10**18, 10**30])
+def test_an_impossible_number_is_not_found(
+    pk: int, cast: Cast, browser: Callable[..., Client]
+) -> None:
+    client = browser(cast.owner)
+    for path in (f"/projects/{pk}/", f"/tasks/{pk}/", f"/runners/{pk}/", f"/templates/{pk}/"):
+        answer = client.get(path)
+        assert answer.status_code == 404
+        assert "There is nothing here" in answer.content.decode()

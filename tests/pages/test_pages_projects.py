@@ -1,0 +1,100 @@
+"""The first page and the overview."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+
+from projects.models import Project
+from projects.permissions import Role
+from runners.models import Runner
+from tasks.lifecycle import TaskState
+from tasks.models import Task
+from tests.cast import Cast
+
+
+def text_of(client: Client, path: str) -> str:
+    answer = client.get(path)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def test_only_the_users_own_projects_are_listed(cast: Cast, browser: Callable[..., Client]) -> None:
+    text = text_of(browser(cast.outsider), "/")
+    assert "Elsewhere" in text
+    assert "Payments" not in text
+    assert "One project. 0 tasks run now, 0 wait." in text
+
+
+def test_a_superuser_sees_every_project(
+    cast: Cast, superuser: User, browser: Callable[..., Client]
+) -> None:
+    text = text_of(browser(superuser), "/")
+    assert "Elsewhere" in text
+    assert "Payments" in text
+    assert 'href="/admin/"' in text
+
+
+def test_who_creates_a_project_owns_it(cast: Cast, browser: Callable[..., Client]) -> None:
+    answer = browser(cast.viewer).post("/", {"name": "Billing", "description": "Invoices"})
+    project = Project.objects.get(name="Billing")
+    assert answer["Location"] == f"/projects/{project.pk}/"
+    assert project.role_of(cast.viewer) == Role.OWNER
+
+
+def test_a_name_that_is_taken_is_refused_and_what_was_typed_stays(
+    cast: Cast, browser: Callable[..., Client]
+) -> None:
+    answer = browser(cast.owner).post("/", {"name": "payments", "description": "Second one"})
+    text = answer.content.decode()
+    assert answer.status_code == 400
+    assert "There is already a project called payments. Choose another name." in text
+    assert 'value="Second one"' in text
+
+
+def test_an_empty_project_says_what_to_do_first(cast: Cast, browser: Callable[..., Client]) -> None:
+    text = text_of(browser(cast.owner), f"/projects/{cast.project.pk}/")
+    assert "this project has no template yet" in text
+    assert "No runners yet" in text
+
+
+def test_the_overview_counts_and_names_the_runner_in_trouble(
+    cast: Cast, running_task: Task, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    text = text_of(browser(cast.viewer), f"/projects/{cast.project.pk}/")
+    assert "One task runs now, none waits. No runner is online." in text
+    assert "Never contacted" in text
+    assert "web-1" in text
+    assert "1 running" in text
+
+
+def test_the_figures_come_from_finished_tasks(
+    cast: Cast, running_task: Task, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    end = timezone.now() + timedelta(seconds=90)
+    finish = running_task.finish
+    assert finish(TaskState.SUCCEEDED, runner=runner, attempt=1, now=end, reason="It ended.")
+    text = text_of(browser(cast.viewer), f"/projects/{cast.project.pk}/")
+    assert "100 %" in text
+    assert "1 min 30 s" in text
+
+
+def test_a_live_part_is_a_fragment(cast: Cast, browser: Callable[..., Client]) -> None:
+    for page in ("", "tasks/", "runners/"):
+        text = text_of(browser(cast.viewer), f"/projects/{cast.project.pk}/{page}?part=live")
+        assert "<html" not in text
+        assert 'id="nav-running" hx-swap-oob="true"' in text
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "{{ 7 }}", "Ünïcode 日本"])
+def test_names_are_shown_as_they_are(name: str, cast: Cast, browser: Callable[..., Client]) -> None:
+    from django.utils.html import escape
+
+    Project.objects.filter(pk=cast.project.pk).update(name=name)
+    text = text_of(browser(cast.owner), f"/projects/{cast.project.pk}/")
+    assert f"<h1>{escape(name)}</h1>" in text

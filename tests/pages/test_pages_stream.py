@@ -1,0 +1,246 @@
+"""The stream of a task's log and state, and the log as a file."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.contrib.auth.models import User
+from django.test import AsyncClient
+from django.utils import timezone
+
+from forge.pages import stream
+from projects.models import Membership
+from runners.models import Runner
+from tasks.lifecycle import TaskState
+from tasks.log import append
+from tasks.models import Task
+from tests.cast import Cast
+
+pytestmark = pytest.mark.django_db(transaction=True)
+PATIENCE = 10.0
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "LOOK_SECONDS", 0.02)
+
+
+@dataclass(frozen=True)
+class Event:
+    name: str
+    id: str
+    data: Any
+
+
+def parsed(text: str) -> Iterator[Event]:
+    """Events as a browser would see them; comments and `retry` are none."""
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line)
+        if "event" in fields:
+            yield Event(fields["event"], fields.get("id", ""), json.loads(fields["data"]))
+
+
+async def opened(user: User | None, task: Task, query: str = "", **headers: str) -> Any:
+    client = AsyncClient()
+    if user is not None:
+        await client.aforce_login(user)
+    return await client.get(f"/tasks/{task.pk}/stream{query}", headers=headers)
+
+
+async def events_of(answer: Any) -> AsyncIterator[Event]:
+    async for piece in answer.streaming_content:
+        for event in parsed(piece.decode()):
+            yield event
+
+
+async def all_events(answer: Any) -> list[Event]:
+    async with asyncio.timeout(PATIENCE):
+        return [event async for event in events_of(answer)]
+
+
+def log_in(events: list[Event]) -> bytes:
+    return b"".join(base64.b64decode(event.data["data"]) for event in events if event.name == "log")
+
+
+def write(task: Task, data: bytes) -> None:
+    task.refresh_from_db()
+    append(task, offset=task.log_bytes, data=data, now=timezone.now())
+
+
+def finish(task: Task, runner: Runner) -> None:
+    task.refresh_from_db()
+    now = timezone.now()
+    assert task.finish(TaskState.SUCCEEDED, runner=runner, attempt=1, now=now, reason="It ended.")
+
+
+@pytest.fixture
+def finished_task(running_task: Task, runner: Runner) -> Task:
+    write(running_task, b"caf\xc3\xa9 \xff\x00\x1b[31mred\n" * 20_000)
+    finish(running_task, runner)
+    return running_task
+
+
+def test_a_finished_task_is_sent_whole_and_the_stream_ends(cast: Cast, finished_task: Task) -> None:
+    answer = async_to_sync(opened)(cast.viewer, finished_task)
+    assert answer["Content-Type"] == "text/event-stream"
+    assert answer["Cache-Control"] == "no-store"
+    assert answer["X-Accel-Buffering"] == "no"
+    events = async_to_sync(all_events)(answer)
+    names = [event.name for event in events]
+    assert (names[0], names[-1]) == ("state", "end")
+    assert log_in(events) == b"caf\xc3\xa9 \xff\x00\x1b[31mred\n" * 20_000
+    sizes = [len(base64.b64decode(event.data["data"])) for event in events if event.name == "log"]
+    assert max(sizes) <= stream.EVENT_BYTES
+    assert "Succeeded" in events[0].data["html"]
+
+
+@pytest.mark.parametrize("how", ["header", "query"])
+def test_a_reader_goes_on_where_it_was(how: str, cast: Cast, finished_task: Task) -> None:
+    headers = {"Last-Event-ID": "1:100"} if how == "header" else {}
+    query = "?from=1:100" if how == "query" else ""
+    answer = async_to_sync(opened)(cast.viewer, finished_task, query, **headers)
+    events = async_to_sync(all_events)(answer)
+    assert len(log_in(events)) == finished_task.log_bytes - 100
+    logs = [event for event in events if event.name == "log"]
+    assert logs[0].data["offset"] == 100
+    assert logs[-1].id == f"1:{finished_task.log_bytes}"
+
+
+@pytest.mark.parametrize("position", ["2:100", "1:", "x:y", "-1:5", "1:9" + "9" * 30, ":", "0:7"])
+def test_a_position_of_another_attempt_or_nonsense_means_the_beginning(
+    position: str, cast: Cast, finished_task: Task
+) -> None:
+    answer = async_to_sync(opened)(cast.viewer, finished_task, f"?from={position}")
+    events = async_to_sync(all_events)(answer)
+    assert len(log_in(events)) == finished_task.log_bytes
+
+
+def test_a_position_beyond_the_end_sends_nothing_twice(cast: Cast, finished_task: Task) -> None:
+    answer = async_to_sync(opened)(cast.viewer, finished_task, "?from=1:999999999")
+    events = async_to_sync(all_events)(answer)
+    assert [event.name for event in events] == ["state", "end"]
+
+
+def test_news_come_while_the_task_runs(cast: Cast, running_task: Task, runner: Runner) -> None:
+    async def watch() -> list[str]:
+        seen = []
+        async with asyncio.timeout(PATIENCE):
+            async for event in events_of(await opened(cast.viewer, running_task)):
+                seen.append(event.name)
+                if seen == ["state"]:
+                    await sync_to_async(write)(running_task, b"first\n")
+                elif seen == ["state", "log"]:
+                    await sync_to_async(finish)(running_task, runner)
+        return seen
+
+    assert async_to_sync(watch)() == ["state", "log", "state", "end"]
+
+
+def test_who_watches_makes_the_runner_send_sooner(cast: Cast, running_task: Task) -> None:
+    async def first_event() -> None:
+        async for _ in events_of(await opened(cast.viewer, running_task)):
+            return
+
+    async_to_sync(first_event)()
+    running_task.refresh_from_db()
+    assert running_task.watched_until is not None
+    assert running_task.watched_until > timezone.now()
+
+
+def test_a_new_attempt_begins_its_log_again(cast: Cast, finished_task: Task) -> None:
+    Task.objects.filter(pk=finished_task.pk).update(attempt=2, log_bytes=0)
+    write(finished_task, b"again\n")
+    answer = async_to_sync(opened)(cast.viewer, finished_task, "?from=1:100")
+    events = async_to_sync(all_events)(answer)
+    assert log_in(events) == b"again\n"
+    assert {event.data["attempt"] for event in events if event.name == "log"} == {2}
+
+
+def test_strangers_see_neither_stream_nor_log(cast: Cast, running_task: Task) -> None:
+    assert async_to_sync(opened)(cast.outsider, running_task).status_code == 404
+    assert async_to_sync(opened)(None, running_task).status_code == 401
+
+
+@pytest.mark.parametrize("loss", ["membership", "account", "session"])
+def test_who_loses_access_is_cut_off(
+    loss: str, cast: Cast, running_task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.contrib.sessions.models import Session
+
+    monkeypatch.setattr(stream, "MEMBERSHIP_SECONDS", 0.05)
+
+    def lose() -> None:
+        if loss == "membership":
+            Membership.objects.filter(user=cast.viewer).delete()
+        elif loss == "account":
+            User.objects.filter(pk=cast.viewer.pk).update(is_active=False)
+        else:
+            Session.objects.all().delete()
+
+    async def watch() -> list[str]:
+        seen = []
+        async with asyncio.timeout(PATIENCE):
+            async for event in events_of(await opened(cast.viewer, running_task)):
+                seen.append(event.name)
+                await sync_to_async(lose)()
+        return seen
+
+    assert async_to_sync(watch)() == ["state"]
+
+
+def test_a_quiet_stream_shows_that_it_lives(
+    cast: Cast, running_task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.05)
+
+    async def watch() -> bytes:
+        answer = await opened(cast.viewer, running_task)
+        async with asyncio.timeout(PATIENCE):
+            async for piece in answer.streaming_content:
+                if piece.startswith(b":"):
+                    return bytes(piece)
+        return b""
+
+    assert async_to_sync(watch)() == b": still here\n\n"
+
+
+async def download(user: User | None, task: Task) -> tuple[int, Any, bytes]:
+    client = AsyncClient()
+    if user is not None:
+        await client.aforce_login(user)
+    answer = await client.get(f"/tasks/{task.pk}/log")
+    if not answer.streaming:
+        return answer.status_code, answer, answer.content
+    return answer.status_code, answer, b"".join([piece async for piece in answer.streaming_content])
+
+
+def test_the_log_is_downloaded_byte_for_byte(cast: Cast, finished_task: Task) -> None:
+    status, answer, content = async_to_sync(download)(cast.viewer, finished_task)
+    assert status == 200
+    assert content == b"caf\xc3\xa9 \xff\x00\x1b[31mred\n" * 20_000
+    assert answer["Content-Length"] == str(len(content))
+    assert answer["Content-Type"] == "text/plain; charset=utf-8"
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert f"task-{finished_task.pk}.log" in answer["Content-Disposition"]
+
+
+def test_strangers_get_no_log(cast: Cast, finished_task: Task) -> None:
+    assert async_to_sync(download)(cast.outsider, finished_task)[0] == 404
+    assert async_to_sync(download)(None, finished_task)[0] == 401
+
+
+@pytest.mark.parametrize("what", ["stream", "log"])
+def test_only_get_is_allowed(what: str, cast: Cast, finished_task: Task) -> None:
+    async def post() -> int:
+        client = AsyncClient()
+        await client.aforce_login(cast.owner)
+        return (await client.post(f"/tasks/{finished_task.pk}/{what}")).status_code
+
+    assert async_to_sync(post)() == 405

@@ -1,0 +1,211 @@
+"""The list of tasks and one task's page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from forge.pages.tasks import PAGE_ROWS
+from runners.models import Runner
+from tasks.lifecycle import TaskState
+from tasks.models import Task, TaskTemplate
+from tests.cast import Cast
+
+
+@pytest.fixture
+def viewer(cast: Cast, browser: Callable[..., Client]) -> Client:
+    return browser(cast.viewer)
+
+
+@pytest.fixture
+def many(cast: Cast, template: TaskTemplate) -> list[Task]:
+    """As many tasks as two pages and one more hold, the oldest first."""
+    return [finished(cast, template) for _ in range(2 * PAGE_ROWS + 1)]
+
+
+def finished(cast: Cast, template: TaskTemplate, state: str = "succeeded") -> Task:
+    now = timezone.now()
+    return Task.objects.create(
+        project=cast.project,
+        template=template,
+        queue=template.queue,
+        app="bash",
+        script="true",
+        timeout_seconds=60,
+        is_exclusive=False,
+        state=state,
+        reason="It ended.",
+        created_at=now,
+        finished_at=now,
+    )
+
+
+def ids_on(client: Client, path: str) -> list[int]:
+    context = client.get(path).context
+    return [row.task.pk for row in context["rows"]]
+
+
+def test_pages_go_down_and_up_without_gap_or_repetition(
+    viewer: Client, cast: Cast, many: list[Task]
+) -> None:
+    path = f"/projects/{cast.project.pk}/tasks/"
+    newest_first = [task.pk for task in reversed(many)]
+    first = ids_on(viewer, path)
+    second = ids_on(viewer, f"{path}?before={first[-1]}")
+    third = ids_on(viewer, f"{path}?before={second[-1]}")
+    assert first + second + third == newest_first
+    assert ids_on(viewer, f"{path}?after={second[0]}") == first
+    assert ids_on(viewer, f"{path}?after={third[0]}") == second
+
+
+def test_newer_rows_are_counted_and_not_pushed_in(
+    viewer: Client, cast: Cast, template: TaskTemplate, many: list[Task]
+) -> None:
+    path = f"/projects/{cast.project.pk}/tasks/"
+    query = viewer.get(path).context["live_query"]
+    finished(cast, template)
+    answer = viewer.get(f"{path}?{query}")
+    assert [row.task.pk for row in answer.context["rows"]][0] == many[-1].pk
+    assert "1 newer task" in answer.content.decode()
+
+
+@pytest.mark.parametrize("segment", ["failed", "stopped", "succeeded", "active", "nonsense"])
+def test_a_segment_shows_its_states(
+    segment: str, viewer: Client, cast: Cast, template: TaskTemplate, task: Task
+) -> None:
+    rows = {state: finished(cast, template, state).pk for state in ("failed", "lost", "stopped")}
+    expected = {
+        "failed": {rows["failed"], rows["lost"]},
+        "stopped": {rows["stopped"]},
+        "succeeded": set(),
+        "active": {task.pk},
+        "nonsense": {*rows.values(), task.pk},
+    }
+    path = f"/projects/{cast.project.pk}/tasks/?state={segment}"
+    assert set(ids_on(viewer, path)) == expected[segment]
+
+
+@pytest.mark.parametrize("text", ["{pk}", "%23{pk}", "resta", "RESTART"])
+def test_a_task_is_found_by_number_and_by_template(
+    text: str, viewer: Client, cast: Cast, task: Task
+) -> None:
+    path = f"/projects/{cast.project.pk}/tasks/?q={text.format(pk=task.pk)}"
+    assert ids_on(viewer, path) == [task.pk]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["before=x", "after=-1", "top=" + "9" * 30, "template=x", "runner=999", "q=%00", "state=%27"],
+)
+def test_a_nonsensical_address_does_no_harm(
+    query: str, viewer: Client, cast: Cast, task: Task
+) -> None:
+    assert viewer.get(f"/projects/{cast.project.pk}/tasks/?{query}").status_code == 200
+
+
+def test_a_search_without_a_hit_offers_the_way_back(viewer: Client, cast: Cast) -> None:
+    text = viewer.get(f"/projects/{cast.project.pk}/tasks/?q=zzz").content.decode()
+    assert "No task matches" in text
+
+
+def test_the_tasks_of_other_projects_are_not_listed(
+    cast: Cast, task: Task, browser: Callable[..., Client]
+) -> None:
+    path = f"/projects/{cast.outsiders_project.pk}/tasks/?q={task.pk}"
+    assert ids_on(browser(cast.outsider), path) == []
+
+
+def test_a_queued_task_says_why_it_waits(viewer: Client, task: Task) -> None:
+    text = viewer.get(f"/tasks/{task.pk}/").content.decode()
+    assert "This project has no runners yet." in text
+    assert "Waiting" in text
+
+
+def test_a_running_task_shows_its_steps_with_differences(
+    viewer: Client, running_task: Task
+) -> None:
+    begin = timezone.now() - timedelta(seconds=60)
+    Task.objects.filter(pk=running_task.pk).update(
+        created_at=begin,
+        claimed_at=begin + timedelta(milliseconds=38),
+        started_at=begin + timedelta(milliseconds=56),
+    )
+    text = viewer.get(f"/tasks/{running_task.pk}/").content.decode()
+    assert "+38 ms" in text
+    assert "+18 ms" in text
+    assert "by web-1" in text
+    assert "no earlier run to compare with" in text
+
+
+def test_a_finished_task_shows_result_and_digest(
+    viewer: Client, running_task: Task, runner: Runner
+) -> None:
+    outcome = {"exit_code": 3, "reason": "It ended with exit code 3.", "log_sha256": "ab" * 32}
+    now = timezone.now()
+    assert running_task.finish(TaskState.FAILED, runner=runner, attempt=1, now=now, **outcome)
+    text = viewer.get(f"/tasks/{running_task.pk}/").content.decode()
+    assert "It ended with exit code 3." in text
+    assert "ab" * 32 in text
+    assert "may lack its end" in text
+
+
+def test_the_environment_and_the_script_are_escaped(viewer: Client, task: Task, cast: Cast) -> None:
+    nasty = "</pre><script>alert(1)</script>"
+    Task.objects.filter(pk=task.pk).update(script=nasty, environment={"A": nasty})
+    text = viewer.get(f"/tasks/{task.pk}/").content.decode()
+    assert nasty not in text
+    assert text.count("&lt;script&gt;alert(1)") == 2
+
+
+def test_an_operator_stops_a_task(cast: Cast, task: Task, browser: Callable[..., Client]) -> None:
+    answer = browser(cast.operator).post(f"/tasks/{task.pk}/stop/", follow=True)
+    task.refresh_from_db()
+    assert task.state == TaskState.STOPPED
+    assert "Stopped by operator." in answer.content.decode()
+
+
+def test_stopping_a_finished_task_says_that_it_is_finished(
+    cast: Cast, template: TaskTemplate, browser: Callable[..., Client]
+) -> None:
+    task = finished(cast, template)
+    answer = browser(cast.operator).post(f"/tasks/{task.pk}/stop/", follow=True)
+    assert f"Task #{task.pk} is already finished: Succeeded." in answer.content.decode()
+
+
+def test_a_rerun_is_a_new_task_that_links_back(
+    cast: Cast, template: TaskTemplate, browser: Callable[..., Client]
+) -> None:
+    task = finished(cast, template)
+    answer = browser(cast.operator).post(f"/tasks/{task.pk}/rerun/", follow=True)
+    again = Task.objects.latest("pk")
+    assert again.rerun_of == task
+    assert f'href="/tasks/{task.pk}/">#{task.pk}</a>' in answer.content.decode()
+
+
+def test_every_state_has_a_page(viewer: Client, running_task: Task, runner: Runner) -> None:
+    now = timezone.now()
+    for state in TaskState:
+        is_over = state in ("succeeded", "failed", "stopped", "lost")
+        Task.objects.filter(pk=running_task.pk).update(
+            state=state,
+            reason="It ended." if is_over else "",
+            finished_at=now if is_over else None,
+            unreachable_at=now,
+            stop_requested_at=now,
+        )
+        text = viewer.get(f"/tasks/{running_task.pk}/").content.decode()
+        assert state.label in text
+
+
+def test_a_long_list_costs_a_fixed_number_of_queries(
+    viewer: Client,
+    cast: Cast,
+    many: list[Task],
+    django_assert_max_num_queries: Callable[..., object],
+) -> None:
+    with django_assert_max_num_queries(20):  # type: ignore[attr-defined]
+        viewer.get(f"/projects/{cast.project.pk}/tasks/")

@@ -1,0 +1,151 @@
+"""Templates: what the form accepts, keeps and says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+
+from tasks.models import Task, TaskTemplate
+from tests.cast import Cast
+
+GOOD = {
+    "name": "Deploy",
+    "description": "Rolls it out",
+    "app": "bash",
+    "script": "echo one\r\necho two\r\n",
+    "timeout_seconds": "600",
+    "tags": "linux, gpu linux",
+    "environment": "REGION=eu\r\n\r\nURL=https://a/?b=c\r\nEMPTY=",
+}
+
+
+@pytest.fixture
+def owner(cast: Cast, browser: Callable[..., Client]) -> Client:
+    return browser(cast.owner)
+
+
+@pytest.fixture
+def new(cast: Cast, owner: Client) -> Callable[..., tuple[int, str]]:
+    def post(**changes: str) -> tuple[int, str]:
+        answer = owner.post(f"/projects/{cast.project.pk}/templates/new/", GOOD | changes)
+        return answer.status_code, answer.content.decode()
+
+    return post
+
+
+def test_a_template_is_saved_as_typed_with_line_ends_of_a_shell(
+    new: Callable[..., tuple[int, str]],
+) -> None:
+    assert new()[0] == 302
+    row = TaskTemplate.objects.get(name="Deploy")
+    assert row.script == "echo one\necho two\n"
+    assert row.environment == {"REGION": "eu", "URL": "https://a/?b=c", "EMPTY": ""}
+    assert sorted(tag.name for tag in row.tags.all()) == ["gpu", "linux"]
+    assert row.timeout_seconds == 600
+    assert not row.allow_parallel
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"tags": "GPU"}, "The tag GPU has capital letters. Use gpu."),
+        ({"tags": "b@d"}, "The tag b@d cannot be used."),
+        ({"tags": " ".join(f"t{n}" for n in range(11))}, "11 tags are given; at most 10"),
+        ({"environment": "REGION"}, "Line 1 has no equals sign. Write NAME=value."),
+        ({"environment": "A=1\nA=2"}, "Line 2 sets A again. Keep one of the two."),
+        ({"environment": "FORGE_URL=x"}, "names that begin with FORGE_ are set by Forge itself"),
+        ({"environment": "1A=x"}, "cannot be a variable name"),
+        ({"timeout_seconds": "0"}, "greater than or equal to 1"),
+        ({"timeout_seconds": "soon"}, "Enter a whole number"),
+        ({"name": ""}, "This field is required"),
+        ({"script": ""}, "This field is required"),
+        ({"app": "cobol"}, "cobol is not one of the available choices"),
+    ],
+)
+def test_what_is_wrong_is_said_and_what_was_typed_stays(
+    change: dict[str, str], sentence: str, new: Callable[..., tuple[int, str]]
+) -> None:
+    status, text = new(**change)
+    assert status == 400
+    assert sentence in text
+    assert "Not saved." in text
+    if "script" not in change:
+        assert "echo two" in text
+    if "description" not in change:
+        assert 'value="Rolls it out"' in text
+    assert not TaskTemplate.objects.filter(name="Deploy").exists()
+
+
+def test_a_name_that_is_taken_is_refused(
+    template: TaskTemplate, new: Callable[..., tuple[int, str]]
+) -> None:
+    status, text = new(name="RESTART")
+    assert status == 400
+    assert "already" in text
+
+
+def test_the_form_shows_what_is_stored_and_changes_it(
+    owner: Client, template: TaskTemplate
+) -> None:
+    text = owner.get(f"/templates/{template.pk}/").content.decode()
+    assert "systemctl restart app" in text
+    assert 'value="linux"' in text
+    answer = owner.post(f"/templates/{template.pk}/", GOOD | {"name": "Restart slowly"})
+    assert answer.status_code == 302
+    template.refresh_from_db()
+    assert template.name == "Restart slowly"
+    assert sorted(tag.name for tag in template.tags.all()) == ["gpu", "linux"]
+
+
+def test_a_rejected_change_keeps_the_old_name_in_the_heading(
+    owner: Client, template: TaskTemplate
+) -> None:
+    answer = owner.post(f"/templates/{template.pk}/", GOOD | {"name": "New", "tags": "B@D"})
+    text = answer.content.decode()
+    assert "<h1>Restart</h1>" in text
+    assert 'value="New"' in text
+
+
+def test_a_script_that_begins_with_an_empty_line_keeps_it(
+    owner: Client, new: Callable[..., tuple[int, str]]
+) -> None:
+    new(script="\r\n  indented\r\n")
+    row = TaskTemplate.objects.get(name="Deploy")
+    assert row.script == "\n  indented\n"
+    assert "\n\n  indented" in owner.get(f"/templates/{row.pk}/").content.decode()
+
+
+def test_an_operator_reads_a_template_and_runs_it(
+    cast: Cast, template: TaskTemplate, browser: Callable[..., Client]
+) -> None:
+    client = browser(cast.operator)
+    text = client.get(f"/templates/{template.pk}/").content.decode()
+    assert "systemctl restart app" in text
+    assert "<textarea" not in text
+    answer = client.post(f"/templates/{template.pk}/run/")
+    task = Task.objects.get()
+    assert answer["Location"] == f"/tasks/{task.pk}/"
+    assert task.created_by == cast.operator
+
+
+def test_a_removed_template_is_gone_and_its_tasks_stay(
+    owner: Client, cast: Cast, task: Task
+) -> None:
+    pk = task.template_id
+    assert "1 unfinished task goes on" in owner.get(f"/templates/{pk}/remove/").content.decode()
+    assert owner.post(f"/templates/{pk}/remove/").status_code == 302
+    assert owner.get(f"/templates/{pk}/").status_code == 404
+    assert owner.get(f"/tasks/{task.pk}/").status_code == 200
+    answer = owner.post(f"/tasks/{task.pk}/rerun/", follow=True)
+    assert "was removed and cannot be run" in answer.content.decode()
+
+
+def test_the_list_shows_each_templates_last_run(owner: Client, cast: Cast, task: Task) -> None:
+    TaskTemplate.objects.create(
+        project=cast.project, name="Unused", script="true", queue=task.queue
+    )
+    text = owner.get(f"/projects/{cast.project.pk}/templates/").content.decode()
+    assert "Two templates. One has never run." in text
+    assert "Queued" in text

@@ -1,0 +1,148 @@
+"""The sentence that tells why a task waits is true."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from projects.models import Project
+from runners.models import Runner
+from runners.operations import create_runner
+from tasks.lifecycle import TaskState
+from tasks.models import Task, TaskTemplate
+from tasks.operations import run_template
+from tasks.waiting import explain, why_waiting
+from tests.cast import Cast
+
+
+@pytest.fixture
+def now() -> object:
+    return timezone.now()
+
+
+def why(task: Task) -> str:
+    task.refresh_from_db()
+    return why_waiting(task, timezone.now())
+
+
+def hear(runner: Runner) -> None:
+    now = timezone.now()
+    Runner.objects.filter(pk=runner.pk).update(
+        connected_at=now, last_heartbeat_at=now, session="one"
+    )
+
+
+def another(cast: Cast, name: str, tags: list[str], slots: int = 1) -> Runner:
+    return create_runner(
+        project=cast.project,
+        name=name,
+        tags=tags,
+        concurrency=slots,
+        takes_untagged=False,
+        by=cast.owner,
+        now=timezone.now(),
+    ).runner
+
+
+def test_no_runner_at_all(task: Task) -> None:
+    assert why(task) == "This project has no runners yet."
+
+
+def test_no_runner_with_the_tags(cast: Cast, task: Task) -> None:
+    another(cast, "mac-1", ["macos"])
+    assert why(task) == "No runner has the tag linux."
+
+
+def test_the_only_runner_has_never_connected(task: Task, runner: Runner) -> None:
+    assert why(task) == "web-1, the only runner that may take it, has not connected yet."
+
+
+def test_the_only_runner_is_offline(task: Task, runner: Runner) -> None:
+    hear(runner)
+    long_ago = timezone.now() - timedelta(hours=1)
+    Runner.objects.filter(pk=runner.pk).update(last_heartbeat_at=long_ago)
+    assert why(task) == "web-1, the only runner that may take it, is offline."
+
+
+def test_several_runners_are_all_offline(cast: Cast, task: Task, runner: Runner) -> None:
+    another(cast, "web-2", ["linux"])
+    assert why(task) == "No online runner has the tag linux."
+
+
+def test_a_free_runner_takes_it(task: Task, runner: Runner) -> None:
+    hear(runner)
+    assert why(task) == "web-1 is free and takes it in a moment."
+    waiting = explain(task, timezone.now())
+    assert waiting is not None
+    assert not waiting.is_hindered
+
+
+def test_an_earlier_task_of_the_template_runs(
+    cast: Cast, running_task: Task, template: TaskTemplate
+) -> None:
+    later = run_template(template=template, by=cast.owner, now=timezone.now())
+    expected = f"#{running_task.pk} of this template is running, and it allows one run at a time."
+    assert why(later) == expected
+
+
+def test_an_earlier_task_of_the_template_waits(
+    cast: Cast, task: Task, template: TaskTemplate
+) -> None:
+    later = run_template(template=template, by=cast.owner, now=timezone.now())
+    expected = f"#{task.pk} of this template comes first, and it allows one run at a time."
+    assert why(later) == expected
+
+
+def test_the_projects_limit_is_reached(
+    cast: Cast, running_task: Task, template: TaskTemplate
+) -> None:
+    Project.objects.filter(pk=cast.project.pk).update(max_parallel_tasks=1)
+    TaskTemplate.objects.filter(pk=template.pk).update(allow_parallel=True)
+    template.refresh_from_db()
+    later = run_template(template=template, by=cast.owner, now=timezone.now())
+    later = Task.objects.get(pk=later.pk)
+    assert why(later) == "The project runs 1 tasks, and its limit is 1 at once."
+
+
+def test_all_runners_are_busy(
+    cast: Cast, running_task: Task, runner: Runner, template: TaskTemplate
+) -> None:
+    hear(runner)
+    Runner.objects.filter(pk=runner.pk).update(concurrency=1)
+    TaskTemplate.objects.filter(pk=template.pk).update(allow_parallel=True)
+    template.refresh_from_db()
+    run_template(template=template, by=cast.owner, now=timezone.now())
+    later = run_template(template=template, by=cast.owner, now=timezone.now())
+    assert why(later) == "web-1, the only runner for it, is busy; 2nd in line."
+
+
+def test_nobody_takes_tasks_without_tags(cast: Cast, template: TaskTemplate) -> None:
+    another(cast, "picky", ["linux"])
+    bare = TaskTemplate(project=cast.project, name="Bare", script="true")
+    from tasks.operations import save_template
+
+    task = run_template(
+        template=save_template(template=bare, tags=[]), by=cast.owner, now=timezone.now()
+    )
+    assert why(task) == "No runner takes tasks without tags."
+
+
+def test_a_task_that_does_not_wait_has_no_reason(running_task: Task) -> None:
+    assert why(running_task) == ""
+
+
+def test_approval_is_a_reason_of_its_own(task: Task) -> None:
+    Task.objects.filter(pk=task.pk).update(state=TaskState.AWAITING_APPROVAL)
+    assert why(task) == "It waits until somebody approves it."
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (112, "112th"), (21, "21st")],
+)
+def test_places_in_line_are_spoken_well(place: int, words: str) -> None:
+    from tasks.waiting import _ordinal
+
+    assert _ordinal(place) == f"{words} in line"

@@ -160,7 +160,7 @@ def _check_limit(task: Task, situation: Situation) -> Check:
     if not limit:
         return Check("Project limit", is_met=True, text=f"None; {running} running")
     if running >= limit:
-        text = f"The project runs {running} tasks, and its limit is {limit} at once."
+        text = f"The project runs {running} of at most {limit} at once."
         return Check("Project limit", is_met=False, text=text)
     return Check("Project limit", is_met=True, text=f"{running} of {limit} running")
 

@@ -26,7 +26,7 @@ class UserTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untype
 class Schema(SpectacularAPIView):
     authentication_classes = ()
     permission_classes = ()
-    renderer_classes = [OpenApiJsonRenderer2]  # noqa: RUF012 - as the base declares it
+    renderer_classes = [OpenApiJsonRenderer2]
     content_negotiation_class = FirstRenderer
 
 

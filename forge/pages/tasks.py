@@ -58,7 +58,7 @@ def _filtered(rows: TaskQuerySet, query: QueryDict) -> TaskQuerySet:
     for field in ("template", "runner"):
         if given := query.get(field):
             rows = rows.filter(**{f"{field}_id": _whole_number(given)})
-    if text := query.get("q", "").strip():
+    if text := query.get("q", "").replace("\0", "").strip():
         digits = text.removeprefix("#")
         if digits.isascii() and digits.isdigit():
             return rows.filter(pk=_whole_number(digits))

@@ -167,7 +167,7 @@ class QuickStart:
         }
         command = (sys.executable, "-m", "celery", "-A", "runners.worker", "worker")
         runner = self._start("runner", *command, "--loglevel", "INFO", environment=environment)
-        runner.stop_signal = signal.SIGINT  # its tasks end too
+        runner.stop_signal = signal.SIGQUIT  # TERM would wait for its tasks
         runner.stop_seconds = 25.0
         runner.await_ready(lambda: self.api.is_runner_ready(self.seeded["runner_id"]))
 

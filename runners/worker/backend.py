@@ -23,6 +23,10 @@ class ForgeBackend(BaseBackend):  # type: ignore[misc]
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, **ignored: Any
     ) -> Any:
+        if state not in (states.SUCCESS, states.FAILURE):
+            # A cold shutdown marks its jobs as to be retried; they are being stopped, and
+            # their outcome follows.
+            return result
         task, _dot, attempt = task_id.partition(".")
         self.app.agent.deliver(int(task), int(attempt), _outcome(result, state))
         return result

@@ -191,6 +191,9 @@ class WakingPool(TaskPool):  # type: ignore[misc]
         answer.f.add_done_callback(lambda future: _waker.wake())
         return answer
 
+    def terminate_job(self, pid: int, signal: int | None = None) -> None:
+        """Celery's cold shutdown asks this of each job; `_on_shutdown` stops them all."""
+
 
 class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Ties the agent's life to the worker's."""

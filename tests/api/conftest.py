@@ -57,6 +57,7 @@ def api() -> Callable[[User | None], Api]:
 def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     """What would go to the broker on commit goes nowhere."""
     monkeypatch.setattr("tasks.publish.publish", lambda *_: None)
+    monkeypatch.setattr("tasks.operations.publish", lambda *_: None)
     monkeypatch.setattr("tasks.operations.announce", lambda *_: None)
     monkeypatch.setattr("runners.accounts.try_to_apply", lambda *_: None)
     monkeypatch.setattr("runners.accounts.try_to_remove", lambda *_: None)

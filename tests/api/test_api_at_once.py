@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from time import sleep
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -18,11 +19,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def clients(api: Callable[..., Api], no_broker: None) -> Iterator[list[Api]]:
+def clients(api: Callable[..., Api], no_broker: None) -> list[Api]:
     user = User.objects.create_user("owner")
     project = Project.objects.create(name="Payments")
     Membership.objects.create(project=project, user=user, role="owner")
-    yield [api(user) for _ in range(4)]
+    return [api(user) for _ in range(4)]
 
 
 def at_once(clients: list[Api], send: Callable[[Api], int]) -> list[int]:
@@ -63,7 +64,12 @@ def test_of_two_changes_at_once_none_undoes_the_other(clients: list[Api]) -> Non
     project = Project.objects.get(name="Payments").pk
     body = {"name": "n", "script": "s"}
     pk = clients[0].post(f"projects/{project}/templates/", body).json()["id"]
-    changes = [{"name": "N"}, {"script": "S"}, {"app": "python"}, {"tags": ["t"]}]
+    changes: list[dict[str, Any]] = [
+        {"name": "N"},
+        {"script": "S"},
+        {"app": "python"},
+        {"tags": ["t"]},
+    ]
     wanted = {id(client): change for client, change in zip(clients, changes, strict=True)}
     address = f"templates/{pk}/"
     at_once(clients, lambda client: client.patch(address, wanted[id(client)]).status_code)

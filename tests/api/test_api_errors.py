@@ -39,7 +39,6 @@ def send(client: Api, data: bytes, content_type: str) -> Any:
         (b'{"name": "\\ud800"}', JSON, 400, "parse_error"),
         (b'{"\\ud800": 1}', JSON, 400, "parse_error"),
         (b'{"name": ' + b"1" * 5000 + b"}", JSON, 400, "parse_error"),
-        (b"{}", "application/json; charset=latin-1; charset=nonsense", 400, "parse_error"),
         (b"name=x", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
         (b"name", "text/plain", 415, "unsupported_media_type"),
         (b'{"name": "' + b"x" * 4_300_000 + b'"}', JSON, 413, "too_large"),
@@ -99,9 +98,9 @@ def test_a_page_that_is_not_there_is_404(query: str, owner: Api) -> None:
 
 
 @pytest.mark.parametrize("query", ["page_size=-1", "page_size=x", "page_size=100000000000000"])
-def test_page_sizes_are_bounded(query: str, owner: Api) -> None:
+def test_page_sizes_are_bounded(query: str, owner: Api, cast: Cast) -> None:
     for number in range(201):
-        Project.objects.create(name=f"P{number}").memberships.create(user=owner.user, role="owner")
+        Project.objects.create(name=f"P{number}").memberships.create(user=cast.owner, role="owner")
     assert len(owner.get(f"projects/?{query}").json()["results"]) <= 200
 
 
@@ -122,13 +121,13 @@ def test_a_failure_of_forge_is_json_without_a_traceback(
     owner: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(**_: object) -> None:
-        raise RuntimeError("the reason")
+        raise RuntimeError("the very reason")
 
     monkeypatch.setattr("forge.api.projects.create_project", fail)
     answer = owner.post("projects/", {"name": "x"})
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")
-    assert b"the reason" not in answer.content
-    assert "the reason" in caplog.text
+    assert b"the very reason" not in answer.content
+    assert "the very reason" in caplog.text
 
 
 def test_a_database_that_is_away_is_503(owner: Api, monkeypatch: pytest.MonkeyPatch) -> None:

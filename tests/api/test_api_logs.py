@@ -66,8 +66,10 @@ def test_a_complete_log_says_so(viewer: Api, logged: Task) -> None:
     assert viewer.get(f"tasks/{logged.pk}/log")["Forge-Log-Complete"] == "true"
 
 
+# Not in a transaction: each piece gives its database connection back.
+@pytest.mark.django_db(transaction=True)
 def test_under_asgi_the_log_is_streamed_piece_by_piece(
-    viewer: Api, logged: Task, monkeypatch: pytest.MonkeyPatch
+    no_broker: None, viewer: Api, logged: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("forge.api.logs.PIECE_BYTES", 100)
 

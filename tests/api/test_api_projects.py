@@ -40,6 +40,7 @@ def test_a_project_cannot_take_the_name_of_another(cast: Cast, api: Callable[...
 
 
 def test_a_name_is_one_line_of_at_most_80_characters(cast: Cast, api: Callable[..., Api]) -> None:
-    for name in ("", " ", "a\nb", "x" * 81, None, [], {}, 1.5e300 * 10, True):
+    names: list[object] = ["", " ", "a\nb", "x" * 81, None, [], {}, True]
+    for name in names:
         answer = api(cast.owner).post("projects/", {"name": name})
         assert answer.status_code == 400, name

@@ -74,7 +74,7 @@ def test_the_status_follows_heartbeats_and_tasks(
 ) -> None:
     def status_when_heard(ago: timedelta) -> str:
         heard = timezone.now() - ago
-        Runner.objects.filter(pk=runner.pk).update(last_heartbeat_at=heard)
+        Runner.objects.filter(pk=runner.pk).update(last_heartbeat_at=heard, session="s")
         return str(manager.get(f"runners/{runner.pk}/").json()["status"])
 
     assert status_when_heard(timedelta(0)) == "busy"
@@ -84,6 +84,7 @@ def test_the_status_follows_heartbeats_and_tasks(
 def test_the_list_takes_the_same_queries_for_one_runner_and_for_many(
     manager: Api, path: str, runner: Runner
 ) -> None:
+    manager.get(path)  # The first use of a token in a minute is noted.
     counts = []
     for number in range(2):
         with CaptureQueriesContext(connection) as queries:

@@ -50,7 +50,7 @@ def test_running_a_template_takes_few_queries(
     ):
         assert operator.post(path, {"template": template.pk}).status_code == 201
     statements = [query["sql"] for query in queries if "SAVEPOINT" not in query["sql"]]
-    assert len(statements) <= 11, "\n".join(statements)
+    assert len(statements) == 3, "\n".join(statements)
 
 
 @pytest.mark.parametrize("template_id", [0, -1, 10**30, "x", None, [], {}, True, 1.5, 2**63])
@@ -84,8 +84,9 @@ def test_the_list_is_newest_first_and_can_be_filtered(
 
 
 @pytest.mark.parametrize(
-    "query", ["state=gone", "state=", "state=%00", "template=x", "template=-1", "template=", f"template={2**63}"]
-)  # fmt: skip
+    "query",
+    ["state=gone", "state=", "state=%00", "template=x", "template=-1", "template=", "template=1e9"],
+)
 def test_a_filter_that_makes_no_sense_is_400(query: str, operator: Api, path: str) -> None:
     assert operator.get(f"{path}?{query}").status_code == 400
 
@@ -93,6 +94,7 @@ def test_a_filter_that_makes_no_sense_is_400(query: str, operator: Api, path: st
 def test_the_list_takes_the_same_queries_for_one_task_and_for_many(
     operator: Api, path: str, task: Task, template: TaskTemplate
 ) -> None:
+    operator.get(path)  # The first use of a token in a minute is noted.
     counts = []
     for _ in range(2):
         with CaptureQueriesContext(connection) as queries:

@@ -62,9 +62,9 @@ class Worker:
         self.process.wait()
 
     def end(self) -> None:
-        """As an operator does with Ctrl-C: running tasks are ended too."""
+        """QUIT, which ends running tasks too; TERM would let them finish."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.send_signal(signal.SIGQUIT)
             try:
                 self.process.wait(40)
             except subprocess.TimeoutExpired:

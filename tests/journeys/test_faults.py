@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,9 +103,12 @@ def test_a_removed_runner_is_cut_off_and_says_so(forge: Deployment, lone: Worker
     assert lone.process.returncode == 2 and "does not accept this runner's token" in lone.said()
 
 
-def test_ctrl_c_ends_a_worker_and_its_tasks(forge: Deployment, lone: Worker) -> None:
+def test_ctrl_c_twice_ends_a_worker_and_its_tasks(forge: Deployment, lone: Worker) -> None:
     task = start_a_tree(forge, lone, "forge-kill-test-2204")
-    lone.end()
+    lone.process.send_signal(signal.SIGINT)
+    wait_for(lambda: "Warm shutdown" in lone.said(), "the worker drains")
+    lone.process.send_signal(signal.SIGINT)
+    lone.process.wait(60)
     assert not processes_with("forge-kill-test-2204")
     assert forge.api.wait_until(task)["state"] == "stopped"
     assert forge.api.status(lone.runner.id) == "offline"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -69,7 +70,7 @@ def test_newer_rows_are_counted_and_not_pushed_in(
     query = viewer.get(path).context["live_query"]
     finished(cast, template)
     answer = viewer.get(f"{path}?{query}")
-    assert [row.task.pk for row in answer.context["rows"]][0] == many[-1].pk
+    assert next(row.task.pk for row in answer.context["rows"]) == many[-1].pk
     assert "1 newer task" in answer.content.decode()
 
 
@@ -205,7 +206,7 @@ def test_a_long_list_costs_a_fixed_number_of_queries(
     viewer: Client,
     cast: Cast,
     many: list[Task],
-    django_assert_max_num_queries: Callable[..., object],
+    django_assert_max_num_queries: Any,
 ) -> None:
-    with django_assert_max_num_queries(20):  # type: ignore[attr-defined]
+    with django_assert_max_num_queries(20):
         viewer.get(f"/projects/{cast.project.pk}/tasks/")

@@ -103,7 +103,7 @@ def test_the_projects_limit_is_reached(
     template.refresh_from_db()
     later = run_template(template=template, by=cast.owner, now=timezone.now())
     later = Task.objects.get(pk=later.pk)
-    assert why(later) == "The project runs 1 tasks, and its limit is 1 at once."
+    assert why(later) == "The project runs 1 of at most 1 at once."
 
 
 def test_all_runners_are_busy(

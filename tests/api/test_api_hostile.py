@@ -28,8 +28,9 @@ VALUE = st.recursive(
     SCALAR, lambda inner: st.lists(inner, max_size=12) | st.dictionaries(TEXT, inner, max_size=5)
 )
 NAME = st.sampled_from(
-    ["name", "description", "app", "script", "timeout_seconds", "tags", "environment"]
-    + ["allow_parallel", "template", "concurrency", "takes_untagged", "id", "token"]
+    ["name", "description", "app", "script", "timeout_seconds", "tags", "environment"],
+) | st.sampled_from(
+    ["allow_parallel", "template", "concurrency", "takes_untagged", "id", "token"],
 )
 # Mostly a good body with a few fields replaced: those get past the first checks.
 GOOD = {

@@ -1,0 +1,201 @@
+"""The Django admin of projects, members and API tokens, and what all admins of Forge share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
+
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.utils import timezone
+
+from projects.errors import ForgeError
+from projects.models import Membership, Project, UserToken
+from projects.operations import create_project, create_user_token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django.contrib.auth.models import User
+    from django.db.models import Model, QuerySet
+
+    ModelAdmin = admin.ModelAdmin[Any]
+    TabularInline = admin.TabularInline[Any, Any]
+else:
+    # Django's own classes cannot be subscripted at run time.
+    ModelAdmin = admin.ModelAdmin
+    TabularInline = admin.TabularInline
+
+
+ONCE_SHOWN = "admin/new_token.html"
+
+
+class OperationAdmin(ModelAdmin):
+    """Changes rows through operations, and shows their errors as sentences."""
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except (ForgeError, ValidationError) as error:
+            for sentence in getattr(error, "messages", [str(error)]):
+                self.message_user(request, sentence, messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
+
+    def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
+        if change:
+            # Only what was edited: the rest of the row may have moved on since it was read.
+            obj.save(update_fields=[name for name in form.changed_data if name in form.fields])
+        else:
+            self.create(request, obj, form)
+
+    def create(self, request: HttpRequest, obj: Any, form: Any) -> None:
+        obj.save()
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """Rows that Forge alone writes: an edit would break a rule."""
+
+    actions = None
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class RemovableAdmin(OperationAdmin):
+    """Rows that are removed by an operation which hides them; history keeps pointing at them."""
+
+    def remove(self, request: HttpRequest, obj: Any) -> None:
+        raise NotImplementedError
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        self.remove(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for row in queryset:
+            self.remove(request, row)
+
+    def get_deleted_objects(self, objs: Iterable[Any], request: HttpRequest) -> Any:
+        """Nothing else goes with them, so nothing stands in the way."""
+        names = [str(row) for row in objs]
+        return names, {str(self.opts.verbose_name_plural): len(names)}, set(), []
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and _is_present(obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and _is_present(obj)
+
+
+def _is_present(obj: Any) -> bool:
+    return obj is None or obj.removed_at is None
+
+
+class TokenAdmin(OperationAdmin):
+    """Rows with a token. The page that answers the creation shows it, and nothing else does.
+
+    It goes from the operation into that answer, past sessions, cookies and the database.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._tokens: WeakKeyDictionary[HttpRequest, str] = WeakKeyDictionary()
+
+    def keep_token(self, request: HttpRequest, token: str) -> None:
+        """Remember the token until this request is answered."""
+        self._tokens[request] = token
+
+    def response_add(
+        self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            **self.token_context(),
+            "title": f"{self.opts.verbose_name} {obj} was created".capitalize(),
+            "opts": self.opts,
+            "object": obj,
+            "token": self._tokens.pop(request),
+        }
+        answer = TemplateResponse(request, ONCE_SHOWN, context)
+        answer["Cache-Control"] = "no-store"
+        return answer
+
+    def token_context(self) -> dict[str, str]:
+        return {}
+
+
+class MembershipInline(TabularInline):
+    model = Membership
+    extra = 0
+    autocomplete_fields = ("user",)
+
+
+@admin.register(Project)
+class ProjectAdmin(OperationAdmin):
+    list_display = ("name", "description", "max_parallel_tasks", "created_at")
+    search_fields = ("name", "description")
+    date_hierarchy = "created_at"
+    readonly_fields = ("created_at",)
+    inlines = (MembershipInline,)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        new = ("name", "description")
+        return new if obj is None else (*new, "max_parallel_tasks", "created_at")
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
+        """A new project has whoever creates it as its owner; the others come after."""
+        return () if obj is None else self.inlines
+
+    def create(self, request: HttpRequest, obj: Any, form: Any) -> None:
+        given = {"name": obj.name, "description": obj.description}
+        created = create_project(**given, owner=cast("User", request.user), now=timezone.now())
+        obj.pk, obj.created_at = created.pk, created.created_at
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Runners' accounts and tasks would be left behind: there is no operation for it yet."""
+        return False
+
+
+@admin.register(Membership)
+class MembershipAdmin(ModelAdmin):
+    list_display = ("user", "project", "role", "created_at")
+    list_filter = ("role", "project")
+    list_select_related = ("user", "project")
+    search_fields = ("user__username", "user__email", "project__name")
+    autocomplete_fields = ("user", "project")
+    date_hierarchy = "created_at"
+
+
+@admin.register(UserToken)
+class UserTokenAdmin(TokenAdmin):
+    list_display = ("name", "user", "created_at", "expires_at", "last_used_at")
+    list_filter = ("created_at", "expires_at", "last_used_at")
+    list_select_related = ("user",)
+    search_fields = ("name", "user__username")
+    autocomplete_fields = ("user",)
+    date_hierarchy = "created_at"
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is not None:
+            return ("user", "name", "created_at", "expires_at", "last_used_at")
+        # Whoever could make a token for somebody else could act as that user.
+        may_choose = request.user.is_authenticated and request.user.is_superuser
+        return ("user", "name", "expires_at") if may_choose else ("name", "expires_at")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return () if obj is None else ("user", "created_at", "last_used_at")
+
+    def create(self, request: HttpRequest, obj: Any, form: Any) -> None:
+        if obj.user_id is None:
+            obj.user = request.user
+        new = create_user_token(user=obj.user, name=obj.name, expires_at=obj.expires_at)
+        obj.pk = new.row.pk
+        self.keep_token(request, new.token)

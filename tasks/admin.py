@@ -1,0 +1,193 @@
+"""The Django admin of templates, tasks, logs and leadership, and how runners are removed there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from django import forms
+from django.contrib import admin
+from django.db import transaction
+from django.db.models.functions import Length
+from django.utils import timezone
+
+from projects.admin import ReadOnlyAdmin, RemovableAdmin
+from runners.admin import RunnerAdmin, TagNamesField
+from runners.models import Runner
+from tasks.errors import TemplateNameTakenError, TemplateRemovedError
+from tasks.models import Leadership, LogChunk, Task, TaskTemplate
+from tasks.operations import remove_template, retire_runner, save_template
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+    from django.db.models import QuerySet
+    from django.http import HttpRequest
+
+    ModelForm = forms.ModelForm[Any]
+else:
+    ModelForm = forms.ModelForm
+
+
+class RetiringRunnerAdmin(RunnerAdmin):
+    """Removing a runner ends its tasks, which `runners` knows nothing of."""
+
+    def remove(self, request: HttpRequest, obj: Any) -> None:
+        retire_runner(runner=obj, by=cast("User", request.user), now=timezone.now())
+
+
+admin.site.unregister(Runner)
+admin.site.register(Runner, RetiringRunnerAdmin)
+
+
+class TemplateForm(ModelForm):
+    # Not stripped: a script is stored as it was written.
+    script = forms.CharField(strip=False, widget=forms.Textarea(attrs={"rows": 20, "cols": 100}))
+    tag_names = TagNamesField()
+
+    class Meta:
+        model = TaskTemplate
+        fields = (
+            "project",
+            "name",
+            "description",
+            "app",
+            "script",
+            "timeout_seconds",
+            "environment",
+            "allow_parallel",
+        )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            names = (tag.name for tag in self.instance.tags.all())
+            self.fields["tag_names"].initial = " ".join(names)
+
+    def clean_script(self) -> str:
+        """Browsers send CRLF, which shells take for part of a command."""
+        return str(self.cleaned_data["script"]).replace("\r\n", "\n")
+
+    def clean(self) -> dict[str, Any]:
+        """Say at the field what the database would say later."""
+        given = super().clean() or {}
+        name = given.get("name", "")
+        project = given.get("project", self.instance.project_id)
+        others = TaskTemplate.objects.present().exclude(pk=self.instance.pk)
+        if others.filter(project=project, name__iexact=name).exists():
+            self.add_error("name", str(TemplateNameTakenError(name)))
+        return given
+
+
+@admin.register(TaskTemplate)
+class TaskTemplateAdmin(RemovableAdmin):
+    form = TemplateForm
+    fields = (
+        "project",
+        "name",
+        "description",
+        "app",
+        "script",
+        "tag_names",
+        "timeout_seconds",
+        "environment",
+        "allow_parallel",
+    )
+    list_display = ("name", "project", "app", "tag_list", "timeout_seconds", "updated_at")
+    list_filter = (
+        ("removed_at", admin.EmptyFieldListFilter),
+        "app",
+        "allow_parallel",
+        "project",
+    )
+    list_select_related = ("project",)
+    search_fields = ("name", "description", "project__name")
+    autocomplete_fields = ("project",)
+    date_hierarchy = "created_at"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TaskTemplate]:
+        return super().get_queryset(request).prefetch_related("tags")
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Who may only look has no form, so no field of one."""
+        if self.has_change_permission(request, obj):
+            return self.fields
+        shown = (name for name in self.fields if name != "tag_names")
+        return (*shown, "tag_list")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is None:
+            return ()
+        is_open = self.has_change_permission(request, obj)
+        return ("project",) if is_open else ("project", "tag_list")
+
+    @admin.display(description="tags")
+    def tag_list(self, template: TaskTemplate) -> str:
+        return ", ".join(tag.name for tag in template.tags.all())
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        with transaction.atomic():
+            if change:
+                _hold(obj)
+            save_template(template=obj, tags=form.cleaned_data["tag_names"])
+
+    def remove(self, request: HttpRequest, obj: Any) -> None:
+        remove_template(template=obj, now=timezone.now())
+
+
+def _hold(template: TaskTemplate) -> None:
+    """Lock the row, so that saving it cannot bring back what was removed a moment ago."""
+    rows = TaskTemplate.objects.present().filter(pk=template.pk).order_by()
+    if not rows.select_for_update().exists():
+        raise TemplateRemovedError(template.name)
+
+
+@admin.register(Task)
+class TaskAdmin(ReadOnlyAdmin):
+    list_display = (
+        "id",
+        "project",
+        "template",
+        "state",
+        "reason",
+        "runner",
+        "attempt",
+        "created_by",
+        "created_at",
+        "finished_at",
+    )
+    list_filter = ("state", "app", "log_complete", "project")
+    list_select_related = ("project", "template", "runner", "created_by")
+    search_fields = ("=id", "template__name", "runner__name", "reason")
+    date_hierarchy = "created_at"
+    exclude = ("nonce",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
+        return super().get_queryset(request).defer("script", "environment", "nonce")
+
+
+@admin.register(LogChunk)
+class LogChunkAdmin(ReadOnlyAdmin):
+    """Where the bytes lie; what they say is on the task's page."""
+
+    list_display = ("id", "task_number", "attempt", "offset", "size", "received_at")
+    list_select_related = ("task__template",)
+    search_fields = ("=task__id",)
+    date_hierarchy = "received_at"
+    fields = ("task", "attempt", "offset", "size", "received_at")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LogChunk]:
+        rows: QuerySet[LogChunk] = super().get_queryset(request)
+        return rows.defer("data").annotate(size=Length("data"))
+
+    @admin.display(description="task", ordering="task_id")
+    def task_number(self, chunk: LogChunk) -> str:
+        return f"#{chunk.task_id}"
+
+    @admin.display(description="bytes")
+    def size(self, chunk: Any) -> int:
+        return int(chunk.size)
+
+
+@admin.register(Leadership)
+class LeadershipAdmin(ReadOnlyAdmin):
+    list_display = ("name", "holder", "expires_at")
+    search_fields = ("holder",)

@@ -1,0 +1,181 @@
+"""What the admin changes goes through the same operations as everything else."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.contrib.messages import get_messages
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from projects.models import Project, UserToken
+from projects.permissions import Role
+from projects.tokens import digest_of
+from runners.models import Runner
+from tasks.models import Task, TaskTemplate
+from tests.cast import Cast
+
+
+def new_runner(cast: Cast, **changes: object) -> dict[str, Any]:
+    given = {"project": cast.project.pk, "name": "db-1", "tag_names": "linux, gpu"}
+    return {**given, "concurrency": 2, "takes_untagged": "on", **changes}
+
+
+def token_on(page: str) -> str:
+    found = re.search(r'<pre id="token">(fg._[\w-]+)</pre>', page)
+    assert found
+    return found[1]
+
+
+def test_a_new_runner_shows_its_token_once_with_the_command(cast: Cast, admin: Client) -> None:
+    answer = admin.post(reverse("admin:runners_runner_add"), new_runner(cast))
+    page = answer.content.decode()
+    token = token_on(page)
+    runner = Runner.objects.get(name="db-1")
+    assert runner.token_digest == digest_of(token)
+    assert [tag.name for tag in runner.tags.all()] == ["gpu", "linux"]
+    assert runner.created_by is not None
+    assert f"FORGE_RUNNER_TOKEN={token}" in page
+    assert "celery -A runners.worker worker" in page
+    assert "no-store" in answer["Cache-Control"]
+    assert token not in str(dict(admin.session)) + str(admin.cookies)
+    for name in ("changelist", "change", "history"):
+        args = [] if name == "changelist" else [runner.pk]
+        assert token not in admin.get(reverse(f"admin:runners_runner_{name}", args=args)).text
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "web-1"),
+        ("name", "Not A Name"),
+        ("tag_names", "Bad!"),
+        ("tag_names", " ".join(f"t{number}" for number in range(11))),
+        ("concurrency", 0),
+    ],
+)
+def test_a_runner_that_cannot_be_is_refused_at_its_field(
+    field: str, value: object, cast: Cast, runner: Runner, admin: Client
+) -> None:
+    answer = admin.post(reverse("admin:runners_runner_add"), new_runner(cast, **{field: value}))
+    assert answer.status_code == 200
+    assert field in answer.context["adminform"].errors
+    assert Runner.objects.count() == 1
+
+
+def test_a_name_taken_in_the_last_moment_is_a_sentence(
+    cast: Cast, runner: Runner, admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runners.admin.NewRunnerForm.clean", lambda form: form.cleaned_data)
+    answer = admin.post(reverse("admin:runners_runner_add"), new_runner(cast, name="web-1"))
+    assert answer.status_code == 302
+    (message,) = get_messages(answer.wsgi_request)
+    assert "already has a runner called web-1" in str(message)
+
+
+def test_only_the_number_of_tasks_of_a_runner_changes(
+    cast: Cast, runner: Runner, admin: Client
+) -> None:
+    heard = timezone.now()
+    Runner.objects.filter(pk=runner.pk).update(last_heartbeat_at=heard)
+    given = new_runner(cast, concurrency=7, name="other", project=cast.outsiders_project.pk)
+    admin.post(reverse("admin:runners_runner_change", args=[runner.pk]), given)
+    now = Runner.objects.get(pk=runner.pk)
+    assert (now.concurrency, now.name, now.project) == (7, "web-1", cast.project)
+    assert now.last_heartbeat_at == heard
+
+
+@pytest.mark.parametrize("way", ["page", "action"])
+def test_removing_a_runner_ends_its_tasks_and_keeps_its_history(
+    way: str, runner: Runner, running_task: Task, admin: Client
+) -> None:
+    if way == "page":
+        page = reverse("admin:runners_runner_delete", args=[runner.pk])
+        data: dict[str, Any] = {"post": "yes"}
+    else:
+        page = reverse("admin:runners_runner_changelist")
+        data = {"action": "delete_selected", "_selected_action": [runner.pk], "post": "yes"}
+    assert admin.get(page).status_code == 200
+    assert admin.post(page, data).status_code == 302
+    runner.refresh_from_db()
+    running_task.refresh_from_db()
+    assert runner.removed_at is not None
+    assert running_task.state == "failed"
+    change = reverse("admin:runners_runner_change", args=[runner.pk])
+    assert admin.get(change).status_code == 200
+    assert admin.post(change, {"concurrency": 9}).status_code == 403
+
+
+def template_form(template: TaskTemplate, **changes: object) -> dict[str, Any]:
+    given = {
+        "project": template.project_id,
+        "name": template.name,
+        "app": "bash",
+        "script": "  one\r\ntwo\r\n",
+        "timeout_seconds": 5,
+        "environment": '{"A": "b"}',
+        "tag_names": "gpu",
+    }
+    return {**given, **changes}
+
+
+def test_a_template_is_saved_with_its_tags_and_queue(template: TaskTemplate, admin: Client) -> None:
+    page = reverse("admin:tasks_tasktemplate_change", args=[template.pk])
+    assert 'value="linux"' in admin.get(page).content.decode()
+    assert admin.post(page, template_form(template)).status_code == 302
+    now = TaskTemplate.objects.get(pk=template.pk)
+    assert (now.script, now.queue.name) == ("  one\ntwo\n", "tasks.gpu")
+    assert [tag.name for tag in now.tags.all()] == ["gpu"]
+
+
+def test_a_new_template_needs_a_name_of_its_own(template: TaskTemplate, admin: Client) -> None:
+    page = reverse("admin:tasks_tasktemplate_add")
+    answer = admin.post(page, template_form(template, name="RESTART"))
+    assert "name" in answer.context["adminform"].errors
+    assert admin.post(page, template_form(template, name="New")).status_code == 302
+    assert TaskTemplate.objects.get(name="New").queue.name == "tasks.gpu"
+
+
+def test_removing_a_template_keeps_its_tasks(task: Task, admin: Client) -> None:
+    page = reverse("admin:tasks_tasktemplate_delete", args=[task.template_id])
+    assert admin.post(page, {"post": "yes"}).status_code == 302
+    task.refresh_from_db()
+    assert task.template.removed_at is not None
+    page = reverse("admin:tasks_tasktemplate_change", args=[task.template_id])
+    assert admin.get(page).status_code == 200
+    assert admin.post(page, template_form(task.template)).status_code == 403
+
+
+def test_a_user_token_is_shown_once(cast: Cast, admin: Client) -> None:
+    given = {"user": cast.viewer.pk, "name": "ci", "expires_at_0": "", "expires_at_1": ""}
+    answer = admin.post(reverse("admin:projects_usertoken_add"), given)
+    token = token_on(answer.content.decode())
+    row = UserToken.objects.get(digest=digest_of(token))
+    assert (row.user, row.name) == (cast.viewer, "ci")
+    page = reverse("admin:projects_usertoken_change", args=[row.pk])
+    assert token not in admin.get(page).content.decode()
+    admin.post(page, {**given, "name": "nightly", "user": cast.owner.pk})
+    row.refresh_from_db()
+    assert (row.user, row.name, row.digest) == (cast.viewer, "nightly", digest_of(token))
+
+
+def test_staff_make_tokens_for_themselves_only(superuser: User) -> None:
+    user = User.objects.create_user("staff", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__endswith="_usertoken"))
+    client = Client()
+    client.force_login(user)
+    given = {"user": superuser.pk, "name": "mine", "expires_at_0": "", "expires_at_1": ""}
+    answer = client.post(reverse("admin:projects_usertoken_add"), given)
+    assert UserToken.objects.get(digest=digest_of(token_on(answer.text))).user == user
+
+
+def test_who_creates_a_project_in_the_admin_owns_it(superuser: User, admin: Client) -> None:
+    page = reverse("admin:projects_project_add")
+    assert admin.post(page, {"name": "New", "description": ""}).status_code == 302
+    project = Project.objects.get(name="New")
+    assert project.memberships.get(user=superuser).role == Role.OWNER
+    assert admin.get(reverse("admin:projects_project_delete", args=[project.pk])).status_code == 403

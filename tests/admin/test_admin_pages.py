@@ -1,0 +1,108 @@
+"""Every list and form of the admin opens, and none shows what must stay secret."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.apps import apps
+from django.contrib import admin as site
+from django.contrib.auth.models import Permission, User
+from django.db import models
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from projects.operations import create_user_token
+from runners.models import Queue, Runner, Tag
+from tasks.log import append
+from tasks.models import Leadership, LogChunk, Task
+from tests.cast import Cast
+
+MODELS = [
+    model
+    for app in ("projects", "runners", "tasks")
+    for model in apps.get_app_config(app).get_models()
+]
+READ_ONLY = (Task, LogChunk, Queue, Tag, Leadership)
+
+
+@pytest.fixture
+def everything(cast: Cast, running_task: Task) -> list[str]:
+    """At least one row of each model; the answer is what no page may hold."""
+    now = timezone.now()
+    append(running_task, offset=0, data=b"hello", now=now)
+    later = now + timedelta(minutes=1)
+    Leadership.acquire("controller", holder="host-1", now=now, until=later)
+    new = create_user_token(user=cast.owner, name="ci", expires_at=None)
+    runner = Runner.objects.get()
+    return [new.token, new.row.digest, runner.token_digest, running_task.nonce]
+
+
+def address(model: type[models.Model], page: str, *args: object) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)
+
+
+def test_every_model_is_registered() -> None:
+    assert set(MODELS) <= site.site._registry.keys()
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_lists_and_forms_open_and_hold_no_secret(
+    model: type[models.Model], everything: list[str], admin: Client
+) -> None:
+    row = model._default_manager.first()
+    assert row is not None
+    pages = [
+        address(model, "changelist"),
+        address(model, "changelist") + "?q=1",
+        address(model, "change", row.pk),
+        address(model, "history", row.pk),
+    ]
+    for page in pages:
+        answer = admin.get(page)
+        assert answer.status_code == 200, page
+        assert not [secret for secret in everything if secret in answer.content.decode()]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_a_list_takes_a_bounded_number_of_queries(
+    model: type[models.Model],
+    everything: list[str],
+    admin: Client,
+    django_assert_max_num_queries: object,
+) -> None:
+    with django_assert_max_num_queries(14):  # type: ignore[operator]
+        admin.get(address(model, "changelist"))
+
+
+@pytest.mark.parametrize("model", READ_ONLY, ids=lambda model: model.__name__)
+def test_what_forge_writes_can_only_be_read(
+    model: type[models.Model], everything: list[str], admin: Client
+) -> None:
+    row = model._default_manager.first()
+    assert row is not None
+    assert admin.get(address(model, "add")).status_code == 403
+    assert admin.post(address(model, "change", row.pk), {}).status_code == 403
+    assert admin.post(address(model, "delete", row.pk), {"post": "yes"}).status_code == 403
+    action = {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"}
+    admin.post(address(model, "changelist"), action)
+    assert model._default_manager.filter(pk=row.pk).exists()
+
+
+def test_a_visitor_without_staff_rights_sees_nothing(cast: Cast) -> None:
+    client = Client()
+    client.force_login(cast.owner)
+    assert client.get(address(Runner, "changelist")).status_code == 302
+
+
+def test_staff_who_may_only_look_cannot_change(everything: list[str], cast: Cast) -> None:
+    user = User.objects.create_user("looker", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client = Client()
+    client.force_login(user)
+    for model in MODELS:
+        row = model._default_manager.first()
+        assert row is not None
+        assert client.get(address(model, "change", row.pk)).status_code == 200
+        assert client.post(address(model, "change", row.pk), {}).status_code == 403

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import redis
-from celery import bootsteps, signals
+from celery import bootsteps
 from celery.apps.worker import Worker
 from celery.concurrency.thread import TaskPool
 from celery.worker import state
@@ -192,7 +192,12 @@ class WakingPool(TaskPool):  # type: ignore[misc]
         return answer
 
     def terminate_job(self, pid: int, signal: int | None = None) -> None:
-        """Celery's cold shutdown asks this of each job; `_on_shutdown` stops them all."""
+        """Celery's cold shutdown asks this of each job: by QUIT, or by Ctrl-C a second time.
+
+        In a thread: a signal handler must not wait for a lock that its own thread may hold.
+        """
+        reason = "The runner's worker was shut down."
+        threading.Thread(target=self.app.agent.stop_all, args=(reason,), daemon=True).start()
 
 
 class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -250,14 +255,3 @@ def _add_queues(consumer: Any, names: list[str]) -> None:
         consumer.task_consumer.add_queue(queue)
     consumer.task_consumer.consume()
     logger.info("Listening to %s as well.", ", ".join(names))
-
-
-@signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
-def _on_shutdown(how: str = "", **_: Any) -> None:
-    """Ctrl-C ends the tasks too; TERM lets them finish."""
-    from runners.worker.celery import app
-
-    if how == "Cold":
-        # In a thread: a signal handler must not wait for a lock that its own thread may hold.
-        reason = "The runner's worker was shut down."
-        threading.Thread(target=app.agent.stop_all, args=(reason,), daemon=True).start()

@@ -64,9 +64,7 @@ class ThreadHandler(ASGIHandler):
             self._threads.give_back(executor)
 
     async def run_get_response(self, request: Any) -> Any:
-        response = await sync_to_async(self.get_response)(request)
-        response._handler_class = self.__class__
-        return response
+        return await sync_to_async(self.get_response)(request)
 
 
 def _static_files(application: Any) -> ServeStaticASGI:

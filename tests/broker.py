@@ -28,8 +28,8 @@ def binaries() -> dict[str, str]:
         for path in Path(spec.origin).parent.glob("_binaries/*/valkey-server"):
             path.chmod(path.stat().st_mode | 0o111)
             found["valkey"] = str(path)
-    if path := shutil.which("redis-server"):
-        found["redis"] = path
+    if redis_server := shutil.which("redis-server"):
+        found["redis"] = redis_server
     return found
 
 

@@ -251,6 +251,7 @@ export class LogView {
     this.#selected = number;
     for (const line of [before, number]) this.#redraw(line - 1);
     if (!number || number > this.lineCount) return false;
+    this.#stretch(); // or the browser would not scroll that far yet
     const top = (number - 1 - this.#text.dropped) * ROW;
     const { scrollTop, clientHeight } = this.#scroller;
     if (top < scrollTop || top > scrollTop + clientHeight - ROW) {
@@ -281,8 +282,7 @@ export class LogView {
 
   #draw() {
     const { lines, dropped } = this.#text;
-    const shown = this.lineCount - dropped;
-    this.#canvas.style.height = `${shown * ROW}px`;
+    const shown = this.#stretch();
     if (this.#following) {
       this.#scroller.scrollTop = this.#scroller.scrollHeight;
       this.#lastTop = this.#scroller.scrollTop;
@@ -294,6 +294,13 @@ export class LogView {
     for (let index = first; index < last; index += 1) this.#show(index, lines[index], dropped);
     this.#text.changedFrom = Infinity;
     this.#onChange(this);
+  }
+
+  // Makes the canvas as high as all lines; returns how many there are.
+  #stretch() {
+    const shown = this.lineCount - this.#text.dropped;
+    this.#canvas.style.height = `${shown * ROW}px`;
+    return shown;
   }
 
   #drop(first, last) {

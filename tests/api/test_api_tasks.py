@@ -36,7 +36,7 @@ def test_a_run_is_queued(operator: Api, path: str, template: TaskTemplate) -> No
     assert operator.get(f"tasks/{body['id']}/").json() == body
 
 
-@pytest.mark.parametrize(("is_parallel", "limit"), [(True, 6), (False, 10)])
+@pytest.mark.parametrize(("is_parallel", "limit"), [(True, 8), (False, 10)])
 def test_running_a_template_takes_few_queries(
     is_parallel: bool,
     limit: int,

@@ -167,9 +167,9 @@ def report(forge: list[dict[str, float]], spawn: list[float], plain: list[float]
     ratio = statistics.median(total) / statistics.median(plain)
     print(f"{'ratio':24}{ratio:10.1f}{p99(total) / p99(plain):10.1f}")
     print()
-    for name, values in zip(STEPS, steps_of(forge, spawn), strict=True):
-        share = 100 * values / statistics.median(total)
-        print(f"{name:24}{1000 * values:10.1f}{share:9.0f} %")
+    for name, seconds in zip(STEPS, steps_of(forge, spawn), strict=True):
+        share = 100 * seconds / statistics.median(total)
+        print(f"{name:24}{1000 * seconds:10.1f}{share:9.0f} %")
     print()
     print("request: until the row is written; publish: commit, hint, and the runner's claim on")
     print("its way; claim: Forge's decision and the job's way back; spawn: the supervised process.")

@@ -6,7 +6,10 @@ import hashlib
 import subprocess
 import sys
 from collections import Counter
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,9 +77,7 @@ def test_the_result_says_how_it_ended(
     words: str,
     forge: Deployment,
 ) -> None:
-    task = forge.api.wait_until(
-        forge.api.run_script(forge.place["project_id"], script, **fields)
-    )
+    task = forge.api.wait_until(forge.api.run_script(forge.place["project_id"], script, **fields))
     assert (task["state"], task["exit_code"]) == (state, exit_code)
     assert words in task["reason"]
 
@@ -157,9 +158,8 @@ def test_two_hundred_tasks_stay_in_their_projects_and_no_runner_idles(forge: Dep
         assert _idle_with_work(ended) == []
 
 
-def _idle_with_work(tasks: list[dict]) -> list[str]:
+def _idle_with_work(tasks: list[dict[str, Any]]) -> list[str]:
     """Gaps of over two seconds of a runner's work while tasks that it could run waited."""
-    from datetime import datetime, timedelta
 
     def moment(text: str) -> datetime:
         return datetime.fromisoformat(text)
@@ -168,7 +168,7 @@ def _idle_with_work(tasks: list[dict]) -> list[str]:
     gaps = []
     for runner in Counter(task["runner"] for task in tasks):
         mine = sorted((t for t in tasks if t["runner"] == runner), key=lambda t: t["claimed_at"])
-        for before, after in zip(mine, mine[1:], strict=False):
+        for before, after in pairwise(mine):
             idle = moment(after["claimed_at"]) - moment(before["finished_at"])
             if idle > timedelta(seconds=2) and moment(after["claimed_at"]) <= last_claim:
                 gaps.append(f"runner {runner}: {idle} before task {after['id']}")

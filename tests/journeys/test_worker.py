@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from tests.broker import free_port
 from tests.deployment.client import wait_for
@@ -61,16 +62,31 @@ def test_something_that_is_not_forge_is_one_line(forge: Deployment, tmp_path: Pa
 
 def test_a_second_worker_with_the_same_token_is_refused(forge: Deployment, tmp_path: Path) -> None:
     place = forge.place
-    answer = start(
-        tmp_path, FORGE_URL=place["url"], FORGE_RUNNER_TOKEN=place["runner_token"]
-    )
+    answer = start(tmp_path, FORGE_URL=place["url"], FORGE_RUNNER_TOKEN=place["runner_token"])
     assert_one_line(answer, "already connected")
 
 
-UNSAFE = (
-    "-P prefork -c 50 -Q other -n somebody@else -B --autoscale 10,1 --purge "
-    "--prefetch-multiplier 9 --without-heartbeat -X tasks --max-tasks-per-child 1"
-).split()
+UNSAFE = [
+    "-P",
+    "prefork",
+    "-c",
+    "50",
+    "-Q",
+    "other",
+    "-n",
+    "somebody@else",
+    "-B",
+    "--autoscale",
+    "10,1",
+    "--purge",
+    "--prefetch-multiplier",
+    "9",
+    "--without-heartbeat",
+    "-X",
+    "tasks",
+    "--max-tasks-per-child",
+    "1",
+]
 
 
 def test_no_option_changes_what_forge_decides(forge: Deployment, tmp_path: Path) -> None:
@@ -144,8 +160,6 @@ def test_the_wheel_that_forge_serves_is_a_whole_runner(
 
 
 def test_flower_shows_the_runner_and_its_task(forge: Deployment) -> None:
-    import requests
-
     place: dict[str, Any] = forge.place
     task = forge.api.wait_until(forge.api.run_script(place["project_id"], "true"))
     flower = requests.Session()

@@ -183,9 +183,7 @@ def test_project_1_is_not_a_prefix_of_project_12(real: str, cast: Cast) -> None:
         assert refused(client, "LLEN", f"{project_prefix(second.pk)}tasks")
 
 
-def test_removal_cuts_connections_at_once_also_one_that_waits(
-    real: str, victim: NewRunner
-) -> None:
+def test_removal_cuts_connections_at_once_also_one_that_waits(real: str, victim: NewRunner) -> None:
     key = f"{project_prefix(victim.runner.project_id)}tasks"
     client = sign_in(real, victim)
     assert client.ping()

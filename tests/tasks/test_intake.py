@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -22,7 +23,7 @@ SESSION = "s" * 16
 def send(runner: Runner, *items: Started | Piece | Result) -> Receipt:
     """One report; the receipt of its only task."""
 
-    def of(kind: type) -> tuple:
+    def of(kind: type) -> tuple[Any, ...]:
         return tuple(item for item in items if isinstance(item, kind))
 
     report = Report(SESSION, of(Started), of(Piece), of(Result))

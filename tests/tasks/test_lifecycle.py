@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -29,7 +30,7 @@ def put_into(task: Task, state: TaskState, runner: Runner, now: datetime) -> Tas
 
 def attempt(task: Task, to: TaskState, runner: Runner, now: datetime) -> bool:
     """The model method that enters `to`."""
-    fence = {"runner": runner, "attempt": task.attempt}
+    fence: dict[str, Any] = {"runner": runner, "attempt": task.attempt}
     if to == S.STARTING:
         return task.claim(nonce="m" * 16, now=now, **fence)
     if to == S.STOPPING:

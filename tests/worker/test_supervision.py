@@ -500,7 +500,7 @@ def test_everything_dies_with_a_killed_worker() -> None:
     handles = [handle_of(pid) for pid in set(pids)]
     assert len(handles) == 10  # Three programs, daemons and supervisors, one fork server.
     worker.kill()
-    assert all([is_gone(handle) for handle in handles])
+    assert all(is_gone(handle) for handle in handles)
     worker.communicate()
 
 
@@ -509,7 +509,7 @@ def test_everything_dies_with_a_killed_worker_after_the_fork_server() -> None:
     handles = [handle_of(pid) for pid in set(pids)]
     os.kill(pids[-1], KILL)
     worker.kill()
-    assert all([is_gone(handle) for handle in handles])
+    assert all(is_gone(handle) for handle in handles)
     worker.communicate()
 
 
@@ -576,7 +576,7 @@ def test_close_ends_every_tree_and_refuses_new_ones() -> None:
     daemons = [handle_of(read_line(process)) for process in processes]
     server.close()
     assert [end_of(process).signal for process in processes] == [KILL] * 3
-    assert all([is_gone(daemon) for daemon in daemons])
+    assert all(is_gone(daemon) for daemon in daemons)
     assert [read_rest(process) for process in processes] == [""] * 3
     with pytest.raises(SupervisionError, match="closed"):
         start(server, "true")

@@ -1,4 +1,4 @@
-"""The floor: plain Celery, one task that starts the same program. Run as a worker by dispatch.py."""
+"""The floor: plain Celery and one task that starts the same program. Run by dispatch.py."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def test_a_quiet_stream_shows_that_it_lives(
 
 
 async def download(user: User | None, task: Task) -> tuple[int, Any, bytes]:
-    client = AsyncClient()
+    client: Any = AsyncClient()
     if user is not None:
         await client.aforce_login(user)
     answer = await client.get(f"/tasks/{task.pk}/log")

@@ -1,0 +1,222 @@
+"""static/forge/log.js in a real browser: what a log shows, and that it can do nothing else."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.broker import required
+
+STATIC = Path(__file__).resolve().parent.parent.parent / "static" / "forge"
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
+ORIGIN = "http://forge.test"
+PAGE = """<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="/forge.css">
+<section class="log"><div class="lines" id="lines"><div class="canvas" id="canvas"></div></div>
+</section><script type="module" src="/harness.js"></script>"""
+HARNESS = """import { LogView } from "/log.js";
+const find = (id) => document.getElementById(id);
+window.view = new LogView(find("lines"), find("canvas"), () => {});
+window.push = (text) => window.view.push(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)));
+window.drawn = () => new Promise((done) =>
+  requestAnimationFrame(() => requestAnimationFrame(done)));
+window.ready = true;"""
+TYPES = {".css": "text/css", ".js": "text/javascript"}
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Any]:
+    if not CHROMIUM:
+        missing = pytest.fail if "chromium" in required() else pytest.skip
+        missing("chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1000, "height": 800})
+        page.route("**/*", serve)
+        yield page
+        browser.close()
+
+
+def serve(route: Any) -> None:
+    name = route.request.url.removeprefix(ORIGIN).split("?")[0].lstrip("/")
+    bodies = {"": (PAGE, "text/html"), "harness.js": (HARNESS, "text/javascript")}
+    if name in bodies:
+        body, kind = bodies[name]
+    else:
+        body, kind = (STATIC / name).read_text(), TYPES[Path(name).suffix]
+    route.fulfill(body=body, content_type=kind)
+
+
+@pytest.fixture
+def log(page: Any) -> Any:
+    """A fresh viewer without a line."""
+    page.goto(f"{ORIGIN}/?{os.urandom(4).hex()}")
+    page.wait_for_function("window.ready")
+    return page
+
+
+def push(page: Any, *pieces: bytes) -> None:
+    for piece in pieces:
+        page.evaluate("(text) => push(text)", base64.b64encode(piece).decode())
+    page.evaluate("drawn()")
+
+
+def lines(page: Any) -> list[str]:
+    """The texts of the rows in the document."""
+    script = "[...document.querySelectorAll('.ln > span')].map((row) => row.textContent)"
+    return list(page.evaluate(script))
+
+
+def markup(page: Any) -> str:
+    return str(page.evaluate("document.querySelector('.ln > span').innerHTML"))
+
+
+@pytest.fixture
+def show(log: Any) -> Callable[..., list[str]]:
+    def shown(*pieces: bytes) -> list[str]:
+        push(log, *pieces)
+        return lines(log)
+
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        ((b"one\ntwo\n",), ["one", "two"]),
+        ((b"one\ntw", b"o"), ["one", "two"]),
+        ((b"one\r\ntwo\r\n",), ["one", "two"]),
+        ((b"one\r", b"\ntwo"), ["one", "two"]),
+        ((b"\n\nthird",), ["", "", "third"]),
+        ((b"caf\xc3", b"\xa9\n"), ["café"]),
+        ((b"bad \xff byte\n",), ["bad \ufffd byte"]),
+        ((b"tab\there\n",), ["tab\there"]),
+        ((b"nul\0bell\a\x08\x7f.\n",), ["nulbell."]),
+        (("日本 ✓ 🚀\n".encode(),), ["日本 ✓ 🚀"]),
+    ],
+)
+def test_bytes_become_lines(
+    pieces: tuple[bytes, ...], expected: list[str], show: Callable[..., list[str]]
+) -> None:
+    assert show(*pieces) == expected
+
+
+@pytest.mark.parametrize(
+    "sequence",
+    [
+        b"\x1b[2J", b"\x1b[10;20H", b"\x1b[?25l", b"\x1b[K", b"\x1b[>4;2m", b"\x1b(B", b"\x1b7",
+        b"\x1bc", b"\x1b]0;a title\x07", b"\x1b]8;;https://evil.example/\x1b\\",
+        b"\x1bPq#0;2;0;0;0\x1b\\", b"\x1b_app\x1b\\", b"\xc2\x9b31m", b"\x1b[38;2;1;2;3m",
+        b"\x1b[48;5;200m", b"\x1b]0;" + b"x" * 5000 + b"\x07",
+    ],
+)  # fmt: skip
+def test_every_other_escape_sequence_is_dropped_wherever_it_is_cut(
+    sequence: bytes, log: Any
+) -> None:
+    for cut in {1, 2, len(sequence) // 2, len(sequence) - 1}:
+        push(log, b"a" + sequence[:cut], sequence[cut:] + b"b\n")
+    assert set(lines(log)) == {"ab"}
+
+
+def test_a_sequence_that_nobody_closes_swallows_one_line_at_most(
+    show: Callable[..., list[str]],
+) -> None:
+    assert show(b"a\x1b]0;open\nsecond\n") == ["a", "second"]
+    assert show(b"\x1b[" + b"1" * 5000 + b"m\nlast\n")[-1] == "last"
+
+
+def test_colours_hold_across_lines_and_pieces_until_reset(log: Any) -> None:
+    push(log, b"\x1b[1;3", b"1mred and bold\nstill \x1b[0mplain\n")
+    assert markup(log) == '<span class="c-r bo">red and bold</span>'
+    second = log.evaluate("document.querySelectorAll('.ln > span')[1]?.innerHTML")
+    assert "plain" in second
+    html = log.evaluate("document.getElementById('canvas').innerHTML")
+    assert '<span class="c-r bo">still </span>plain' in html
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [("31", "c-r"), ("92", "c-g"), ("38;5;3", "c-y"), ("94", "c-b"), ("2", "c-d"), ("4", "un")],
+)
+def test_the_subset_of_colours(code: str, name: str, log: Any) -> None:
+    push(log, f"\x1b[{code}mx\x1b[m\n".encode())
+    assert markup(log) == f'<span class="{name}">x</span>'
+
+
+def test_a_log_can_only_be_text(log: Any) -> None:
+    attack = "<img src=x onerror=alert(1)><script>alert(2)</script>&lt;b&gt;"
+    push(log, attack.encode() + b"\n\x1b[31m" + attack.encode() + b"\n")
+    assert lines(log) == [attack, attack]
+    assert log.evaluate("document.querySelectorAll('#canvas img, #canvas script').length") == 0
+
+
+def test_a_carriage_return_rewrites_the_line(log: Any) -> None:
+    push(log, b"".join(b"\r%d %%" % n for n in range(101)))
+    assert lines(log) == ["100 %rewritten 100 times"]
+
+
+def test_200000_lines_leave_only_those_in_view_in_the_document(log: Any) -> None:
+    block = b"".join(b"line %d\n" % n for n in range(10_000))
+    for _ in range(20):
+        push(log, block)
+    assert log.evaluate("view.lineCount") == 200_000
+    assert len(lines(log)) < 120
+    assert lines(log)[-1] == "line 9999"
+    log.evaluate("document.getElementById('lines').scrollTop = 0")
+    log.evaluate("drawn()")
+    assert lines(log)[0] == "line 0"
+    assert len(lines(log)) < 120
+
+
+def test_a_line_of_10_mb_is_cut_and_says_so(log: Any) -> None:
+    for _ in range(160):
+        push(log, b"x" * 65536)
+    push(log, b"\nnext\n")
+    first, second = lines(log)
+    assert second == "next"
+    assert first.endswith("10,481,760 more characters in the file")
+    assert len(first) < 4100
+
+
+def test_following_lets_go_on_scrolling_up_and_counts_what_came(log: Any) -> None:
+    push(log, b"line\n" * 1000)
+    assert log.evaluate("view.isFollowing")
+    log.evaluate("document.getElementById('lines').scrollTop -= 300")
+    log.evaluate("drawn()")
+    assert not log.evaluate("view.isFollowing")
+    top = log.evaluate("document.getElementById('lines').scrollTop")
+    push(log, b"line\n" * 25)
+    assert log.evaluate("view.newLines") == 25
+    assert log.evaluate("document.getElementById('lines').scrollTop") == top
+    log.evaluate("view.follow(true)")
+    log.evaluate("drawn()")
+    assert log.evaluate("view.newLines") == 0
+
+
+def test_a_link_to_a_line_shows_and_marks_it_at_once(log: Any) -> None:
+    log.evaluate("view.follow(false)")
+    push(log, b"line\n" * 10)
+    assert log.evaluate("view.select('#L900')") is False
+    block = base64.b64encode(b"line\n" * 1000).decode()
+    # In one go, as the page does it: the line is not drawn yet when it is asked for.
+    assert log.evaluate("(text) => { push(text); return view.select('#L900') }", block) is True
+    log.evaluate("drawn()")
+    assert log.evaluate("document.querySelector('.ln.sel a').textContent") == "900"
+
+
+def test_rows_stand_in_the_order_of_their_lines_after_jumping(log: Any) -> None:
+    push(log, b"line\n" * 5000)
+    for top in (0, 400, 90_000, 89_700, 90_100, 10, 300):
+        log.evaluate("(top) => (document.getElementById('lines').scrollTop = top)", top)
+        log.evaluate("drawn()")
+        script = "[...document.querySelectorAll('.ln')].map((row) => Number(row.dataset.number))"
+        numbers = log.evaluate(script)
+        assert numbers == sorted(numbers)
+        assert len(numbers) == len(set(numbers)) == numbers[-1] - numbers[0] + 1

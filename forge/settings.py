@@ -169,6 +169,7 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Forge",
     "DESCRIPTION": "Run operational tasks on project runners.",
     "VERSION": "1",
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

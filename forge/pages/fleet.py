@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from django.db.models import OuterRef, Subquery
 
+from forge.pages.charts import Sparkline, last_hour, sparkline
 from forge.pages.words import about, counted, listed, number
 from runners.models import Runner, RunnerQuerySet
 from runners.status import RunnerStatus
@@ -36,6 +37,7 @@ class RunnerRow:
     held: tuple[Task, ...]
     last_task_id: int | None
     now: datetime
+    load: Sparkline | None = None
 
     @property
     def is_in_trouble(self) -> bool:
@@ -98,8 +100,9 @@ def rows_of(project: Project, *, now: datetime) -> list[RunnerRow]:
     for task in Task.objects.filter(project=project).held().order_by("pk"):
         held[task.runner_id].append(task)
     runners = Runner.objects.present().filter(project=project)
+    load = last_hour(project, now=now)
     return sorted(
-        (_row(runner, held[runner.pk], now) for runner in _with_last_task(runners)),
+        (_row(one, held[one.pk], now, load.get(one.pk)) for one in _with_last_task(runners)),
         key=lambda row: (_ORDER.index(row.status), row.runner.name),
     )
 
@@ -115,13 +118,16 @@ def _with_last_task(runners: RunnerQuerySet) -> RunnerQuerySet:
     return rows.annotate(last_task_id=Subquery(last))
 
 
-def _row(runner: Runner, held: Sequence[Task], now: datetime) -> RunnerRow:
+def _row(
+    runner: Runner, held: Sequence[Task], now: datetime, load: Sequence[int] | None = None
+) -> RunnerRow:
     return RunnerRow(
         runner=runner,
         status=runner.status_at(now, running=len(held)),
         held=tuple(held),
         last_task_id=getattr(runner, "last_task_id", None),
         now=now,
+        load=sparkline(runner, load),
     )
 
 

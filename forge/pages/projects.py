@@ -10,7 +10,7 @@ from django.contrib.auth.decorators import login_required
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from forge.pages import fleet
+from forge.pages import charts, fleet
 from forge.pages.access import project_for
 from forge.pages.shell import page
 from forge.pages.task_rows import for_rows, rows_of
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LATEST = 10
 SAMPLE = 100
+CHART_WIDTHS = (560, 326)
 
 
 @login_required
@@ -50,7 +51,22 @@ def _context(project: Project, now: datetime) -> dict[str, Any]:
         "busy": sum(len(row.held) for row in runners if row.is_online),
         "in_service": sum(row.runner.concurrency for row in runners if row.is_online),
         "figures": _figures(project),
+        **_charts(project, now),
         "has_templates": project.templates.filter(removed_at=None).exists(),
+    }
+
+
+def _charts(project: Project, now: datetime) -> dict[str, Any]:
+    """Wide and narrow drawings of the last day; nothing when it was empty."""
+    hours = charts.last_day(project, now=now)
+    if not any(hour.total or hour.waits for hour in hours):
+        return {}
+    return {
+        "hours": hours,
+        "bars": [charts.tasks_per_hour(hours, width) for width in CHART_WIDTHS],
+        "waits": [charts.queue_wait(hours, width) for width in CHART_WIDTHS],
+        "finished_today": sum(hour.total for hour in hours),
+        "failed_today": sum(hour.failed for hour in hours),
     }
 
 

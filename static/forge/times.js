@@ -42,6 +42,10 @@ function write(element, now) {
 export function writeTimes(root = document) {
   const now = new Date();
   for (const element of root.querySelectorAll("time[data-time]")) write(element, now);
+  for (const element of root.querySelectorAll("[data-hour]")) {
+    const text = clock(new Date(element.dataset.hour)).slice(0, 5);
+    if (element.textContent !== text) element.textContent = text;
+  }
   for (const element of root.querySelectorAll("[data-zone]")) {
     if (element.textContent !== zone) element.textContent = zone;
   }

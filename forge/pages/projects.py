@@ -72,6 +72,8 @@ def _charts(project: Project, now: datetime) -> dict[str, Any]:
 
 def _sentence(running: int, waiting: int, runners: list[fleet.RunnerRow]) -> str:
     now = f"{number(running)} {'task runs' if running == 1 else 'tasks run'} now"
+    if not running:
+        now = "No task runs now"
     line = f"{waiting:,} {'waits' if waiting == 1 else 'wait'} for a runner"
     sentence = f"{now}, {line}." if waiting else f"{now}, none waits."
     if runners and not any(row.is_online for row in runners):

@@ -57,6 +57,8 @@ def test_a_message_survives_the_wire(message: Message) -> None:
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
 def test_every_field_is_asked_for_and_named_when_missing(message: Message) -> None:
     for field in dataclasses.fields(message):  # type: ignore[arg-type]
+        if field.default is not dataclasses.MISSING:
+            continue
         content = message.as_json()
         del content[field.name]
         with pytest.raises(ProtocolError, match=field.name):

@@ -11,6 +11,7 @@ Three kinds of requests, each on the path that suits it:
 
 from __future__ import annotations
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,9 @@ from servestatic import ServeStaticASGI
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "forge.settings")
 
 STREAM_SUFFIX = "/stream"
+# A log report has 1 MiB of bytes in base64, a script 200,000 characters.
+MAXIMUM_BODY_BYTES = 4 * 1024 * 1024
+TOO_LARGE = f"A request may have at most {MAXIMUM_BODY_BYTES} bytes. Send less at once."
 
 
 class KeptThreads:
@@ -81,6 +85,43 @@ def _static_files(application: Any) -> ServeStaticASGI:
     return server
 
 
+class BodyTooLargeError(Exception):
+    """A request's body is larger than anything that is asked for."""
+
+
+class BodyLimit:
+    """Counts a request's body as it comes in and refuses what is larger than anything asked for.
+
+    Django looks at the size only after it has written the whole body to a temporary file.
+    """
+
+    def __init__(self, scope: Any, receive: Any) -> None:
+        lengths = [text for name, text in scope["headers"] if name == b"content-length"]
+        if any(_size(text) > MAXIMUM_BODY_BYTES for text in lengths):
+            raise BodyTooLargeError
+        self._receive = receive
+        self._left = MAXIMUM_BODY_BYTES
+
+    async def receive(self) -> Any:
+        """As the server's own. Raises BodyTooLargeError; nothing was answered then."""
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise BodyTooLargeError
+        return message
+
+
+def _size(text: bytes) -> int:
+    return int(text) if text.isdigit() else MAXIMUM_BODY_BYTES + 1
+
+
+async def _refuse(send: Any) -> None:
+    body = json.dumps({"code": "too_large", "message": TOO_LARGE}).encode()
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
 class Application:
     """Sends each request down its path."""
 
@@ -92,7 +133,10 @@ class Application:
         if scope["type"] != "http":
             raise ValueError(f"Only HTTP is served here, not {scope['type']}.")
         handler = self._streams if scope["path"].endswith(STREAM_SUFFIX) else self._threads
-        await handler(scope, receive, send)
+        try:
+            await handler(scope, BodyLimit(scope, receive).receive, send)
+        except BodyTooLargeError:
+            await _refuse(send)
 
 
 django.setup(set_prefix=False)

@@ -174,3 +174,19 @@ def test_flower_shows_the_runner_and_its_task(forge: Deployment) -> None:
 
     wait_for(seen, "Flower shows the demo runner and its task")
     assert requests.get(place["flower_url"], timeout=30).status_code == 401
+
+
+@pytest.mark.parametrize("is_chunked", [False, True], ids=["with its length", "in chunks"])
+def test_a_body_larger_than_anything_asked_for_is_refused(
+    is_chunked: bool, forge: Deployment
+) -> None:
+    piece = b"x" * 1024 * 1024
+    body: Any = iter([piece] * 8) if is_chunked else piece * 8
+    headers = {"Authorization": f"Bearer {forge.place['runner_token']}"}
+    url = f"{forge.place['url']}/runner/v1/report"
+    try:
+        answer = requests.post(url, data=body, headers=headers, timeout=30)
+        assert answer.status_code == 413 and answer.json()["code"] == "too_large"
+    except requests.ConnectionError:
+        pass  # the connection was closed while the body was still being sent: refused as well
+    assert requests.get(f"{forge.place['url']}/healthz", timeout=30).ok

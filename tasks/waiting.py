@@ -74,7 +74,8 @@ class Situation:
     """One project at one moment: its runners and what they hold, read once for many tasks."""
 
     def __init__(self, project_id: int, *, now: datetime) -> None:
-        held = Task.objects.filter(project_id=project_id).held()
+        # Without the model's ordering, for which the database would read all finished tasks too.
+        held = Task.objects.filter(project_id=project_id).held().order_by()
         counts = Counter(held.values_list("runner_id", flat=True))
         runners = Runner.objects.present().filter(project_id=project_id)
         self.now = now

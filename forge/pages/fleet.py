@@ -19,6 +19,7 @@ from tasks.models import Task
 
 if TYPE_CHECKING:
     from projects.models import Project
+    from tasks.querysets import TaskQuerySet
 
 MAXIMUM_NAMED_TASKS = 4
 _ORDER = (
@@ -97,7 +98,7 @@ class RunnerRow:
 def rows_of(project: Project, *, now: datetime) -> list[RunnerRow]:
     """All runners of the project, trouble first."""
     held: dict[int | None, list[Task]] = defaultdict(list)
-    for task in Task.objects.filter(project=project).held().order_by("pk"):
+    for task in _by_number(Task.objects.filter(project=project).held()):
         held[task.runner_id].append(task)
     runners = Runner.objects.present().filter(project=project)
     load = last_hour(project, now=now)
@@ -109,7 +110,13 @@ def rows_of(project: Project, *, now: datetime) -> list[RunnerRow]:
 
 def row_of(runner: Runner, *, now: datetime) -> RunnerRow:
     (found,) = _with_last_task(Runner.objects.filter(pk=runner.pk))
-    return _row(found, list(Task.objects.held_by(runner).order_by("pk")), now)
+    return _row(found, _by_number(Task.objects.held_by(runner)), now)
+
+
+def _by_number(tasks: TaskQuerySet) -> list[Task]:
+    """Sorted here: for an ORDER BY the database would read all finished tasks too."""
+    found = tasks.order_by().only("pk", "state", "runner_id")
+    return sorted(found, key=lambda task: task.pk)
 
 
 def _with_last_task(runners: RunnerQuerySet) -> RunnerQuerySet:

@@ -1,0 +1,98 @@
+"""Figures as people say them, times as pages write them, pages for when things go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.http import HttpRequest
+from django.test import Client
+from django.utils import timezone
+
+from forge.pages import home
+from forge.pages.icons import ICONS
+from forge.pages.words import about, bytes_in_words, counted, duration_in_words, listed, number
+from forge.templatetags.forge_ui import RUNNER_LOOKS, STATE_LOOKS, in_sentence, moment, slots
+from runners.status import RunnerStatus
+from tasks.lifecycle import TaskState
+from tests.cast import Cast
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-1, "0 ms"), (0.038, "38 ms"), (1, "1 s"), (1.94, "1.9 s"), (41.2, "41 s"),
+        (59.6, "1 min 00 s"), (151, "2 min 31 s"), (3600, "1 h 00 min"), (3661, "1 h 01 min"),
+        (90_000, "1 d 1 h"),
+    ],
+)  # fmt: skip
+def test_durations(seconds: float, words: str) -> None:
+    assert duration_in_words(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1.0 KB"), (96_000, "96 KB"),
+        (999_600, "1.0 MB"), (1_440_000, "1.4 MB"), (3_000_000_000, "3.0 GB"),
+    ],
+)  # fmt: skip
+def test_sizes(count: int, words: str) -> None:
+    assert bytes_in_words(count) == words
+
+
+def test_counts_and_lists() -> None:
+    assert counted(1, "task") == "1 task"
+    assert counted(1200, "task") == "1,200 tasks"
+    assert number(4) == "Four"
+    assert number(12) == "12"
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert listed([]) == ""
+    assert about(45) == "45 s"
+    assert about(750) == "12 min"
+    assert in_sentence("Added by Tomás Reis") == "added by Tomás Reis"
+
+
+@pytest.mark.parametrize(
+    ("age", "text"), [(timedelta(seconds=4), "4 s ago"), (timedelta(days=800), "2")]
+)
+def test_a_moment_names_itself_and_keeps_the_exact_time(age: timedelta, text: str) -> None:
+    at = timezone.now() - age
+    written = moment(at)
+    assert f">{text}" in written
+    assert f'datetime="{at.isoformat()}"' in written
+    assert "UTC" in written
+    assert "never" in moment(None, "never")
+
+
+def test_a_clock_that_runs_ahead_does_not_show_a_negative_age() -> None:
+    assert "-" not in moment(timezone.now() + timedelta(seconds=30)).split(">")[1]
+    assert moment(datetime(2020, 5, 4, tzinfo=UTC)).endswith(">2020-05-04</time>")
+
+
+def test_every_state_and_status_has_an_icon() -> None:
+    assert STATE_LOOKS.keys() == set(TaskState)
+    assert RUNNER_LOOKS.keys() == set(RunnerStatus)
+    for _, drawing in (*STATE_LOOKS.values(), *RUNNER_LOOKS.values()):
+        assert drawing in ICONS
+
+
+def test_a_hundred_slots_fit_into_a_row() -> None:
+    drawn = slots(100, 100)
+    assert drawn.count("<rect") == 12
+    assert "100/100" in drawn
+
+
+def test_a_mistake_of_forge_has_a_page_of_its_own(
+    cast: Cast, browser: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(request: HttpRequest) -> None:
+        raise RuntimeError("a detail that nobody may see")
+
+    monkeypatch.setattr(home, "_projects", broken)
+    answer = browser(cast.owner).get("/")
+    text = answer.content.decode()
+    assert answer.status_code == 500
+    assert "Forge made a mistake" in text
+    assert "a detail" not in text

@@ -1,4 +1,4 @@
-"""What a runner host tells its worker: three variables, all in the environment."""
+"""What a runner host tells its worker: an address, a token, a folder, all by environment."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Configuration:
         """Raises ConfigurationError with a sentence that says what to set."""
         return cls(
             url=_url(environment.get("FORGE_URL", "")),
-            token=_token(environment.get("FORGE_RUNNER_TOKEN", "")),
+            token=_token(environment),
             data=_data_folder(environment),
         )
 
@@ -72,17 +72,34 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _token(text: str) -> str:
+def _token(environment: Mapping[str, str]) -> str:
+    """The token itself, or what stands in the file that FORGE_RUNNER_TOKEN_FILE names."""
+    file = environment.get("FORGE_RUNNER_TOKEN_FILE", "")
+    name = "FORGE_RUNNER_TOKEN_FILE" if file else "FORGE_RUNNER_TOKEN"
+    text = _read_token(file) if file else environment.get("FORGE_RUNNER_TOKEN", "")
     if not text:
         raise ConfigurationError(
-            "FORGE_RUNNER_TOKEN is not set. Forge shows a runner's token when it is added."
+            "FORGE_RUNNER_TOKEN is not set, nor FORGE_RUNNER_TOKEN_FILE. Forge shows a runner's "
+            "token when it is added."
         )
     if not _TOKEN.match(text.strip()):
         raise ConfigurationError(
-            "FORGE_RUNNER_TOKEN is not a runner token: they begin with fgr_ and are shown "
-            "once, when a runner is added."
+            f"{name} is not a runner token: they begin with fgr_ and are shown once, when a "
+            "runner is added."
         )
     return text.strip()
+
+
+def _read_token(file: str) -> str:
+    try:
+        text = Path(file).expanduser().read_text(errors="replace")
+    except OSError as error:
+        raise ConfigurationError(
+            f"FORGE_RUNNER_TOKEN_FILE: {file[:200]} cannot be read: {error.strerror}."
+        ) from error
+    if not text.strip():
+        raise ConfigurationError(f"FORGE_RUNNER_TOKEN_FILE: {file[:200]} is empty.")
+    return text
 
 
 def _data_folder(environment: Mapping[str, str]) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from runners.worker.configuration import Configuration
@@ -42,3 +44,24 @@ def test_a_wrong_value_gets_a_sentence_that_says_what_to_do(
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "[::1]:8000"])
 def test_plain_http_is_fine_on_this_host(host: str) -> None:
     Configuration.from_environment(GOOD | {"FORGE_URL": f"http://{host}"})
+
+
+def test_the_token_may_stand_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+    environment = {"FORGE_URL": GOOD["FORGE_URL"], "FORGE_RUNNER_TOKEN_FILE": str(file)}
+    assert Configuration.from_environment(environment).token == TOKEN
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"), [(None, "cannot be read"), ("\n", "is empty"), ("x", "fgr_")]
+)
+def test_an_unusable_token_file_is_named(
+    content: str | None, sentence: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_text(content)
+    environment = {"FORGE_URL": GOOD["FORGE_URL"], "FORGE_RUNNER_TOKEN_FILE": str(file)}
+    with pytest.raises(ConfigurationError, match=f"FORGE_RUNNER_TOKEN_FILE.*{sentence}"):
+        Configuration.from_environment(environment)

@@ -58,6 +58,11 @@ class FleetControl(Control):  # type: ignore[misc]
             replies += answer or []
         return replies if reply else None
 
+    def order(self, runner: Runner, command: str, arguments: Mapping[str, Any]) -> None:
+        """Tell one runner's worker something; asks no database and waits for no answer."""
+        with self._mailbox(runner.project_id) as mailbox:
+            mailbox._broadcast(command, dict(arguments), [runner.node_name], False)
+
     @contextmanager
     def _mailbox(self, project_id: int) -> Iterator[Any]:
         """A mailbox that speaks under the project's prefix."""

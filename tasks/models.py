@@ -123,6 +123,7 @@ class Task(models.Model):
         ordering = ("-id",)
         indexes = (
             models.Index(fields=("project", "-id"), name="task_by_project"),
+            models.Index(fields=("project", "state", "-id"), name="task_by_state"),
             models.Index(
                 fields=("queue", "id"), condition=Q(state=TaskState.QUEUED), name="task_queued"
             ),

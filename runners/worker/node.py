@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+import warnings
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -13,6 +14,7 @@ import redis
 from celery import bootsteps
 from celery.apps.worker import Worker
 from celery.concurrency.thread import TaskPool
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import state
 from kombu import Exchange, Queue
 
@@ -53,6 +55,7 @@ class RunnerWorker(Worker):
         broker = broker_url(welcome, agent.configuration.token)
         check_broker(broker, welcome)
         configure(app, welcome, broker)
+        hush()
         super().__init__(
             app=app,
             hostname=welcome.node_name,
@@ -115,6 +118,11 @@ def _broker_trouble(url: str, error: redis.RedisError) -> str:
 
 def make_queue(name: str) -> Queue:
     return Queue(name, _DEFAULT_EXCHANGE, routing_key=name, no_declare=True)
+
+
+def hush() -> None:
+    """A lost connection is one line here; Celery adds ten about a default of its next version."""
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
 
 
 def configure(app: Any, welcome: ConnectReply, broker: str) -> None:

@@ -32,6 +32,7 @@ from runners.worker.protocol import (
     Job,
 )
 from runners.worker.supervision import ForkServer, StopStep
+from runners.worker.tunnel import Tunnel
 from runners.worker.uploader import Uploader
 
 logger = logging.getLogger(__name__)
@@ -49,24 +50,38 @@ class Agent:
         self.client = Client(configuration)
         self.session = secrets.token_hex(16)
         self.forks = ForkServer()
+        self.tunnel: Tunnel | None = None
         # Set by the Celery half: end the worker with this status; listen to these queues.
         self.leave: Callable[[int], None] = lambda status: None
         self.listen: Callable[[tuple[str, ...]], None] = lambda queues: None
         self._runs: dict[tuple[int, int], Run] = {}
         self._lock = threading.Lock()
         self._is_leaving = threading.Event()
+        self.heart: Heart | None = None
 
     def connect(self) -> ConnectReply:
         """Open the journal, begin a session with Forge and get ready to run tasks.
 
         Raises WorkerError, whose text says what to do.
         """
-        self.journal = Journal(self.configuration.data / _folder_name(self.configuration.token))
+        folder = self.configuration.data / _folder_name(self.configuration.token)
+        self.journal = Journal(folder)
         self.journal.open()
         self.welcome = self.client.connect(self._introduction())
+        if not self.welcome.broker_url:
+            self.tunnel = Tunnel(self.configuration, self._token, folder, refused=self.ask_forge)
+            self.tunnel.open()
         self.forks.start()
         self._close_leftovers()
         return self.welcome
+
+    def ask_forge(self) -> None:
+        """Beat now: the broker cut a connection, or refuses one, and only Forge can say why."""
+        if self.heart is not None:
+            self.heart.poke()
+
+    def _token(self) -> str:
+        return self.configuration.token
 
     def _introduction(self) -> ConnectRequest:
         system = f"{_system()} {platform.machine()}, Python {platform.python_version()}"
@@ -99,6 +114,7 @@ class Agent:
             obey=self._obey,
             revoked=self._revoked,
             displaced=self._displaced,
+            back=self.tunnel.wake if self.tunnel is not None else lambda: None,
         )
         self.uploader.start()
         self.heart.start()
@@ -110,7 +126,10 @@ class Agent:
         self.forks.close()
         self._await_outcomes()
         self.uploader.close(DELIVERY_SECONDS)
-        self.heart.close()
+        if self.heart is not None:
+            self.heart.close()
+        if self.tunnel is not None:
+            self.tunnel.close()
         self.journal.close()
 
     def _await_outcomes(self) -> None:

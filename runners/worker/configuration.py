@@ -26,11 +26,17 @@ OVERRIDING_VARIABLES = (
 
 @dataclass(frozen=True)
 class Configuration:
-    """`url` without a trailing slash; `data` is where journals live, one folder a runner."""
+    """`url` without a trailing slash; `data` is where journals live, one folder a runner.
+
+    `ca_file` replaces the system's authorities; client certificate and key are PEM files.
+    """
 
     url: str
     token: str = field(repr=False)
     data: Path
+    ca_file: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Configuration:
@@ -39,7 +45,14 @@ class Configuration:
             url=_url(environment.get("FORGE_URL", "")),
             token=_token(environment),
             data=_data_folder(environment),
+            ca_file=_first(environment, "FORGE_CA_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+            client_certificate=_first(environment, "FORGE_CLIENT_CERT"),
+            client_key=_first(environment, "FORGE_CLIENT_KEY"),
         )
+
+
+def _first(environment: Mapping[str, str], *names: str) -> str | None:
+    return next((environment[name] for name in names if environment.get(name)), None)
 
 
 def _url(text: str) -> str:

@@ -30,7 +30,16 @@ SHORT = {
 class Worker:
     """A runner's worker as a host starts it: an URL, a token, and nothing else."""
 
-    def __init__(self, url: str, runner: Runner, folder: Path, *, python: str, cwd: Path) -> None:
+    def __init__(
+        self,
+        url: str,
+        runner: Runner,
+        folder: Path,
+        *,
+        python: str,
+        cwd: Path,
+        **variables: str,
+    ) -> None:
         self.runner = runner
         self.log = folder / f"{runner.name}.log"
         self._command = [python, "-m", "celery", "-A", "runners.worker", "worker"]
@@ -41,6 +50,7 @@ class Worker:
             "FORGE_URL": url,
             "FORGE_RUNNER_TOKEN": runner.token,
             "FORGE_RUNNER_DATA": str(folder / "journals"),
+            **variables,
         }
         self.start()
 

@@ -107,7 +107,8 @@ def _refusal(url: str, response: requests.Response) -> Exception:
     if status == requests.codes.too_many_requests or status >= requests.codes.server_error:
         return UnreachableError(f"Forge at {url} is in trouble (HTTP {status}). {sentence}")
     if not code:
-        return UnreachableError(f"{url} does not answer like Forge (HTTP {status}).")
+        hint = "Check FORGE_URL, and that Forge's ALLOWED_HOSTS has its host name."
+        return UnreachableError(f"{url} does not answer like Forge (HTTP {status}). {hint}")
     return RefusedError(sentence, code)
 
 

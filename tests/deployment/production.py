@@ -94,7 +94,9 @@ class Production:
     @property
     def environment(self) -> dict[str, str]:
         """What web, controller and `manage.py` find."""
-        own = {name: text.format(broker_port=self.broker_port) for name, text in self._server.items()}
+        own = {
+            name: text.format(broker_port=self.broker_port) for name, text in self._server.items()
+        }
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),

@@ -45,14 +45,15 @@ class Configuration:
             url=_url(environment.get("FORGE_URL", "")),
             token=_token(environment),
             data=_data_folder(environment),
-            ca_file=_first(environment, "FORGE_CA_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-            client_certificate=_first(environment, "FORGE_CLIENT_CERT"),
-            client_key=_first(environment, "FORGE_CLIENT_KEY"),
+            ca_file=_ca_file(environment),
+            client_certificate=environment.get("FORGE_CLIENT_CERT") or None,
+            client_key=environment.get("FORGE_CLIENT_KEY") or None,
         )
 
 
-def _first(environment: Mapping[str, str], *names: str) -> str | None:
-    return next((environment[name] for name in names if environment.get(name)), None)
+def _ca_file(environment: Mapping[str, str]) -> str | None:
+    """Forge's own variable, or the one that many hosts set for requests already."""
+    return environment.get("FORGE_CA_FILE") or environment.get("REQUESTS_CA_BUNDLE") or None
 
 
 def _url(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
@@ -34,7 +36,7 @@ def test_commands_come_out_whole_however_the_stream_is_cut(
     reader = CommandReader()
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     found = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         found += [one.raw for one in reader.feed(stream[start:end])]
     assert found == commands
 

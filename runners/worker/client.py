@@ -107,7 +107,10 @@ def _refusal(url: str, response: requests.Response) -> Exception:
     if status == requests.codes.too_many_requests or status >= requests.codes.server_error:
         return UnreachableError(f"Forge at {url} is in trouble (HTTP {status}). {sentence}")
     if not code:
-        hint = "Check FORGE_URL, and that Forge's ALLOWED_HOSTS has its host name."
+        hint = (
+            "Check FORGE_URL, that ALLOWED_HOSTS of Forge has its host name, and whether a proxy "
+            "before it asks for a client certificate (FORGE_CLIENT_CERT)."
+        )
         return UnreachableError(f"{url} does not answer like Forge (HTTP {status}). {hint}")
     return RefusedError(sentence, code)
 

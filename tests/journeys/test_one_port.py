@@ -22,7 +22,8 @@ from tests import broker as real_broker
 from tests.deployment.authority import Authority
 from tests.deployment.client import wait_for
 from tests.deployment.deployment import ROOT, Worker
-from tests.deployment.production import Production, Service
+from tests.deployment.front import nginx
+from tests.deployment.production import Production
 
 NAME = "forge.test"
 CUT_SECONDS = 60
@@ -141,36 +142,12 @@ def forge(
             "FORGE_UNREACHABLE_SECONDS": "600",
         },
     )
-    with production as running, nginx(folder, zone, authority, running.web_port):
+    listen = f"{zone.host}:443"
+    with (
+        production as running,
+        nginx(folder, authority, name=NAME, listen=listen, web_port=running.web_port),
+    ):
         yield running
-
-
-@contextmanager
-def nginx(folder: Path, zone: Zone, authority: Authority, web_port: int) -> Iterator[None]:
-    """As documented, with this deployment's names put in."""
-    certificate, key = authority.issue(NAME, f"DNS:{NAME}")
-    site = (ROOT / "docs" / "nginx.conf").read_text()
-    for documented, here in {
-        "listen 443": f"listen {zone.host}:443",
-        "forge.example.net": NAME,
-        "/etc/ssl/forge/certificate.pem": str(certificate),
-        "/etc/ssl/forge/key.pem": str(key),
-        "127.0.0.1:8000": f"127.0.0.1:{web_port}",
-    }.items():
-        assert documented in site
-        site = site.replace(documented, here)
-    configuration = folder / "nginx.conf"
-    configuration.write_text(
-        f"daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;\n"
-        f"events {{}}\nhttp {{ access_log {folder}/access.log;\n{site}\n}}\n"
-    )
-    environment = {"PATH": os.environ["PATH"]}
-    command = ["nginx", "-c", str(configuration), "-p", str(folder)]
-    service = Service(command, environment, folder / "nginx.out")
-    try:
-        yield
-    finally:
-        service.end()
 
 
 @pytest.fixture

@@ -25,6 +25,14 @@ def connect(
             f"This runner's software ({message.version}) is too old for this Forge. "
             f"Install the current one from {settings.FORGE_URL} and start it again.",
         )
+    if runner.is_quarantined(now=timezone.now()):
+        return refusal(
+            403,
+            "quarantined",
+            f"Runner {runner.name} is cut off from the broker until "
+            f"{runner.quarantined_until:%H:%M:%S %Z}: {runner.quarantine_reason} A manager of "
+            "its project can let it back in.",
+        )
     try:
         connect_runner(
             runner=runner, request=message, address=address_of(request), now=timezone.now()

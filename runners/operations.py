@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from projects.tokens import RUNNER_PREFIX, digest_of, new_token
 from runners import accounts
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from projects.models import Project
     from runners.worker.protocol import ConnectRequest
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def queue_for(*, project: Project, tags: Sequence[Tag]) -> Queue:
 
 def _open_queue(project: Project) -> None:
     """Widen the broker accounts before any runner listens: an unknown queue would be refused."""
-    for runner in Runner.objects.present().filter(project=project):
+    for runner in Runner.objects.with_account(timezone.now()).filter(project=project):
         accounts.try_to_apply(runner)
 
 
@@ -116,6 +120,25 @@ def remove_runner(*, runner: Runner, now: datetime) -> bool:
         runner.refresh_from_db()
         transaction.on_commit(partial(accounts.try_to_remove, runner))
     return bool(removed)
+
+
+def quarantine_runner(*, runner: Runner, reason: str, now: datetime) -> bool:
+    """Cut the runner off from the broker; False if it was removed or cut off before.
+
+    The account goes first: every moment counts, and the controller keeps it away as long as the
+    row says so. Its heartbeat still works, so tasks that run there go on.
+    """
+    accounts.try_to_remove(runner)
+    return runner.quarantine(reason=reason, now=now)
+
+
+def lift_quarantine(*, runner: Runner, by: User, now: datetime) -> bool:
+    """Give the runner its broker account back; False if it has it."""
+    is_lifted = runner.lift_quarantine(now=now)
+    if is_lifted:
+        logger.warning("%s lifted the quarantine of runner %s", by.get_username(), runner.name)
+        transaction.on_commit(partial(accounts.try_to_apply, runner))
+    return is_lifted
 
 
 def connect_runner(

@@ -39,6 +39,7 @@ RUNNER_LOOKS: dict[str, tuple[str, str]] = {
     RunnerStatus.NEVER_CONTACTED: ("mute", "never"),
     RunnerStatus.IDLE: ("ok", "idle"),
     RunnerStatus.BUSY: ("run", "busy"),
+    RunnerStatus.UNHEALTHY: ("bad", "unhealthy"),
     RunnerStatus.OFFLINE: ("bad", "offline"),
     RunnerStatus.REVOKED: ("mute", "revoked"),
 }

@@ -28,6 +28,12 @@ SAMPLES = 20
 MEASURED_KEYS = 500
 # Of foreign keys, this many are remembered for the log.
 NAMED_KEYS = 5
+# Which of these a server counts differs by its version.
+_EVICTIONS = (
+    b"evicted_clients",
+    b"client_query_buffer_limit_disconnections",
+    b"client_output_buffer_limit_disconnections",
+)
 # What weighs as much as 64 KiB moved: a hundred commands, or one reading of a whole set.
 UNIT = 65536
 COMMAND_UNITS = 0.01
@@ -48,6 +54,8 @@ class Totals:
     commands: int
     input_bytes: int
     output_bytes: int
+    # Connections that the server itself ended because they held too much.
+    evictions: int
 
 
 def read_totals(client: redis.Redis) -> Totals:
@@ -62,6 +70,7 @@ def read_totals(client: redis.Redis) -> Totals:
         commands=found[b"total_commands_processed"],
         input_bytes=found[b"total_net_input_bytes"],
         output_bytes=found[b"total_net_output_bytes"],
+        evictions=sum(found.get(name, 0) for name in _EVICTIONS),
     )
 
 
@@ -146,8 +155,12 @@ def is_writable(name: bytes) -> bool:
     return name.startswith(b"_kombu.") or name.endswith(b".reply.celery.pidbox")
 
 
-def read_keys(client: redis.Redis, projects: set[int]) -> Keys:
-    """Measure what is there; `projects` are those that exist. Raises redis.RedisError."""
+def read_keys(client: redis.Redis, projects: set[int], *, most_keys: int) -> Keys:
+    """Measure what is there; `projects` are those that exist. Raises redis.RedisError.
+
+    Ends at the first project with more than `most_keys`: they may come faster than they can be
+    counted.
+    """
     found = Keys()
     for batch in _batches(client):
         due = []
@@ -162,6 +175,8 @@ def read_keys(client: redis.Redis, projects: set[int]) -> Keys:
                 if pile.keys <= MEASURED_KEYS:
                     due.append((pile, key, match[2]))
         _measure(client, due)
+        if any(pile.keys > most_keys for pile in found.piles.values()):
+            break
     return found
 
 
@@ -251,9 +266,13 @@ def _listen(client: redis.Redis) -> dict[bytes, float]:
     found: dict[bytes, float] = defaultdict(float)
     with client.monitor() as monitor:  # type: ignore[no-untyped-call]
         deadline = time.monotonic() + WEIGHING_SECONDS
-        while time.monotonic() < deadline and monitor.connection.can_read(WEIGHING_SECONDS):
-            match = _HEARD.match(_bytes(monitor.connection.read_response()))
-            if match:
-                causes = SET_READ_UNITS if match[2].lower() == b"smembers" else COMMAND_UNITS
-                found[match[1]] += causes + len(match[0]) / UNIT
+        try:
+            while time.monotonic() < deadline and monitor.connection.can_read(WEIGHING_SECONDS):
+                match = _HEARD.match(_bytes(monitor.connection.read_response()))
+                if match:
+                    causes = SET_READ_UNITS if match[2].lower() == b"smembers" else COMMAND_UNITS
+                    found[match[1]] += causes + len(match[0]) / UNIT
+        except redis.ConnectionError:
+            # The flood was more than the server keeps for a listener: what was heard is enough.
+            pass
     return found

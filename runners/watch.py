@@ -54,6 +54,8 @@ AUTHOR_SHARE = 0.25
 LOUDEST_SHARE = 0.25
 # Of 64 KiB moved, or 100 commands sent, while it was listened to: about 5 MB/s or 8,000/s.
 LOUD_UNITS = 5.0
+# Once the server has ended connections for what they held, less is needed to tell whose.
+EVICTED_UNITS = 0.5
 STRANGE_SECONDS = 600.0
 
 
@@ -98,7 +100,11 @@ class Watch:
             self._base_memory, self._base_connections = totals.memory, totals.connections
             self._regular_at = moment + REGULAR_SECONDS
         if self._is_too_busy(totals, moment):
-            cut += self._find_the_loudest()
+            what = "it kept the broker busier than a worker ever does; others had to wait."
+            cut += self._cut_the_loudest(LOUD_UNITS, what)
+        elif self._last and totals.evictions > self._last[1].evictions:
+            what = "the broker had to end its connections, because they held too much there."
+            cut += self._cut_the_loudest(EVICTED_UNITS, what)
         self._last = (moment, totals)
         if cut:
             self._alert_until = time.monotonic() + ALERT_SECONDS
@@ -126,9 +132,8 @@ class Watch:
         cut = []
         for account, usage in by_account(read_connections(self._client)).items():
             if usage.memory > limits.runner_bytes:
-                held = _megabytes(usage.memory)
-                what = f"its connections to the broker held {held} there"
-                cut += _cut(account, f"{what}, {_megabytes(limits.runner_bytes)} is the limit.")
+                what = _held(usage.memory, "of the broker's memory", limits.runner_bytes)
+                cut += _cut(account, f"its connections held {what}.")
             elif usage.connections > settings.FORGE_BROKER_RUNNER_CONNECTIONS:
                 most = settings.FORGE_BROKER_RUNNER_CONNECTIONS
                 what = f"it had {usage.connections} connections to the broker"
@@ -136,31 +141,30 @@ class Watch:
         return cut
 
     def _clear_piles(self, totals: Totals, limits: Limits) -> list[Runner]:
-        keys = read_keys(self._client, set(Project.objects.values_list("pk", flat=True)))
+        projects = set(Project.objects.values_list("pk", flat=True))
+        keys = read_keys(self._client, projects, most_keys=MAXIMUM_KEYS)
         self._report_strange(keys.strange, keys.strange_count)
         cut = []
         for project_id, pile in keys.piles.items():
-            if _is_too_much(pile, limits):
-                cut += self._clear(project_id, pile, totals)
+            if what := _excess(pile, limits):
+                cut += self._clear(project_id, pile, what, totals)
         return cut
 
-    def _clear(self, project_id: int, pile: Pile, totals: Totals) -> list[Runner]:
+    def _clear(self, project_id: int, pile: Pile, what: str, totals: Totals) -> list[Runner]:
         """Cut off who made the pile, then delete it: the other way round it would grow again."""
         rows = Runner.objects.with_account(timezone.now()).filter(project=project_id)
-        what = f"it left {_megabytes(pile.bytes)} in {pile.keys:,} keys in the broker"
-        limit = _megabytes(settings.FORGE_BROKER_PROJECT_BYTES)
         cut = []
         try:
             for account in self._authors([runner.account for runner in rows], totals, pile):
-                cut += _cut(account, f"{what}, where its project may have {limit}.")
+                cut += _cut(account, f"it left {what} for its project.")
         finally:
             deleted = delete_pile(self._client, project_id)
         logger.warning(
-            "project %d: %s (%d keys) deleted from the broker; %s",
+            "project %d: its runners left %s; %d keys were deleted and %s",
             project_id,
-            _megabytes(pile.bytes),
+            what,
             deleted,
-            "its author was cut off" if cut else "no runner was seen writing it",
+            "the author was cut off" if cut else "no runner was seen writing it",
         )
         return cut
 
@@ -214,24 +218,31 @@ class Watch:
         self._busy_looks = self._busy_looks + 1 if is_busy else 0
         return self._busy_looks >= BUSY_LOOKS
 
-    def _find_the_loudest(self) -> list[Runner]:
+    def _cut_the_loudest(self, least: float, what: str) -> list[Runner]:
         """One that makes a good part of the traffic; a whole fleet that is busy is left alone."""
         self._busy_looks = 0
         found = weigh(self._client)
         account = max(found, key=lambda name: found[name], default="")
-        if account and found[account] >= max(LOUDEST_SHARE * sum(found.values()), LOUD_UNITS):
-            what = "it kept the broker busier than a worker ever does"
-            return _cut(account, f"{what}, other projects had to wait.")
+        if account and found[account] >= max(LOUDEST_SHARE * sum(found.values()), least):
+            return _cut(account, what)
         logger.warning("broker: very busy, and no single runner is the reason")
         return []
 
 
-def _is_too_much(pile: Pile, limits: Limits) -> bool:
-    return (
-        pile.bytes > limits.project_bytes
-        or pile.set_bytes > limits.project_bytes * SET_SHARE
-        or pile.keys > MAXIMUM_KEYS
-    )
+def _excess(pile: Pile, limits: Limits) -> str:
+    """What is too much in a pile, and the limit, in words; empty if nothing is."""
+    most_in_sets = int(limits.project_bytes * SET_SHARE)
+    if pile.keys > MAXIMUM_KEYS:
+        return f"more than {MAXIMUM_KEYS:,} keys in the broker, the limit"
+    if pile.set_bytes > most_in_sets:
+        return _held(pile.set_bytes, "in sets in the broker", most_in_sets)
+    if pile.bytes > limits.project_bytes:
+        return _held(pile.bytes, "in the broker", limits.project_bytes)
+    return ""
+
+
+def _held(count: int, where: str, limit: int) -> str:
+    return f"{_megabytes(count)} {where}, {_megabytes(limit)} is the limit"
 
 
 def _cut(account: str, why: str) -> list[Runner]:

@@ -27,9 +27,11 @@ class RunnerInUseError(ForgeError):
         self.runner = runner
 
 
-class BrokerUnavailableError(ForgeError):
-    def __init__(self, detail: str) -> None:
-        super().__init__(f"The broker cannot be reached: {detail}")
+class BrokerUnsuitableError(ForgeError):
+    """Forge can never work with this broker, whatever time passes."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"The broker {what}")
 
 
 class TunnelRefusedError(ForgeError):

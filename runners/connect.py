@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from runners.broker import project_prefix, runner_url
 from runners.endpoint import address_of, refusal, runner_endpoint
-from runners.errors import RunnerInUseError
+from runners.errors import RunnerInUseError, RunnerQuarantinedError
 from runners.models import Runner
 from runners.operations import connect_runner
 from runners.worker.protocol import OLDEST_PROTOCOL_VERSION, ConnectReply, ConnectRequest
@@ -25,18 +25,12 @@ def connect(
             f"This runner's software ({message.version}) is too old for this Forge. "
             f"Install the current one from {settings.FORGE_URL} and start it again.",
         )
-    if runner.is_quarantined(now=timezone.now()):
-        return refusal(
-            403,
-            "quarantined",
-            f"Runner {runner.name} is cut off from the broker until "
-            f"{runner.quarantined_until:%H:%M:%S %Z}: {runner.quarantine_reason} A manager of "
-            "its project can let it back in.",
-        )
     try:
         connect_runner(
             runner=runner, request=message, address=address_of(request), now=timezone.now()
         )
+    except RunnerQuarantinedError as error:
+        return refusal(403, "quarantined", str(error))
     except RunnerInUseError as error:
         return refusal(409, "in_use", str(error))
     return welcome(runner)

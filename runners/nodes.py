@@ -77,7 +77,7 @@ class Nodes:
 
     def all(self) -> list[Node]:
         """Every node, the master first; replicas as last heard while the master is away."""
-        master = place_of(settings.REDIS_URL)
+        master = label_of(settings.REDIS_URL)
         if master not in self._known:
             self._known[master] = Node(master, administrator())
         node = self._known[master]
@@ -85,7 +85,7 @@ class Nodes:
             self._ask_for_replicas(node)
         urls = [*settings.FORGE_BROKER_NODES, *self._replicas]
         places = {master: settings.REDIS_URL}
-        places |= {place_of(url): url for url in urls if place_of(url) != master}
+        places |= {label_of(url): url for url in urls if label_of(url) != master}
         self._known = {place: self._node(place, url) for place, url in places.items()}
         return list(self._known.values())
 
@@ -113,15 +113,20 @@ def _client(url: str) -> redis.Redis:
     )
 
 
-def place_of(url: str) -> str:
-    """Host and port of a broker URL: never its credentials."""
+def label_of(url: str) -> str:
+    """Host and port of a broker URL, or its socket: never its credentials."""
     parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return parts.path
     return f"{parts.hostname or '127.0.0.1'}:{parts.port or 6379}"
 
 
 def url_of(host: str, port: int) -> str:
     """REDIS_URL with another host and port."""
     parts = urlsplit(settings.REDIS_URL)
+    if parts.scheme == "unix":
+        # A replica is somewhere else; of the socket's URL only the credentials hold there.
+        parts = parts._replace(scheme="redis", path="", query="")
     user, at, _ = parts.netloc.rpartition("@")
     host = f"[{host}]" if ":" in host else host
     return urlunsplit(parts._replace(netloc=f"{user}{at}{host}:{port}"))

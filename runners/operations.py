@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from projects.tokens import RUNNER_PREFIX, digest_of, new_token
 from runners import accounts
-from runners.errors import RunnerInUseError, RunnerNameTakenError
+from runners.errors import RunnerInUseError, RunnerNameTakenError, RunnerQuarantinedError
 from runners.models import MAXIMUM_TAGS, Queue, Runner, Tag
 
 if TYPE_CHECKING:
@@ -146,10 +146,13 @@ def connect_runner(
 ) -> Runner:
     """Begin a session of the worker that sent `request`.
 
-    Raises RunnerInUseError while another instance is heard with the same token; the same
-    instance (the same journal folder) may always take over from its dead predecessor.
+    Raises RunnerQuarantinedError, and RunnerInUseError while another instance is heard with the
+    same token; the same instance (the same journal folder) may always take over from its dead
+    predecessor.
     It counts as heard with its first heartbeat, which it sends once the broker answers it too.
     """
+    if runner.is_quarantined(now=now):
+        raise RunnerQuarantinedError(runner)
     heard = runner.last_heartbeat_at
     fresh = timedelta(seconds=max(3 * settings.FORGE_HEARTBEAT_SECONDS, 3))
     is_other = bool(runner.instance) and runner.instance != request.instance

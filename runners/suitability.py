@@ -19,7 +19,7 @@ from django.conf import settings
 from runners.accounts import rules_for
 from runners.errors import BrokerUnsuitableError
 from runners.models import Queue, Runner
-from runners.nodes import Node, place_of
+from runners.nodes import Node, label_of
 
 OLDEST = {"redis": (7, 0), "valkey": (7, 2)}
 # Not under the prefix of runners' accounts, where the controller removes what no row explains.
@@ -192,4 +192,4 @@ def _advice_on_clients(node: Node) -> list[str]:
 
 def broker_place() -> str:
     """Where REDIS_URL points, for messages: never with its password."""
-    return place_of(settings.REDIS_URL)
+    return label_of(settings.REDIS_URL)

@@ -219,5 +219,5 @@ class QuickStart:
 
 
 def _is_period(name: str) -> bool:
-    """Periods may be set from outside: tests shorten them."""
-    return name.startswith("FORGE_") and name.endswith("_SECONDS")
+    """Periods and rates may be set from outside: tests shorten and lower them."""
+    return name.startswith("FORGE_") and name.endswith(("_SECONDS", "_PER_SECOND"))

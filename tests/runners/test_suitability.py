@@ -112,8 +112,10 @@ def test_a_replica_names_its_master(node: Node) -> None:
 def test_a_cluster_is_unsuitable(real: str, request: Any, tmp_path: Path) -> None:
     kind = request.node.callspec.params["broker_url"]
     binary = real_broker.binaries()[kind]
+    # A cluster's second port is 10,000 higher.
+    port = next(port for _ in range(1000) if (port := real_broker.free_port()) < 55_000)
     with (
-        real_broker.running(binary, tmp_path, "--cluster-enabled", "yes") as url,
+        real_broker.running(binary, tmp_path, "--cluster-enabled", "yes", port=port) as url,
         pytest.raises(BrokerUnsuitableError, match="is a cluster"),
     ):
         check(Node("it", redis.Redis.from_url(url)))

@@ -13,6 +13,7 @@ the node of REDIS_URL.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -27,6 +28,9 @@ from runners.nodes import Node
 logger = logging.getLogger(__name__)
 
 ACCOUNT_PREFIX = "runner-"
+# What means nothing but itself in a key pattern and in a selector. No queue has another name;
+# one that had would open more than itself.
+_LITERAL = re.compile(r"\A[A-Za-z0-9_.+-]+\Z")
 
 
 def rules_for(runner: Runner, queues: Iterable[Queue], *, with_setinfo: bool) -> list[str]:
@@ -38,7 +42,7 @@ def rules_for(runner: Runner, queues: Iterable[Queue], *, with_setinfo: bool) ->
     if with_setinfo:
         rules.append("+client|setinfo")
     # Its own name is the queue of a runner that no other queue fits (see runners.connect).
-    names = [runner.account, *(queue.name for queue in queues)]
+    names = [runner.account, *(queue.name for queue in queues if _LITERAL.match(queue.name))]
     keys = " ".join(f"~{prefix}{name}" for name in names)
     rules += [
         f"(-@all +brpop {keys})",

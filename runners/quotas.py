@@ -51,10 +51,13 @@ class Bucket:
 
 
 class Quota:
-    """One bucket for each sender. Thread-safe; its memory is bounded."""
+    """One bucket for each sender. Thread-safe; its memory is bounded.
 
-    def __init__(self, setting: str, *, burst_seconds: float) -> None:
-        self._setting = setting
+    `rate` is in units a second, or the name of a setting that says so.
+    """
+
+    def __init__(self, rate: float | str, *, burst_seconds: float) -> None:
+        self._given_rate = rate
         self._burst_seconds = burst_seconds
         self._lock = threading.Lock()
         self._buckets: OrderedDict[Hashable, Bucket] = OrderedDict()
@@ -62,7 +65,8 @@ class Quota:
     @property
     def rate(self) -> float:
         """Units a second, on average."""
-        return float(getattr(settings, self._setting))
+        given = self._given_rate
+        return float(getattr(settings, given)) if isinstance(given, str) else given
 
     def wait_before(self, sender: Hashable, amount: float = 1.0) -> float:
         """0 if the sender may go on, and is charged; otherwise the seconds it has to wait."""

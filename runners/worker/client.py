@@ -157,4 +157,6 @@ def _said(body: bytes) -> tuple[str, str]:
         return "", ""
     if not isinstance(content, dict):
         return "", ""
-    return str(content.get("code", ""))[:100], str(content.get("message", ""))[:500]
+    code, message = str(content.get("code", "")), str(content.get("message", ""))
+    # It ends up in logs and on a terminal.
+    return protocol.printable(code, 100), protocol.printable(message, 500)

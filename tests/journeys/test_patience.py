@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,21 @@ TINY = {
 def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     with Deployment(tmp_path_factory.mktemp("forge"), TINY) as deployment:
         yield deployment
+
+
+def test_a_busy_runner_never_meets_the_quotas_that_forge_has_by_default(tmp_path: Path) -> None:
+    """A hundred at once, as many short tasks as this machine does, and a log that floods."""
+    with Deployment(tmp_path) as forge:
+        project = forge.api.project("Busy")
+        forge.worker(forge.api.runner(project, "busy-1", concurrency=100))
+        short = forge.api.template(project, "echo done")
+        large = forge.api.run_script(project, "seq 3000000")
+        begun = time.monotonic()
+        tasks = [forge.api.run(project, short) for _ in range(300)]
+        ended = forge.api.finished([*tasks, large])
+        assert {task["state"] for task in ended} == {"succeeded"}
+        print(f"\n300 short tasks and a log of 23 MB in {time.monotonic() - begun:.1f} s")
+        assert "too_many_requests" not in web_log(forge)
 
 
 def web_log(forge: Deployment) -> str:

@@ -1,6 +1,12 @@
-"""`/healthz`: this process answers. `/readyz`: and its database and broker do too."""
+"""`/healthz`: this process answers. `/readyz`: and its database and broker do too.
+
+Whether the broker can do what Forge needs is tried at most twice a minute: anybody may ask.
+"""
 
 from __future__ import annotations
+
+import logging
+import time
 
 import redis
 from django.db import Error as DatabaseError
@@ -8,6 +14,12 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from runners.broker import administrator
+from runners.nodes import Node
+from runners.suitability import broker_place, problem_of
+
+logger = logging.getLogger(__name__)
+
+TRIED_SECONDS = 30.0
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
@@ -15,7 +27,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    checks = {"database": _database_answers(), "broker": _broker_answers()}
+    checks = {"database": _database_answers(), "broker": _broker.is_fine()}
     return JsonResponse(checks, status=200 if all(checks.values()) else 503)
 
 
@@ -28,8 +40,25 @@ def _database_answers() -> bool:
     return True
 
 
-def _broker_answers() -> bool:
-    try:
-        return bool(administrator().ping())
-    except redis.RedisError:
-        return False
+class _Broker:
+    """What is known of the broker, so that not every question tries it out again."""
+
+    def __init__(self) -> None:
+        self._problem = ""
+        self._due_at = 0.0
+
+    def is_fine(self) -> bool:
+        try:
+            if time.monotonic() < self._due_at:
+                return not self._problem and bool(administrator().ping())
+            problem = problem_of(Node(broker_place(), administrator()))
+        except redis.RedisError:
+            self._due_at = 0.0
+            return False
+        if problem and problem != self._problem:
+            logger.error("%s: %s", broker_place(), problem)
+        self._problem, self._due_at = problem, time.monotonic() + TRIED_SECONDS
+        return not problem
+
+
+_broker = _Broker()

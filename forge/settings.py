@@ -119,6 +119,24 @@ FORGE_RUNNER_BROKER_URL = str(env("FORGE_RUNNER_BROKER_URL", default=""))
 # How much one runner may send through its tunnel, on average; four times as much at once.
 FORGE_TUNNEL_BYTES_PER_SECOND = env.int("FORGE_TUNNEL_BYTES_PER_SECOND", default=1024 * 1024)
 
+# Further nodes of the broker, on which runners' accounts are kept too: URLs.
+FORGE_BROKER_NODES = env.list("FORGE_BROKER_NODES", default=[])
+# What runners may do to the broker before they are cut off from it (runners/watch.py).
+FORGE_BROKER_WATCH_SECONDS = env.float("FORGE_BROKER_WATCH_SECONDS", default=0.2)
+FORGE_BROKER_PROJECT_BYTES = env.int("FORGE_BROKER_PROJECT_BYTES", default=16 * 1024**2)
+FORGE_BROKER_RUNNER_BYTES = env.int("FORGE_BROKER_RUNNER_BYTES", default=16 * 1024**2)
+FORGE_BROKER_RUNNER_CONNECTIONS = env.int("FORGE_BROKER_RUNNER_CONNECTIONS", default=50)
+FORGE_BROKER_TRAFFIC_BYTES = env.int("FORGE_BROKER_TRAFFIC_BYTES", default=32 * 1024**2)
+FORGE_BROKER_COMMANDS = env.int("FORGE_BROKER_COMMANDS", default=50_000)
+FORGE_QUARANTINE_SECONDS = env.float("FORGE_QUARANTINE_SECONDS", default=60.0)
+FORGE_QUARANTINE_MAXIMUM_SECONDS = env.float("FORGE_QUARANTINE_MAXIMUM_SECONDS", default=86_400.0)
+
+# How much of the runner API one runner may use, and how often one address may be wrong; for a
+# few seconds several times as much (runners/quotas.py).
+FORGE_RUNNER_REQUESTS_PER_SECOND = env.float("FORGE_RUNNER_REQUESTS_PER_SECOND", default=500.0)
+FORGE_RUNNER_BYTES_PER_SECOND = env.int("FORGE_RUNNER_BYTES_PER_SECOND", default=32 * 1024**2)
+FORGE_WRONG_TOKENS_PER_SECOND = env.float("FORGE_WRONG_TOKENS_PER_SECOND", default=5.0)
+
 # Periods, in seconds.
 FORGE_HEARTBEAT_SECONDS = env.float("FORGE_HEARTBEAT_SECONDS", default=5.0)
 FORGE_OFFLINE_SECONDS = env.float("FORGE_OFFLINE_SECONDS", default=30.0)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, RegexValidator
 from django.db import models
 from django.db.models.functions import Lower
+from django.utils.deconstruct import deconstructible
 
+from projects.characters import UNSEEN_IN_NAMES
 from projects.permissions import ACTIONS_OF, Action, Role
 from projects.tokens import digest_of
 
@@ -19,7 +22,22 @@ if TYPE_CHECKING:
 DIGEST_LENGTH = 64
 LAST_USE_RESOLUTION_SECONDS = 60
 
-is_one_line = RegexValidator(r"\A[^\x00-\x1f\x7f]*\Z", "Use one line of printable characters.")
+
+@deconstructible(path="django.core.validators.RegexValidator")
+class OneLineValidator(RegexValidator):
+    """One line on which every character can be seen.
+
+    Migrations know it as the plain validator that it extends, so that a stricter rule about
+    characters needs none.
+    """
+
+    def __call__(self, value: Any) -> None:
+        super().__call__(value)
+        if UNSEEN_IN_NAMES.search(str(value)):
+            raise ValidationError("It holds a character that nobody can see. Type it by hand.")
+
+
+is_one_line = OneLineValidator(r"\A[^\x00-\x1f\x7f]*\Z", "Use one line of printable characters.")
 
 
 class ProjectQuerySet(models.QuerySet["Project"]):

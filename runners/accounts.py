@@ -5,26 +5,32 @@ out on purpose: scripts (EVALSHA alone can block the server), reading any key bu
 queues, publishing on the control channel (a runner could shut down its siblings), and the
 connection commands (CLIENT UNBLOCK, CLIENT TRACKING).
 
-ACLs do not replicate and do not survive a restart of the broker, so the controller applies them
-again; applying the same line to a live account drops no connection.
+ACLs do not replicate and do not survive a restart of the broker, so the controller compares and
+corrects them on every node (`runners.repair`); here is what the other processes do at once, on
+the node of REDIS_URL.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 import redis
+from django.utils import timezone
 
 from runners.broker import administrator, database_number, project_prefix
 from runners.models import Queue, Runner
+from runners.nodes import Node
 
 logger = logging.getLogger(__name__)
 
 ACCOUNT_PREFIX = "runner-"
-SETINFO_SINCE = (7, 2)
+# What means nothing but itself in a key pattern and in a selector. No queue has another name;
+# one that had would open more than itself.
+_LITERAL = re.compile(r"\A[A-Za-z0-9_.+-]+\Z")
 
 
 def rules_for(runner: Runner, queues: Iterable[Queue], *, with_setinfo: bool) -> list[str]:
@@ -36,7 +42,7 @@ def rules_for(runner: Runner, queues: Iterable[Queue], *, with_setinfo: bool) ->
     if with_setinfo:
         rules.append("+client|setinfo")
     # Its own name is the queue of a runner that no other queue fits (see runners.connect).
-    names = [runner.account, *(queue.name for queue in queues)]
+    names = [runner.account, *(queue.name for queue in queues if _LITERAL.match(queue.name))]
     keys = " ".join(f"~{prefix}{name}" for name in names)
     rules += [
         f"(-@all +brpop {keys})",
@@ -52,10 +58,7 @@ def rules_for(runner: Runner, queues: Iterable[Queue], *, with_setinfo: bool) ->
 
 @cache
 def _knows_setinfo() -> bool:
-    """Whether the server has CLIENT SETINFO; naming an unknown command in an ACL is an error."""
-    version = str(administrator().info("server")["redis_version"])
-    major, minor = (int(part) for part in version.split(".")[:2])
-    return (major, minor) >= SETINFO_SINCE
+    return Node("", administrator()).knows_setinfo()
 
 
 def _acl(*arguments: str) -> Any:
@@ -63,9 +66,13 @@ def _acl(*arguments: str) -> Any:
 
 
 def apply_account(runner: Runner) -> None:
-    """Create or correct the runner's account. Raises redis.RedisError."""
-    rules = rules_for(runner, runner.queues(), with_setinfo=_knows_setinfo())
-    _acl("SETUSER", runner.account, *rules)
+    """Create or correct the runner's account, if its row still says that it has one.
+
+    Raises redis.RedisError.
+    """
+    if Runner.objects.with_account(timezone.now()).filter(pk=runner.pk).exists():
+        rules = rules_for(runner, runner.queues(), with_setinfo=_knows_setinfo())
+        _acl("SETUSER", runner.account, *rules)
 
 
 def remove_account(name: str) -> None:
@@ -94,20 +101,3 @@ def existing_accounts() -> set[str]:
     names: list[bytes] = _acl("USERS")
     decoded = {name.decode(errors="replace") for name in names}
     return {name for name in decoded if name.startswith(ACCOUNT_PREFIX)}
-
-
-def reconcile(*, everything: bool) -> int:
-    """Make the broker's accounts equal to the rows; returns how many were changed.
-
-    With `everything` each account is applied again, which also corrects what somebody edited
-    by hand; otherwise only missing and unexplained ones are touched.
-    """
-    runners = {runner.account: runner for runner in Runner.objects.present()}
-    existing = existing_accounts()
-    unexplained = existing - runners.keys()
-    for name in unexplained:
-        remove_account(name)
-    due = runners.keys() if everything else runners.keys() - existing
-    for name in due:
-        apply_account(runners[name])
-    return len(unexplained) + len(due)

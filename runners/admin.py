@@ -13,7 +13,7 @@ from projects.admin import ReadOnlyAdmin, RemovableAdmin, TokenAdmin
 from runners import wheel
 from runners.errors import RunnerNameTakenError
 from runners.models import MAXIMUM_TAGS, Queue, Runner, Tag, is_tag_name
-from runners.operations import create_runner
+from runners.operations import create_runner, lift_quarantine
 from runners.status import RunnerStatus
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
         "takes_untagged",
         "version",
         "last_heartbeat_at",
+        "quarantined_until",
         "removed_at",
     )
     list_filter = (
@@ -79,10 +80,12 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
         "takes_untagged",
         "version",
         "last_heartbeat_at",
+        "quarantined_until",
     )
     list_select_related = ("project",)
     search_fields = ("name", "host_name", "project__name", "tags__name")
     autocomplete_fields = ("project",)
+    actions = ("lift_quarantine",)
     date_hierarchy = "created_at"
     new_fields = ("project", "name", "tag_names", "concurrency", "takes_untagged")
     # What the broker account and the node name follow from stays as it was registered.
@@ -98,6 +101,8 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
         "system",
         "host_name",
         "address",
+        "quarantined_until",
+        "quarantine_reason",
         "created_by",
         "created_at",
         "removed_at",
@@ -127,6 +132,12 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
         """Which tasks it holds is not asked here, so idle and busy are one."""
         status = runner.status_at(timezone.now(), running=0)
         return "Connected" if status in CONNECTED else str(status.label)
+
+    @admin.action(description="Let selected runners back to the broker", permissions=["change"])
+    def lift_quarantine(self, request: HttpRequest, queryset: QuerySet[Runner]) -> None:
+        by, now = cast("User", request.user), timezone.now()
+        lifted = [row for row in queryset if lift_quarantine(runner=row, by=by, now=now)]
+        self.message_user(request, f"{len(lifted)} of the selected runners were in quarantine.")
 
     def create(self, request: HttpRequest, obj: Any, form: Any) -> None:
         new = create_runner(

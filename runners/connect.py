@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from runners.broker import project_prefix, runner_url
 from runners.endpoint import address_of, refusal, runner_endpoint
-from runners.errors import RunnerInUseError
+from runners.errors import RunnerInUseError, RunnerQuarantinedError
 from runners.models import Runner
 from runners.operations import connect_runner
 from runners.worker.protocol import OLDEST_PROTOCOL_VERSION, ConnectReply, ConnectRequest
@@ -29,6 +29,8 @@ def connect(
         connect_runner(
             runner=runner, request=message, address=address_of(request), now=timezone.now()
         )
+    except RunnerQuarantinedError as error:
+        return refusal(403, "quarantined", str(error))
     except RunnerInUseError as error:
         return refusal(409, "in_use", str(error))
     return welcome(runner)

@@ -27,9 +27,23 @@ class RunnerInUseError(ForgeError):
         self.runner = runner
 
 
-class BrokerUnavailableError(ForgeError):
-    def __init__(self, detail: str) -> None:
-        super().__init__(f"The broker cannot be reached: {detail}")
+class RunnerQuarantinedError(ForgeError):
+    """The runner did harm to the broker and is kept from it for a while."""
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(
+            f"Runner {runner.name} is cut off from the broker until "
+            f"{runner.quarantined_until:%H:%M:%S} UTC: {runner.quarantine_reason} A manager of its "
+            "project can let it back in."
+        )
+        self.runner = runner
+
+
+class BrokerUnsuitableError(ForgeError):
+    """Forge can never work with this broker, whatever time passes."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"The broker {what}")
 
 
 class TunnelRefusedError(ForgeError):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAXIMUM_CONCURRENCY = 100
 MAXIMUM_TAGS = 10
+QUARANTINE_REASON_LENGTH = 300
 
 is_tag_name = RegexValidator(
     r"\A[a-z0-9][a-z0-9_.-]{0,39}\Z",
@@ -90,6 +91,10 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
         """Runners that were not removed."""
         return self.filter(removed_at=None)
 
+    def with_account(self, now: datetime) -> RunnerQuerySet:
+        """Runners that the broker is to let in: neither removed nor in quarantine."""
+        return self.present().exclude(quarantined_until__gt=now)
+
 
 class Runner(models.Model):
     """A registered host. Its token opens the runner API and one broker account."""
@@ -124,6 +129,14 @@ class Runner(models.Model):
     host_name = models.CharField(max_length=255, blank=True, editable=False)
     address = models.GenericIPAddressField(null=True, blank=True, editable=False)
 
+    # Cut off from the broker for what it did there, until then or until somebody lifts it.
+    quarantined_until = models.DateTimeField(null=True, blank=True, editable=False)
+    quarantine_reason = models.CharField(
+        max_length=QUARANTINE_REASON_LENGTH, blank=True, editable=False
+    )
+    # How many came shortly after one another: each lasts longer than the one before.
+    quarantine_count = models.PositiveSmallIntegerField(default=0, editable=False)
+
     objects = RunnerQuerySet.as_manager()
 
     class Meta:
@@ -138,6 +151,10 @@ class Runner(models.Model):
             models.CheckConstraint(
                 condition=models.Q(concurrency__gte=1, concurrency__lte=MAXIMUM_CONCURRENCY),
                 name="runner_concurrency_in_range",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(quarantined_until=None) | ~models.Q(quarantine_reason=""),
+                name="runner_quarantine_has_reason",
             ),
         )
 
@@ -168,6 +185,43 @@ class Runner(models.Model):
             return self.takes_untagged
         return queue.required_tags <= set(self.tags.values_list("name", flat=True))
 
+    def is_quarantined(self, *, now: datetime) -> bool:
+        return self.quarantined_until is not None and self.quarantined_until > now
+
+    def quarantine(self, *, reason: str, now: datetime) -> bool:
+        """Take the broker away for a while, for twice as long as the last time.
+
+        False if it was removed or is in quarantine already.
+        """
+        first = settings.FORGE_QUARANTINE_SECONDS
+        longest = settings.FORGE_QUARANTINE_MAXIMUM_SECONDS
+        last = self.quarantined_until
+        is_forgiven = last is None or (now - last).total_seconds() > longest
+        count = 0 if is_forgiven else min(self.quarantine_count, 30)
+        until = now + timedelta(seconds=min(first * 2**count, longest))
+        changed = (
+            type(self)
+            .objects.with_account(now)
+            .filter(pk=self.pk)
+            .update(
+                quarantined_until=until,
+                quarantine_reason=reason[:QUARANTINE_REASON_LENGTH],
+                quarantine_count=count + 1,
+            )
+        )
+        self.refresh_from_db()
+        return bool(changed)
+
+    def lift_quarantine(self, *, now: datetime) -> bool:
+        """Give the broker back before the time is over; False if it has it.
+
+        The count stays, so that the next quarantine is no shorter.
+        """
+        rows = type(self).objects.present().filter(pk=self.pk, quarantined_until__gt=now)
+        changed = rows.update(quarantined_until=now)
+        self.refresh_from_db()
+        return bool(changed)
+
     def is_silent(self, *, now: datetime) -> bool:
         """Whether it was shut down, or so many heartbeats are missing that it counts as offline."""
         if self.last_heartbeat_at is None or not self.session:
@@ -182,4 +236,6 @@ class Runner(models.Model):
             return RunnerStatus.NEVER_CONTACTED
         if self.is_silent(now=now):
             return RunnerStatus.OFFLINE
+        if self.is_quarantined(now=now):
+            return RunnerStatus.UNHEALTHY
         return RunnerStatus.BUSY if running else RunnerStatus.IDLE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from projects.tokens import RUNNER_PREFIX, digest_of, new_token
 from runners import accounts
-from runners.errors import RunnerInUseError, RunnerNameTakenError
+from runners.errors import RunnerInUseError, RunnerNameTakenError, RunnerQuarantinedError
 from runners.models import MAXIMUM_TAGS, Queue, Runner, Tag
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from projects.models import Project
     from runners.worker.protocol import ConnectRequest
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def queue_for(*, project: Project, tags: Sequence[Tag]) -> Queue:
 
 def _open_queue(project: Project) -> None:
     """Widen the broker accounts before any runner listens: an unknown queue would be refused."""
-    for runner in Runner.objects.present().filter(project=project):
+    for runner in Runner.objects.with_account(timezone.now()).filter(project=project):
         accounts.try_to_apply(runner)
 
 
@@ -118,15 +122,37 @@ def remove_runner(*, runner: Runner, now: datetime) -> bool:
     return bool(removed)
 
 
+def quarantine_runner(*, runner: Runner, reason: str, now: datetime) -> bool:
+    """Cut the runner off from the broker; False if it was removed or cut off before.
+
+    The account goes first: every moment counts, and the controller keeps it away as long as the
+    row says so. Its heartbeat still works, so tasks that run there go on.
+    """
+    accounts.try_to_remove(runner)
+    return runner.quarantine(reason=reason, now=now)
+
+
+def lift_quarantine(*, runner: Runner, by: User, now: datetime) -> bool:
+    """Give the runner its broker account back; False if it has it."""
+    is_lifted = runner.lift_quarantine(now=now)
+    if is_lifted:
+        logger.warning("%s lifted the quarantine of runner %s", by.get_username(), runner.name)
+        transaction.on_commit(partial(accounts.try_to_apply, runner))
+    return is_lifted
+
+
 def connect_runner(
     *, runner: Runner, request: ConnectRequest, address: str | None, now: datetime
 ) -> Runner:
     """Begin a session of the worker that sent `request`.
 
-    Raises RunnerInUseError while another instance is heard with the same token; the same
-    instance (the same journal folder) may always take over from its dead predecessor.
+    Raises RunnerQuarantinedError, and RunnerInUseError while another instance is heard with the
+    same token; the same instance (the same journal folder) may always take over from its dead
+    predecessor.
     It counts as heard with its first heartbeat, which it sends once the broker answers it too.
     """
+    if runner.is_quarantined(now=now):
+        raise RunnerQuarantinedError(runner)
     heard = runner.last_heartbeat_at
     fresh = timedelta(seconds=max(3 * settings.FORGE_HEARTBEAT_SECONDS, 3))
     is_other = bool(runner.instance) and runner.instance != request.instance

@@ -9,5 +9,6 @@ class RunnerStatus(TextChoices):
     NEVER_CONTACTED = "never_contacted", "Never contacted"
     IDLE = "idle", "Idle"
     BUSY = "busy", "Busy"
+    UNHEALTHY = "unhealthy", "Unhealthy"
     OFFLINE = "offline", "Offline"
     REVOKED = "revoked", "Revoked"

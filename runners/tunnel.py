@@ -14,19 +14,23 @@ import asyncio
 import contextlib
 import json
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
 from django.conf import settings
 from django.db import connections
+from django.utils import timezone
 
 from projects.tokens import RUNNER_PREFIX, bearer_token, digest_of
+from runners import quotas
 from runners.broker import place_of
 from runners.commands import CommandReader
-from runners.errors import TunnelAbusedError, TunnelRefusedError
+from runners.endpoint import address_in
+from runners.errors import RunnerQuarantinedError, TunnelAbusedError, TunnelRefusedError
 from runners.models import Runner
+from runners.quotas import Bucket
+from runners.refusals import refusals
 
 logger = logging.getLogger(__name__)
 
@@ -39,29 +43,13 @@ MAXIMUM_TUNNELS = 16
 # Flower, a few times in five seconds.
 LARGE_ANSWERS_PER_SECOND = 20.0
 LARGE_ANSWERS = 100.0
+UNAUTHORIZED = 401
 CLOSED_BY_BROKER = 1012  # "service restart": come back
 CLOSED_FOR_ABUSE = 1008  # "policy violation"
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-
-class Bucket:
-    """A token bucket: `rate` units a second, `burst` at once. Used in one event loop."""
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate = rate
-        self._burst = self._level = burst
-        self._filled_at = time.monotonic()
-
-    def debt_after(self, amount: float) -> float:
-        """Take `amount`, even on credit; returns the seconds until the credit is paid back."""
-        now = time.monotonic()
-        self._level = min(self._burst, self._level + (now - self._filled_at) * self._rate)
-        self._filled_at = now
-        self._level -= amount
-        return max(0.0, -self._level / self._rate)
 
 
 class Allowance:
@@ -108,7 +96,20 @@ async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             finally:
                 writer.close()
     except TunnelRefusedError as refusal:
+        if refusal.status == UNAUTHORIZED:
+            refusal = _of_stranger(scope, refusal)
         await _refuse(send, refusal)
+
+
+def _of_stranger(scope: Scope, refusal: TunnelRefusedError) -> TunnelRefusedError:
+    """As it is, or another one for an address from which too many wrong tokens come."""
+    address = address_in(scope.get("client"), scope["headers"])
+    network = quotas.network_of(address)
+    if quotas.wrong_tokens.wait_before(network):
+        sentence = "Too many requests with a wrong token came from your address."
+        refusal = TunnelRefusedError(429, "too_many_requests", sentence)
+    refusals.of_stranger(network, refusal.code, "at the broker tunnel")
+    return refusal
 
 
 def _token_of(scope: Scope) -> str:
@@ -133,6 +134,8 @@ def _runner_of(token: str) -> Runner:
         connections.close_all()
     if runner is None:
         raise _unauthorized()
+    if runner.is_quarantined(now=timezone.now()):
+        raise TunnelRefusedError(503, "quarantined", str(RunnerQuarantinedError(runner)))
     return runner
 
 

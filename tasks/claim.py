@@ -36,6 +36,8 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
         raise ClaimRefusedError(request.task, "it is not this runner's")
     if is_repeated(task, runner, request):
         return task
+    if runner.is_quarantined(now=now):
+        raise ClaimRefusedError(task.pk, f"{runner.name} is cut off from the broker")
     try:
         with transaction.atomic():
             _check_limit(task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
@@ -11,6 +12,7 @@ from django.utils import timezone
 
 from runners.endpoint import runner_endpoint
 from runners.models import Runner
+from runners.refusals import refusals
 from runners.worker.protocol import Piece, Receipt, Report, ReportReply, Result, Started
 from tasks.lifecycle import HELD, TaskState
 from tasks.live import announce
@@ -36,7 +38,17 @@ def take_report(*, runner: Runner, report: Report, now: datetime) -> ReportReply
     receipts = tuple(
         _receipt(reference, tasks.get(reference[0]), runner) for reference in _references(report)
     )
+    _log_fence(runner, receipts)
     return ReportReply(receipts=receipts, cadence_seconds=_cadence(tasks.values(), now=now))
+
+
+def _log_fence(runner: Runner, receipts: Iterable[Receipt]) -> None:
+    """What was refused because it is another runner's, or of an attempt that is over."""
+    refused = [one for one in receipts if not one.is_held and not one.is_finished]
+    for one in refused[:1]:
+        more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+        detail = f"attempt {one.attempt} of task {one.task} is not its to write{more}"
+        refusals.of_runner(runner, "fence", detail, level=logging.WARNING)
 
 
 def _references(report: Report) -> list[tuple[int, int]]:

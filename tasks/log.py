@@ -61,6 +61,15 @@ def read_log(task: Task, *, offset: int = 0, limit: int | None = None) -> Iterat
         yield data
 
 
+def attachment_headers(task: Task) -> dict[str, str]:
+    """What keeps a browser from taking a log for anything but text to be saved."""
+    return {
+        "Content-Disposition": f'attachment; filename="task-{task.pk}.log"',
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }
+
+
 def digest(task: Task) -> str:
     """The SHA-256 of the committed log of the current attempt, in hexadecimal."""
     digest = hashlib.sha256()

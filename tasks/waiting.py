@@ -46,6 +46,8 @@ class Candidate:
             return "Refuses tasks without tags"
         if self.status == RunnerStatus.NEVER_CONTACTED:
             return "Has not connected yet"
+        if self.status == RunnerStatus.UNHEALTHY:
+            return "Matches, but is cut off from the broker"
         if not self.is_online:
             return "Matches, but is offline"
         return "Free" if self.is_free else f"All {self.runner.concurrency} slots are taken"
@@ -193,6 +195,8 @@ def _none_online(required: Sequence[str], entitled: Sequence[Candidate]) -> str:
         only = entitled[0]
         if only.status == RunnerStatus.NEVER_CONTACTED:
             return f"{only.runner}, the only runner that may take it, has not connected yet."
+        if only.status == RunnerStatus.UNHEALTHY:
+            return f"{only.runner}, the only runner that may take it, is cut off from the broker."
         return f"{only.runner}, the only runner that may take it, is offline."
     if not required:
         return "No runner that takes tasks without tags is online."

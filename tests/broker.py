@@ -44,11 +44,12 @@ def die_with_parent() -> None:
 
 
 @contextmanager
-def running(binary: str, folder: Path) -> Iterator[str]:
+def running(binary: str, folder: Path, *options: str, port: int = 0) -> Iterator[str]:
     """Start the server and yield its administrator's URL."""
-    port = free_port()
+    port = port or free_port()
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
     command += ["--requirepass", PASSWORD, "--maxmemory-policy", "noeviction", "--save", ""]
+    command += options
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, preexec_fn=die_with_parent, cwd=folder
     )

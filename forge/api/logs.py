@@ -15,7 +15,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from forge.api.errors import ERRORS
 from forge.api.tasks import TaskView, whole_number
 from projects.permissions import Action
-from tasks.log import read_log
+from tasks.log import attachment_headers, read_log
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
@@ -70,6 +70,7 @@ def _headers(task: Task, offset: int) -> dict[str, str]:
         "Content-Length": str(max(task.log_bytes - offset, 0)),
         "Forge-Log-Complete": "true" if task.log_complete else "false",
         "Forge-Attempt": str(task.attempt),
+        **attachment_headers(task),
     }
 
 

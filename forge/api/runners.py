@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Count, OuterRef, Subquery
@@ -18,7 +19,7 @@ from forge.api.parsing import StrictMixin
 from forge.api.tags import TagNames
 from projects.permissions import Action
 from runners.models import Runner
-from runners.operations import create_runner
+from runners.operations import create_runner, lift_quarantine
 from runners.status import RunnerStatus
 from tasks.models import Task
 from tasks.operations import retire_runner
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 class RunnerSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
     status = serializers.SerializerMethodField()
     tags = TagNames(required=False)
+    quarantined_until = serializers.SerializerMethodField(
+        help_text="Until then the broker does not let it in. Null while it does."
+    )
+    quarantine_reason = serializers.SerializerMethodField(help_text="What it did; or empty.")
 
     class Meta:
         model = Runner
@@ -43,6 +48,8 @@ class RunnerSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
             "last_heartbeat_at",
             "concurrency",
             "takes_untagged",
+            "quarantined_until",
+            "quarantine_reason",
         )
         read_only_fields = ("id", "last_heartbeat_at")
         validators: tuple[()] = ()
@@ -50,6 +57,17 @@ class RunnerSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
     def get_status(self, runner: Runner) -> RunnerStatus:
         running = getattr(runner, "running", 0)
         return runner.status_at(timezone.now(), running=running)
+
+    def get_quarantined_until(self, runner: Runner) -> datetime | None:
+        is_out = runner.is_quarantined(now=timezone.now())
+        return runner.quarantined_until if is_out else None
+
+    def get_quarantine_reason(self, runner: Runner) -> str:
+        return runner.quarantine_reason if runner.is_quarantined(now=timezone.now()) else ""
+
+
+class NoFieldsSerializer(StrictMixin):
+    """The body of a request that needs none."""
 
 
 class NewRunnerSerializer(RunnerSerializer):
@@ -102,22 +120,36 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-class RunnerDetail(ApiView):
+class RunnerView(ApiView):
     serializer_class = RunnerSerializer
 
-    def _runner(self, pk: int, action: Action) -> Runner:
+    def runner(self, pk: int, action: Action) -> Runner:
         runner = found(runners_of(self.user), pk)
         self.demand(runner.project, action)
         return runner
 
+
+class RunnerDetail(RunnerView):
     @extend_schema(operation_id="read_runner", responses={200: RunnerSerializer, **ERRORS})
     def get(self, request: Request, pk: int) -> Response:
         """One runner, with its status at this moment."""
-        return Response(RunnerSerializer(self._runner(pk, Action.PROJECT_VIEW)).data)
+        return Response(RunnerSerializer(self.runner(pk, Action.PROJECT_VIEW)).data)
 
     @extend_schema(operation_id="remove_runner", responses={204: None, **ERRORS})
     def delete(self, request: Request, pk: int) -> Response:
         """Removes the runner. Its token and its broker access end at once, and so do its tasks."""
-        runner = self._runner(pk, Action.RUNNER_CHANGE)
+        runner = self.runner(pk, Action.RUNNER_CHANGE)
         retire_runner(runner=runner, by=self.user, now=timezone.now())
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class RunnerLift(RunnerView):
+    @extend_schema(
+        operation_id="lift_quarantine", request=None, responses={200: RunnerSerializer, **ERRORS}
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Lets a runner in quarantine back to the broker. Changes nothing for one that is in."""
+        runner = self.runner(pk, Action.RUNNER_CHANGE)
+        self.checked(NoFieldsSerializer)
+        lift_quarantine(runner=runner, by=self.user, now=timezone.now())
+        return Response(RunnerSerializer(found(runners_of(self.user), pk)).data)

@@ -11,7 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 from forge.api.documents import Documentation, Schema
 from forge.api.logs import TaskLog
 from forge.api.projects import ProjectDetail, ProjectList
-from forge.api.runners import RunnerDetail, RunnerList
+from forge.api.runners import RunnerDetail, RunnerLift, RunnerList
 from forge.api.tasks import TaskDetail, TaskList, TaskStop
 from forge.api.templates import TemplateDetail, TemplateList
 
@@ -36,6 +36,7 @@ urlpatterns = [
     path("v1/tasks/<int:pk>/log", TaskLog.as_view(), name="api-task-log"),
     path("v1/tasks/<int:pk>/stop", TaskStop.as_view(), name="api-task-stop"),
     path("v1/runners/<int:pk>/", RunnerDetail.as_view(), name="api-runner"),
+    path("v1/runners/<int:pk>/lift-quarantine", RunnerLift.as_view(), name="api-runner-lift"),
     path("schema/", Schema.as_view(), name="api-schema"),
     path("docs/", Documentation.as_view(), name="api-docs"),
     re_path("", no_such_address),

@@ -20,11 +20,16 @@ from django.db import connections
 
 from runners.broker import administrator, database_number, project_prefix
 from runners.models import Runner
+from runners.quotas import Quota
 
 logger = logging.getLogger(__name__)
 
 MAXIMUM_EVENT_BYTES = 256 * 1024
 NODES_SECONDS = 5.0
+# Of one project. A task makes three events; a busy fleet some hundred a second.
+EVENTS_PER_SECOND = 2000.0
+EVENT_BYTES_PER_SECOND = 4.0 * 1024**2
+FLOOD_NOTE_SECONDS = 10.0
 _PROJECT = re.compile(rb"\Aforge:project:(\d{1,18}):(/\d+\.celeryev/[\w.-]{1,100})\Z")
 
 
@@ -37,6 +42,9 @@ class EventRelay(threading.Thread):
         self._is_closing = is_closing
         self._nodes: dict[int, set[str]] = {}
         self._nodes_read = 0.0
+        self._events = Quota(EVENTS_PER_SECOND, burst_seconds=5)
+        self._bytes = Quota(EVENT_BYTES_PER_SECOND, burst_seconds=5)
+        self._flood_noted = 0.0
 
     def run(self) -> None:
         while not self._is_closing.is_set():
@@ -62,9 +70,18 @@ class EventRelay(threading.Thread):
         match = _PROJECT.match(channel)
         if match is None or len(data) > MAXIMUM_EVENT_BYTES:
             return
+        if self._events.wait_before(match[1]) or self._bytes.wait_before(match[1], len(data)):
+            # One project that floods must not keep this process from its other duties.
+            self._note_flood(int(match[1]))
+            return
         speakers = _speakers(data)
         if speakers and speakers <= self._nodes_of(int(match[1])):
             administrator().publish(match[2], data)
+
+    def _note_flood(self, project_id: int) -> None:
+        if time.monotonic() > self._flood_noted + FLOOD_NOTE_SECONDS:
+            self._flood_noted = time.monotonic()
+            logger.warning("events of project %d: too many, some are not relayed", project_id)
 
     def _nodes_of(self, project_id: int) -> set[str]:
         """The node names of a project's runners, read again every few seconds."""

@@ -14,9 +14,11 @@ from django.db import connections
 from django.utils import timezone
 
 from forge.controller.accounts import AccountLoop
+from forge.controller.broker_check import BrokerCheck
 from forge.controller.events import EventRelay
 from forge.controller.hints import HintLoop
 from forge.controller.reaper import ReaperLoop
+from forge.controller.watch import WatchLoop
 from tasks.models import Leadership
 
 logger = logging.getLogger(__name__)
@@ -24,6 +26,7 @@ logger = logging.getLogger(__name__)
 NAME = "controller"
 TERM = timedelta(seconds=6)
 RENEWAL_SECONDS = 2.0
+UNSUITABLE = 2
 
 
 class Controller:
@@ -37,18 +40,27 @@ class Controller:
     def close(self) -> None:
         self._is_closing.set()
 
-    def run(self) -> None:
+    def run(self) -> int:
+        """Returns the exit status: 2 for a broker with which Forge can never work."""
+        check = BrokerCheck()
+        if not check.try_once():
+            return UNSUITABLE
         signals = (self._is_leading, self._is_closing)
         loops = [HintLoop(*signals), AccountLoop(*signals), ReaperLoop(*signals)]
-        threads = [*loops, EventRelay(*signals)]
+        threads = [*loops, WatchLoop(*signals), EventRelay(*signals)]
         self._renew()
         for thread in threads:
             thread.start()
+        status = 0
         while not self._is_closing.wait(RENEWAL_SECONDS):
             self._renew()
+            if not check.is_done and not check.try_once():
+                status = UNSUITABLE
+                self._is_closing.set()
         for thread in threads:
             thread.join(3)
         self._resign()
+        return status
 
     def _renew(self) -> None:
         """Keep or take the lead. Whoever cannot reach the database does not lead."""

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 
 MAXIMUM_NAMED_TASKS = 4
 _ORDER = (
+    RunnerStatus.UNHEALTHY,
     RunnerStatus.OFFLINE,
     RunnerStatus.NEVER_CONTACTED,
     RunnerStatus.BUSY,
     RunnerStatus.IDLE,
     RunnerStatus.REVOKED,
 )
+
+_TROUBLE = (RunnerStatus.UNHEALTHY, RunnerStatus.OFFLINE, RunnerStatus.NEVER_CONTACTED)
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class RunnerRow:
 
     @property
     def is_in_trouble(self) -> bool:
-        return self.status in (RunnerStatus.OFFLINE, RunnerStatus.NEVER_CONTACTED)
+        return self.status in _TROUBLE
 
     @property
     def is_online(self) -> bool:
@@ -55,7 +58,7 @@ class RunnerRow:
     @property
     def edge(self) -> str:
         """The coloured edge of a row on which somebody must act."""
-        if self.status == RunnerStatus.OFFLINE:
+        if self.status in (RunnerStatus.OFFLINE, RunnerStatus.UNHEALTHY):
             return "edge"
         return "edge w" if self.status == RunnerStatus.NEVER_CONTACTED else ""
 
@@ -67,7 +70,17 @@ class RunnerRow:
         return self.status.label
 
     @property
+    def quarantine_left(self) -> str:
+        """How much longer the broker is kept from it: `4 min`; empty if it is not."""
+        until = self.runner.quarantined_until
+        if until is None or not self.runner.is_quarantined(now=self.now):
+            return ""
+        return about((until - self.now).total_seconds())
+
+    @property
     def reason(self) -> str:
+        if self.status == RunnerStatus.UNHEALTHY:
+            return f"Cut off from the broker for {self.quarantine_left} more"
         if self.status == RunnerStatus.NEVER_CONTACTED:
             age = about((self.now - self.runner.created_at).total_seconds())
             by = self.runner.created_by
@@ -156,7 +169,9 @@ def fleet_sentence(rows: Sequence[RunnerRow]) -> str:
 def trouble_in_words(rows: Sequence[RunnerRow]) -> str:
     offline = sum(1 for row in rows if row.status == RunnerStatus.OFFLINE)
     new = sum(1 for row in rows if row.status == RunnerStatus.NEVER_CONTACTED)
-    parts = [f"{offline} offline"] if offline else []
+    unhealthy = sum(1 for row in rows if row.status == RunnerStatus.UNHEALTHY)
+    parts = [f"{unhealthy} unhealthy"] if unhealthy else []
+    parts += [f"{offline} offline"] if offline else []
     parts += [f"{new} never contacted"] if new else []
     return listed(parts) or "all are heard"
 

@@ -10,7 +10,7 @@ from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ValidationError
 from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from forge.pages import fleet
 from forge.pages.access import demand, project_for, signed_in
@@ -20,7 +20,7 @@ from forge.pages.task_rows import for_rows, rows_of
 from projects.permissions import Action
 from runners.errors import RunnerNameTakenError
 from runners.models import Runner
-from runners.operations import NewRunner, create_runner
+from runners.operations import NewRunner, create_runner, lift_quarantine
 from runners.wheel import NAME as WHEEL
 from tasks.lifecycle import TaskState
 from tasks.models import Task
@@ -149,6 +149,17 @@ def remove(request: HttpRequest, pk: int) -> HttpResponse:
     context = {"runner": row, "held": list(Task.objects.held_by(row).order_by("pk"))}
     context |= {"stranded": _stranded(row)}
     return page(request, "runner_remove.html", project=row.project, section="runners", **context)
+
+
+@login_required
+@require_POST
+def lift(request: HttpRequest, pk: int) -> HttpResponse:
+    """End the runner's quarantine before its time."""
+    row = _runner_for(request, pk)
+    demand(request, row.project, Action.RUNNER_CHANGE)
+    if lift_quarantine(runner=row, by=signed_in(request), now=timezone.now()):
+        messages.success(request, f"{row.name} may use the broker again.")
+    return redirect("runner", row.pk)
 
 
 def _stranded(runner: Runner) -> int:

@@ -46,6 +46,8 @@ def around(request: HttpRequest, project: Project) -> dict[str, Any]:
 
 
 def _runners_in_trouble(project: Project) -> int:
-    limit = timezone.now() - timedelta(seconds=settings.FORGE_OFFLINE_SECONDS)
+    now = timezone.now()
+    limit = now - timedelta(seconds=settings.FORGE_OFFLINE_SECONDS)
     silent = Q(last_heartbeat_at=None) | Q(last_heartbeat_at__lt=limit) | Q(session="")
-    return Runner.objects.present().filter(silent, project=project).count()
+    trouble = silent | Q(quarantined_until__gt=now)
+    return Runner.objects.present().filter(trouble, project=project).count()

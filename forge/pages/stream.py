@@ -25,7 +25,7 @@ from forge.pages.shell import around
 from forge.pages.task_view import marks_of, task_context
 from tasks.lifecycle import TaskState
 from tasks.live import Watch
-from tasks.log import read_log
+from tasks.log import attachment_headers, read_log
 from tasks.models import Task
 from tasks.waiting import why_waiting
 
@@ -198,8 +198,8 @@ async def log(request: HttpRequest, pk: int) -> HttpResponseBase:
         content_type="text/plain; charset=utf-8",
         headers={
             "Content-Length": str(task.log_bytes),
-            "Content-Disposition": f'attachment; filename="task-{task.pk}.log"',
             "Cache-Control": "no-store",
+            **attachment_headers(task),
         },
     )
 

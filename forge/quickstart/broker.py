@@ -19,6 +19,14 @@ from forge.quickstart.errors import NoBrokerError
 
 OLDEST = {"valkey-server": (7, 2), "redis-server": (7, 0)}
 MAXIMUM_MEMORY = "512mb"
+# What one client may make the server hold before the watch has looked (docs/broker.md). A command
+# that announces half a gigabyte is given that memory at once, so the announcement is bounded.
+CLIENT_LIMITS = (
+    "maxmemory-clients 25%",
+    "proto-max-bulk-len 8mb",
+    "client-query-buffer-limit 16mb",
+    "client-output-buffer-limit normal 64mb 32mb 5",
+)
 
 
 def find_server(folder: Path) -> Path:
@@ -84,6 +92,7 @@ def write_configuration(folder: Path, *, port: int, password: str) -> Path:
         f"maxmemory {MAXIMUM_MEMORY}",
         # A hint that is refused is put out again; one that is evicted is never noticed.
         "maxmemory-policy noeviction",
+        *CLIENT_LIMITS,
         'logfile ""',
     ]
     path = folder / "broker.conf"

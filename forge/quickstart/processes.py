@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forge.quickstart.errors import NotReadyError
+from runners.worker.protocol import printable
 
 ROOT = Path(__file__).resolve().parents[2]
 PR_SET_PDEATHSIG = 1
 READY_SECONDS = 60.0
 TAIL_LINES = 12
+LINE_CHARACTERS = 500
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 15.0
 # A process that lived this long was fine: its next restart is quick again.
@@ -113,7 +115,7 @@ class Process:
         if not self.log.exists():
             return ""
         lines = self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
-        shown = "".join(f"\n    {line}" for line in lines)
+        shown = "".join(f"\n    {printable(line, LINE_CHARACTERS)}" for line in lines)
         return f" The end of {self.log}:{shown}"
 
     def stop(self) -> None:

@@ -18,6 +18,7 @@ from forge.quickstart.api import Api
 from forge.quickstart.data_folder import DataFolder
 from forge.quickstart.errors import QuickStartError
 from forge.quickstart.processes import ROOT, Process
+from forge.quickstart.terminal import HarmlessText
 
 WATCH_SECONDS = 0.3
 CONFIGURATION_ERROR = 2
@@ -177,11 +178,13 @@ class QuickStart:
 
     # --- tasks ---
 
-    def run_template(self, template_id: int, show: Callable[[bytes], None]) -> dict[str, Any]:
+    def run_template(self, template_id: int, show: Callable[[str], None]) -> dict[str, Any]:
         """Run one template, show its log as it comes, and return the finished task."""
         task_id = self.api.run(self.seeded["project_id"], template_id)
+        log = HarmlessText()
         for piece in self.api.follow(task_id):
-            show(piece)
+            show(log.feed(piece))
+        show(log.end())
         task: dict[str, Any] = self.api.get(f"tasks/{task_id}/")
         return task
 
@@ -219,5 +222,5 @@ class QuickStart:
 
 
 def _is_period(name: str) -> bool:
-    """Periods may be set from outside: tests shorten them."""
-    return name.startswith("FORGE_") and name.endswith("_SECONDS")
+    """Periods and rates may be set from outside: tests shorten and lower them."""
+    return name.startswith("FORGE_") and name.endswith(("_SECONDS", "_PER_SECOND"))

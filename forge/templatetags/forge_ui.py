@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from django import template
 from django.utils import timezone
-from django.utils.html import format_html, format_html_join
+from django.utils.html import conditional_escape, format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from forge.pages.icons import ICONS
-from forge.pages.words import bytes_in_words, duration_in_words
+from forge.pages.words import bytes_in_words, counted, duration_in_words
+from projects.characters import UNSEEN_OR_CONTROL
 from runners.status import RunnerStatus
+from runners.worker.protocol import printable
 from tasks.lifecycle import TaskState
 
 if TYPE_CHECKING:
@@ -39,11 +41,13 @@ RUNNER_LOOKS: dict[str, tuple[str, str]] = {
     RunnerStatus.NEVER_CONTACTED: ("mute", "never"),
     RunnerStatus.IDLE: ("ok", "idle"),
     RunnerStatus.BUSY: ("run", "busy"),
+    RunnerStatus.UNHEALTHY: ("bad", "unhealthy"),
     RunnerStatus.OFFLINE: ("bad", "offline"),
     RunnerStatus.REVOKED: ("mute", "revoked"),
 }
 PIP_WIDTH = 9
 MAXIMUM_PIPS = 12
+LONGEST_NAME = 200
 
 
 @register.simple_tag
@@ -161,7 +165,32 @@ def size(count: int) -> str:
 @register.filter
 def person(user: User | None) -> str:
     """The name to show; a removed user leaves none."""
-    return (user.get_full_name() or user.get_username()) if user else "a removed user"
+    if user is None:
+        return "a removed user"
+    return printable(user.get_full_name() or user.get_username(), LONGEST_NAME)
+
+
+@register.filter
+def visible(text: str) -> SafeString:
+    """The text with a mark for each character that nobody sees and that changes how it is read."""
+    pieces, end = [], 0
+    for found in UNSEEN_OR_CONTROL.finditer(text):
+        mark = format_html('<span class="hid">{}</span>', f"U+{ord(found[0]):04X}")
+        pieces += [conditional_escape(text[end : found.start()]), mark]
+        end = found.end()
+    # Every piece was escaped above.
+    return mark_safe("".join([*pieces, conditional_escape(text[end:])]))  # noqa: S308
+
+
+@register.filter
+def hidden_in_words(text: str | None) -> str:
+    """`2 characters that nobody sees, first on line 3 (U+202E)`; empty if there are none."""
+    found = list(UNSEEN_OR_CONTROL.finditer(text or ""))
+    if not text or not found:
+        return ""
+    line = text.count("\n", 0, found[0].start()) + 1
+    number = f"U+{ord(found[0][0]):04X}"
+    return f"{counted(len(found), 'character')} that nobody sees, first on line {line} ({number})"
 
 
 @register.filter

@@ -16,9 +16,9 @@ from typing import Any
 
 from celery.exceptions import Ignore
 
-from runners.worker.client import Client
+from runners.worker.client import Client, spread_pause
 from runners.worker.configuration import Configuration
-from runners.worker.errors import RefusedError, RevokedError, UnreachableError
+from runners.worker.errors import LONGEST_LINE, RefusedError, RevokedError, UnreachableError
 from runners.worker.execution import FORCED, GENTLE, Outcome, Run
 from runners.worker.heart import Heart
 from runners.worker.journal import Entry, Journal
@@ -30,6 +30,7 @@ from runners.worker.protocol import (
     ConnectRequest,
     HeartbeatReply,
     Job,
+    printable,
 )
 from runners.worker.supervision import ForkServer, StopStep
 from runners.worker.tunnel import Tunnel
@@ -177,8 +178,8 @@ class Agent:
             except RevokedError as error:
                 self._revoked()
                 raise Ignore(error.message) from error
-            except UnreachableError:
-                self._is_leaving.wait(pause)
+            except UnreachableError as error:
+                self._is_leaving.wait(spread_pause(pause, error.retry_after))
                 pause = min(pause * 2, LONGEST_PAUSE)
         raise Ignore("the worker is shutting down")
 
@@ -247,7 +248,7 @@ class Agent:
             return
         self._is_leaving.set()
         self.stop_all("The runner was removed.", FORCED)
-        print(f"forge: {sentence}", file=sys.stderr, flush=True)
+        print(f"forge: {printable(sentence, LONGEST_LINE)}", file=sys.stderr, flush=True)
         self.leave(2)
 
 

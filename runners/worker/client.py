@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import random
+import re
 import threading
 from typing import TypeVar
 
@@ -16,6 +19,8 @@ from runners.worker.tls import TlsAdapter, context_for
 CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 30.0
 MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024
+READ_BYTES = 64 * 1024
+LONGEST_RETRY_AFTER = 300.0
 
 _Reply = TypeVar("_Reply", bound=protocol.Message)
 
@@ -64,13 +69,15 @@ class Client:
                 timeout=(CONNECT_TIMEOUT, ANSWER_TIMEOUT),
                 # A redirect would carry the token to wherever it points.
                 allow_redirects=False,
+                stream=True,
             )
+            body = _read(self._url, response)
         except requests.RequestException as error:
             raise UnreachableError(_unreachable(self._url, error)) from error
         if response.status_code != requests.codes.ok:
-            raise _refusal(self._url, response)
+            raise _refusal(self._url, response, body)
         try:
-            return reply.parse(response.content)
+            return reply.parse(body)
         except protocol.ProtocolError as error:
             detail = f"{self._url} does not answer like Forge ({error}). Check FORGE_URL."
             raise UnreachableError(detail) from error
@@ -85,6 +92,17 @@ class Client:
         return session
 
 
+def _read(url: str, response: requests.Response) -> bytes:
+    """The answer's body, as far as any answer of Forge's may go. Raises UnreachableError."""
+    body = bytearray()
+    for piece in response.iter_content(READ_BYTES):
+        body += piece
+        if len(body) > MAXIMUM_ANSWER_BYTES:
+            response.close()
+            raise UnreachableError(f"{url} does not answer like Forge (too much). Check FORGE_URL.")
+    return bytes(body)
+
+
 def _unreachable(url: str, error: requests.RequestException) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return (
@@ -96,16 +114,20 @@ def _unreachable(url: str, error: requests.RequestException) -> str:
     return f"Forge at {url} cannot be reached. Check FORGE_URL, the network and the proxy settings."
 
 
-def _refusal(url: str, response: requests.Response) -> Exception:
+def _refusal(url: str, response: requests.Response, body: bytes) -> Exception:
     status = response.status_code
-    code, sentence = _said(response)
+    code, sentence = _said(body)
     if status == requests.codes.unauthorized:
         return RevokedError(
             f"Forge at {url} does not accept this runner's token: it is wrong or the runner was "
             "removed. Add a runner in Forge and use its token."
         )
-    if status == requests.codes.too_many_requests or status >= requests.codes.server_error:
-        return UnreachableError(f"Forge at {url} is in trouble (HTTP {status}). {sentence}")
+    retry_after = _retry_after(response)
+    if status == requests.codes.too_many_requests:
+        return UnreachableError(f"Forge at {url} asks for patience: {sentence}", retry_after)
+    if status >= requests.codes.server_error:
+        trouble = f"Forge at {url} is in trouble (HTTP {status}). {sentence}"
+        return UnreachableError(trouble, retry_after)
     if not code:
         hint = (
             "Check FORGE_URL, that ALLOWED_HOSTS of Forge has its host name, and whether a proxy "
@@ -115,12 +137,29 @@ def _refusal(url: str, response: requests.Response) -> Exception:
     return RefusedError(sentence, code)
 
 
-def _said(response: requests.Response) -> tuple[str, str]:
+def _retry_after(response: requests.Response) -> float:
+    """The seconds that the answer asks to wait for; 0 if it says none that can be believed."""
+    text = response.headers.get("Retry-After", "").strip()
+    return min(float(text), LONGEST_RETRY_AFTER) if re.fullmatch(r"[0-9]{1,6}", text) else 0.0
+
+
+def spread_pause(own: float, asked: float) -> float:
+    """How long to wait: as long as Forge asked, or part of one's own pause, whichever is longer.
+
+    Random beyond that, so that many workers that were told the same do not come back at once.
+    """
+    share: float = random.uniform(0.5, 1.0)  # noqa: S311
+    return max(own * share, asked * (0.5 + share))
+
+
+def _said(body: bytes) -> tuple[str, str]:
     """The code and the sentence of an error answer; empty if it is not Forge's."""
     try:
-        content = response.json()
+        content = json.loads(body)
     except ValueError:
         return "", ""
     if not isinstance(content, dict):
         return "", ""
-    return str(content.get("code", ""))[:100], str(content.get("message", ""))[:500]
+    code, message = str(content.get("code", "")), str(content.get("message", ""))
+    # It ends up in logs and on a terminal.
+    return protocol.printable(code, 100), protocol.printable(message, 500)

@@ -7,6 +7,10 @@ from typing import IO, Any
 
 import click
 
+from runners.worker.protocol import printable
+
+LONGEST_LINE = 1000
+
 
 class WorkerError(click.ClickException):
     """Base: shown as one line on standard error, without a traceback; exit status 2."""
@@ -14,7 +18,10 @@ class WorkerError(click.ClickException):
     exit_code = 2
 
     def show(self, file: IO[Any] | None = None) -> None:
-        print(f"forge: {self.message}", file=file or sys.stderr, flush=True)
+        # Part of it may be what a server or a host said: it is read here, and nothing else.
+        print(
+            f"forge: {printable(self.message, LONGEST_LINE)}", file=file or sys.stderr, flush=True
+        )
 
 
 class ConfigurationError(WorkerError):
@@ -38,7 +45,14 @@ class RefusedError(WorkerError):
 
 
 class UnreachableError(WorkerError):
-    """No usable answer from Forge: not there, too slow, or in trouble. Trying again may help."""
+    """No usable answer from Forge: not there, too slow, or in trouble. Trying again may help.
+
+    `retry_after` is how many seconds Forge asked to be left alone for; 0 if it did not say.
+    """
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class BrokerError(WorkerError):

@@ -7,7 +7,7 @@ import random
 import threading
 from collections.abc import Callable
 
-from runners.worker.client import Client
+from runners.worker.client import Client, spread_pause
 from runners.worker.errors import RefusedError, RevokedError, UnreachableError, WorkerError
 from runners.worker.journal import Journal
 from runners.worker.protocol import Heartbeat, HeartbeatReply, TaskRef
@@ -68,6 +68,7 @@ class Heart(threading.Thread):
 
     def run(self) -> None:
         while not self._is_closing:
+            asked = 0.0
             try:
                 self._beat()
             except RevokedError:
@@ -78,11 +79,13 @@ class Heart(threading.Thread):
                 return
             except UnreachableError as error:
                 self._note_absence(error)
+                asked = error.retry_after
             except Exception:
                 # Whatever it is: a runner without a heartbeat would lose all its tasks.
                 logger.exception("The heartbeat's answer could not be obeyed.")
             # Spread, so that a thousand runners do not come back in the same instant.
-            self._poke.wait(self._interval * random.uniform(0.8, 1.0))  # noqa: S311
+            pause = self._interval * random.uniform(0.8, 1.0)  # noqa: S311
+            self._poke.wait(max(pause, spread_pause(0.0, asked)))
             self._poke.clear()
 
     def _beat(self) -> None:

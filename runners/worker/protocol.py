@@ -25,6 +25,9 @@ MAXIMUM_REPORT_BYTES = 1024 * 1024
 MAXIMUM_TASKS = 1000
 MAXIMUM_ID = 2**63 - 1
 MAXIMUM_REASON = 500
+MAXIMUM_VARIABLES = 2000
+MAXIMUM_VARIABLE_NAME = 200
+MAXIMUM_VARIABLE_VALUE = 1_000_000
 
 Reader = Callable[[str, Any], Any]
 
@@ -62,6 +65,9 @@ def text(maximum: int, *, minimum: int = 0) -> Reader:
     def read(name: str, value: Any) -> str:
         if not isinstance(value, str) or not minimum <= len(value) <= maximum or "\0" in value:
             raise _fail(name, f"text of {minimum} to {maximum} characters without NUL")
+        # Half of a surrogate pair has no form in UTF-8: no database takes it.
+        if not value.isascii() and any("\ud800" <= one <= "\udfff" for one in value):
+            raise _fail(name, "text that is Unicode")
         return value
 
     return read
@@ -78,6 +84,8 @@ def one_of(*choices: str) -> Reader:
 
 def octets(name: str, value: Any) -> bytes:
     """Bytes as base64; at most MAXIMUM_PIECE_BYTES."""
+    if isinstance(value, str) and len(value) > MAXIMUM_PIECE_BYTES * 3 // 2:
+        raise _fail(name, f"at most {MAXIMUM_PIECE_BYTES} bytes")
     try:
         data = base64.b64decode(value, validate=True)
     except (TypeError, ValueError, binascii.Error) as error:
@@ -85,6 +93,30 @@ def octets(name: str, value: Any) -> bytes:
     if len(data) > MAXIMUM_PIECE_BYTES:
         raise _fail(name, f"at most {MAXIMUM_PIECE_BYTES} bytes")
     return data
+
+
+def printable(text: str, maximum: int) -> str:
+    """The text on one line and without a character that acts: escapes, controls, bidi overrides.
+
+    For logs and terminals, where what somebody else wrote must only be read.
+    """
+    shown = text[: maximum + 1]
+    if len(shown) > maximum:
+        shown = shown[: maximum - 1] + "…"
+    if shown.isprintable():
+        return shown
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in shown)
+
+
+def label(maximum: int, *, minimum: int = 0) -> Reader:
+    """Text that is shown to people: what cannot be printed becomes a space."""
+    read_text = text(maximum, minimum=minimum)
+
+    def read(name: str, value: Any) -> str:
+        found: str = read_text(name, value)
+        return "".join(one if one.isprintable() else " " for one in found)
+
+    return read
 
 
 def optional(reader: Reader) -> Reader:
@@ -104,10 +136,14 @@ def many(reader: Reader, maximum: int = MAXIMUM_TASKS) -> Reader:
 
 
 def variables(name: str, value: Any) -> dict[str, str]:
-    """A mapping of text to text."""
-    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-        raise _fail(name, "an object of texts")
-    return value
+    """A mapping of text to text, of bounded size."""
+    if not isinstance(value, dict) or len(value) > MAXIMUM_VARIABLES:
+        raise _fail(name, f"an object of at most {MAXIMUM_VARIABLES} texts")
+    read_name, read_value = text(MAXIMUM_VARIABLE_NAME, minimum=1), text(MAXIMUM_VARIABLE_VALUE)
+    return {
+        read_name(f"a name in {name}", key): read_value(f"a value in {name}", item)
+        for key, item in value.items()
+    }
 
 
 def message(kind: type[Message]) -> Reader:
@@ -174,11 +210,11 @@ class ConnectRequest(Message):
     """A worker begins. `session` is new with each start, `instance` belongs to its journal."""
 
     protocol: int = value(integer(0, 10_000))
-    version: str = value(text(40))
+    version: str = value(label(40))
     session: str = value(_session)
     instance: str = value(_session)
-    host_name: str = value(text(255))
-    system: str = value(text(120))
+    host_name: str = value(label(255))
+    system: str = value(label(120))
 
 
 @dataclass(frozen=True)
@@ -258,7 +294,7 @@ class Result(Message):
     attempt: int = value(integer(1, 1_000_000))
     outcome: str = value(one_of("succeeded", "failed", "stopped"))
     exit_code: int | None = value(optional(integer(-(2**31), 2**31 - 1)))
-    reason: str = value(text(MAXIMUM_REASON, minimum=1))
+    reason: str = value(label(MAXIMUM_REASON, minimum=1))
     log_bytes: int = value(_count)
     log_sha256: str = value(text(64, minimum=64))
     age_seconds: float = value(seconds)

@@ -30,6 +30,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from runners.worker.configuration import Configuration
 from runners.worker.errors import BrokerError
+from runners.worker.protocol import printable
 from runners.worker.tls import context_for
 
 logger = logging.getLogger(__name__)
@@ -227,7 +228,7 @@ def explain(url: str, error: Exception) -> str:
         return _explain_status(url, error)
     if isinstance(error, TimeoutError):
         return f"The broker tunnel {url} did not answer in time. Check the network."
-    detail = str(error) or type(error).__name__
+    detail = printable(str(error), 300) or type(error).__name__
     return f"The broker tunnel {url} cannot be opened ({detail}). Check the network and proxies."
 
 
@@ -235,7 +236,8 @@ def _explain_status(url: str, error: InvalidStatus) -> str:
     status = error.response.status_code
     sentence = ""
     with contextlib.suppress(ValueError, AttributeError, TypeError):
-        sentence = str(json.loads(error.response.body or b"").get("message", ""))[:300]
+        sentence = str(json.loads(error.response.body or b"").get("message", ""))
+        sentence = printable(sentence, 300)
     if sentence:
         return f"The broker tunnel {url} was refused: {sentence}"
     if status in _UPGRADE_REFUSED:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
 
-from runners.worker.client import Client
+from runners.worker.client import Client, spread_pause
 from runners.worker.errors import RefusedError, RevokedError, UnreachableError
 from runners.worker.journal import Entry, Journal
 from runners.worker.protocol import (
@@ -115,7 +114,8 @@ class Uploader(threading.Thread):
         if not self._pause:
             logger.warning("Logs and results wait here: %s", error)
         self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
-        time.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311
+        asked = error.retry_after if isinstance(error, UnreachableError) else 0.0
+        time.sleep(spread_pause(self._pause, asked))
         self.urgent()
 
     def _collect(self) -> Report | None:

@@ -78,11 +78,24 @@ class Line {
 const SPECIAL = /[\x00-\x08\x0a-\x1f\x7f-\x9f]/g;
 const STRING_STARTERS = "]PX^_"; // ESC and one of these begin a text that ends with BEL or ESC \
 
+// Characters that nobody sees and that reorder or hide the rest of a line: bidi marks and
+// overrides, zero-width ones, separators, tags. They are shown by their number.
+const HIDDEN = /[\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+// A letter carries a few marks; a tower of them would be painted over other lines.
+const TOWER = /(\p{M}{4})\p{M}+/gu;
+
+function seen(text) {
+  return text
+    .replace(HIDDEN, (one) => `<U+${one.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}>`)
+    .replace(TOWER, "$1");
+}
+
 export class LogText {
   lines = [new Line()];
   dropped = 0;
   changedFrom = 0; // the first line that changed since somebody looked
-  #decoder = new TextDecoder("utf-8");
+  // A byte order mark is a character like others here: shown, not swallowed.
+  #decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   #style = 0;
   #returned = false;
   #state = "text";
@@ -119,7 +132,7 @@ export class LogText {
     const line = this.lines[this.lines.length - 1];
     if (this.#returned) line.clear();
     this.#returned = false;
-    line.add(text, this.#style);
+    line.add(seen(text), this.#style);
     this.changedFrom = Math.min(this.changedFrom, this.lines.length - 1);
   }
 

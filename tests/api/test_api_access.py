@@ -44,6 +44,7 @@ TABLE = {
     ("POST", "api-runners"): MANAGERS_CREATE,
     ("GET", "api-runner"): MEMBERS_READ,
     ("DELETE", "api-runner"): MANAGERS_REMOVE,
+    ("POST", "api-runner-lift"): MANAGERS_CHANGE,
 }
 PATHS = {
     "api-projects": "projects/",
@@ -56,6 +57,7 @@ PATHS = {
     "api-task-stop": "tasks/{task}/stop",
     "api-runners": "projects/{project}/runners/",
     "api-runner": "runners/{runner}/",
+    "api-runner-lift": "runners/{runner}/lift-quarantine",
 }
 # Open to everybody, and not about anybody's objects.
 PUBLIC = {"api-schema", "api-docs", None}

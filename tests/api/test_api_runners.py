@@ -15,6 +15,7 @@ from tests.api.conftest import Api
 from tests.cast import Cast
 
 FIELDS = {"id", "name", "status", "tags", "last_heartbeat_at", "concurrency", "takes_untagged"}
+FIELDS |= {"quarantined_until", "quarantine_reason"}
 
 
 @pytest.fixture

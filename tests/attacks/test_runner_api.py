@@ -157,4 +157,6 @@ def test_afterwards_the_server_has_logged_no_error_and_names_the_runner(
 ) -> None:
     log = (forge.data / "logs" / "web.log").read_text()
     assert "Traceback" not in log
-    assert f"runner {thief.runner.id} sent a wrong message" in log
+    assert f"refused runner {thief.runner.name} ({thief.runner.id}): malformed: " in log
+    assert f"refused runner {thief.runner.name} ({thief.runner.id}): fence: " in log
+    assert "refused sender 127.0.0.1: unknown_token: a runner token with" in log

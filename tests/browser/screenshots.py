@@ -215,12 +215,21 @@ def tell() -> dict[str, Any]:
     story.runner("dc-west-2", "dc-west ansible terraform", 4, 2, "10.20.0.12")
     story.runner("dc-east-1", "dc-east ansible linux", 4, 4, "10.30.0.11")
     story.runner("build-ams-3", "linux terraform", 1, 3, "10.40.2.13")
+    story.runner("edge-lis-1", "edge linux", 2, 1, "10.50.0.11")
+    Runner.objects.filter(name="edge-lis-1").update(
+        quarantined_until=NOW + timedelta(minutes=4),
+        quarantine_reason="It left 54.2 MB in the broker, 16.8 MB is the limit for its project.",
+        quarantine_count=3,
+    )
     story.template("Deploy web tier", "Rolls a release out, one zone after the other", "ansible")
     story.template("Train ranking model", "Nightly, on the lab's cards", "gpu ansible")
     story.template("Rotate TLS certificates", "All zones", "linux", allow_parallel=True)
     story.template("Database backup", "To the second site", "linux terraform")
     story.template("Patch hypervisors", "", "dc-west", app="python")
     story.template("Collect host facts", "Inventory of the week", "")
+    story.template("Reset a password", "By the service desk", "linux",
+                   script="if [ \"$ROLE\" != \"admin\u202e \u2066# check\u2069 \u2066\" ]; then\n"
+                   "  passwd --expire \"$LOGIN\"\nfi\n")  # fmt: skip
     story.template("Apply network plan", "What the plan showed, nothing else", "terraform")
     story.busy_day()
     pages = {}
@@ -285,6 +294,8 @@ def addresses(told: dict[str, Any]) -> dict[str, str]:
         "runners-empty": f"/projects/{told['empty'].pk}/runners/",
         "runner": f"/runners/{runner}/",
         "runner-offline": f"/runners/{offline}/",
+        "runner-unhealthy": f"/runners/{told['runners']['edge-lis-1'].pk}/",
+        "template-hidden": f"/templates/{told['templates']['Reset a password'].pk}/",
         "runner-remove": f"/runners/{runner}/remove/",
         "runner-new": f"/projects/{project}/runners/new/",
         "not-found": "/projects/999/",

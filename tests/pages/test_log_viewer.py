@@ -157,6 +157,44 @@ def test_a_log_can_only_be_text(log: Any) -> None:
     assert log.evaluate("document.querySelectorAll('#canvas img, #canvas script').length") == 0
 
 
+CLIPBOARD = b"\x1b]52;c;ZWNobyBvd25lZA==\x07"
+LINK = b"\x1b]8;;javascript:alert(1)\x1b\\click\x1b]8;;\x1b\\"
+
+
+def test_titles_links_and_the_clipboard_are_out_of_reach(log: Any) -> None:
+    log.evaluate("document.title = 'as it was'")
+    note = "(text) => window.copied.push(text)"
+    log.evaluate(f"{{ window.copied = []; navigator.clipboard ??= {{ writeText: {note} }}; }}")
+    push(log, b"a\x1b]0;owned\x07b\n" + CLIPBOARD + b"c\n" + LINK + b"\n")
+    assert lines(log) == ["ab", "c", "click"]
+    assert log.evaluate("document.title") == "as it was"
+    assert log.evaluate("window.copied") == []
+    links = "[...document.querySelectorAll('#canvas a')].map((one) => one.getAttribute('href'))"
+    assert all(str(link).startswith("#L") for link in log.evaluate(links))
+
+
+def test_what_nobody_sees_shows_its_number(log: Any) -> None:
+    push(log, "ls \u202e# gpj.exe\u202c\nadm\u200bin\n\ufeffbom\n\u2028\u2066x\n".encode())
+    assert lines(log) == [
+        "ls <U+202E># gpj.exe<U+202C>",
+        "adm<U+200B>in",
+        "<U+FEFF>bom",
+        "<U+2028><U+2066>x",
+    ]
+
+
+def test_scripts_from_right_to_left_stay_in_their_own_line(log: Any) -> None:
+    push(log, "שלום עולם 123\nnext\n".encode())
+    assert lines(log) == ["שלום עולם 123", "next"]
+    style = "getComputedStyle(document.querySelector('.ln > span')).unicodeBidi"
+    assert log.evaluate(style) in ("isolate", "plaintext")
+
+
+def test_a_tower_of_marks_is_not_painted_over_other_lines(log: Any) -> None:
+    push(log, ("Z" + "\u0335" * 300 + "algo\n").encode())
+    assert lines(log) == ["Z" + "\u0335" * 4 + "algo"]
+
+
 def test_a_carriage_return_rewrites_the_line(log: Any) -> None:
     push(log, b"".join(b"\r%d %%" % n for n in range(101)))
     assert lines(log) == ["100 %rewritten 100 times"]

@@ -44,6 +44,7 @@ TABLE = {
     ("POST", "runner-new"): MANAGERS_FILL_IN,
     ("GET", "runner"): MEMBERS,
     ("GET", "runner-contact"): MEMBERS,
+    ("POST", "runner-lift"): MANAGERS_DO,
     ("GET", "runner-remove"): MANAGERS,
     ("POST", "runner-remove"): MANAGERS_DO,
 }
@@ -63,6 +64,7 @@ PATHS = {
     "runner-new": "/projects/{project}/runners/new/",
     "runner": "/runners/{runner}/",
     "runner-contact": "/runners/{runner}/contact/",
+    "runner-lift": "/runners/{runner}/lift/",
     "runner-remove": "/runners/{runner}/remove/",
 }
 # Open to everybody, or streams, which have tests of their own.

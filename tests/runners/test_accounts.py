@@ -213,26 +213,6 @@ def _await_blocked_client() -> None:
     raise AssertionError("no client waits")
 
 
-def test_accounts_come_back_after_the_broker_lost_them(real: str, victim: NewRunner) -> None:
-    accounts.remove_account(victim.runner.account)
-    assert accounts.reconcile(everything=False) == 1
-    with sign_in(real, victim) as client:
-        assert client.ping()
-
-
-def test_an_account_that_no_row_explains_is_removed(real: str, victim: NewRunner) -> None:
-    administrator().acl_setuser("runner-999999", enabled=True, nopass=True, commands=["+@all"])
-    assert accounts.reconcile(everything=False) == 1
-    assert accounts.existing_accounts() == {victim.runner.account}
-
-
-def test_an_account_edited_by_hand_is_corrected(real: str, victim: NewRunner) -> None:
-    administrator().acl_setuser(victim.runner.account, commands=["+@all"], keys=["*"])
-    accounts.reconcile(everything=True)
-    with sign_in(real, victim) as client:
-        assert refused(client, "FLUSHALL")
-
-
 def test_applying_an_account_again_drops_no_connection(real: str, victim: NewRunner) -> None:
     with sign_in(real, victim, single_connection_client=True) as client:
         before = client.ping()

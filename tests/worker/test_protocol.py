@@ -136,3 +136,42 @@ def test_a_piece_above_the_limit_is_refused() -> None:
     large = Piece(7, 1, 0, b"x" * (protocol.MAXIMUM_PIECE_BYTES + 1))
     with pytest.raises(ProtocolError, match="at most"):
         Piece.parse(large.as_bytes())
+
+
+@pytest.mark.parametrize("field", ["host_name", "system", "version"])
+def test_what_is_shown_of_a_host_holds_nothing_that_acts(field: str) -> None:
+    hostile = "a\x1b[2J\u202eb\u200b\n"
+    content = EXAMPLES[5].as_json() | {field: hostile}
+    assert getattr(ConnectRequest.read(content, "it"), field) == "a [2J b  "
+
+
+def test_half_a_surrogate_pair_is_no_text() -> None:
+    content = EXAMPLES[5].as_json() | {"host_name": "\ud800"}
+    with pytest.raises(ProtocolError, match="host_name"):
+        ConnectRequest.read(content, "it")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"A" * 201: "x"},
+        {"A": "x" * 1_000_001},
+        {"A": 1},
+        {"": "x"},
+        {"A": "\0"},
+        {f"A{number}": "" for number in range(2001)},
+        [],
+    ],
+    ids=["name", "value", "number", "empty", "NUL", "many", "list"],
+)
+def test_variables_are_bounded(given: Any) -> None:
+    with pytest.raises(ProtocolError):
+        protocol.variables("environment", given)
+
+
+@given(text=some.text(max_size=60))
+def test_a_printable_text_is_printable_and_bounded(text: str) -> None:
+    shown = protocol.printable(text, 20)
+    assert shown.isprintable()
+    assert len(shown) <= 200
+    assert not text.isprintable() or len(text) > 20 or shown == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -20,4 +21,4 @@ class Command(BaseCommand):
         controller = Controller()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: controller.close())
-        controller.run()
+        sys.exit(controller.run())

@@ -18,6 +18,7 @@ from django.core.management.base import BaseCommand
 from forge.quickstart.data_folder import DataFolder
 from forge.quickstart.errors import QuickStartError
 from forge.quickstart.start import QuickStart
+from runners.worker.protocol import printable
 
 DEFAULT_PORT = 8000
 
@@ -46,8 +47,8 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _show(piece: bytes) -> None:
-    sys.stdout.buffer.write(piece)
+def _show(text: str) -> None:
+    sys.stdout.buffer.write(text.encode())
     sys.stdout.buffer.flush()
 
 
@@ -96,10 +97,10 @@ def _demonstrate(start: QuickStart) -> None:
     templates = start.seeded["template_ids"]
     if not templates:
         return
-    name = start.api.get(f"templates/{templates[0]}/")["name"]
+    name = printable(start.api.get(f"templates/{templates[0]}/")["name"], 100)
     _say(f"\nRunning “{name}” on runner {start.seeded['runner_name']}:\n")
     task = start.run_template(templates[0], _show)
-    _say(f"\nTask #{task['id']} {task['state']}. {task['reason']}")
+    _say(f"\nTask #{task['id']} {task['state']}. {printable(task['reason'], 500)}")
 
 
 def _addresses(start: QuickStart) -> str:

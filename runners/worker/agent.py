@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import platform
 import secrets
 import socket
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from celery.exceptions import Ignore
@@ -32,7 +33,9 @@ from runners.worker.protocol import (
     Job,
 )
 from runners.worker.supervision import ForkServer, StopStep
+from runners.worker.task_users import TaskUsers, require_passage
 from runners.worker.uploader import Uploader
+from runners.worker.workplace import Workplaces
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ class Agent:
         self.client = Client(configuration)
         self.session = secrets.token_hex(16)
         self.forks = ForkServer()
+        self.users = TaskUsers(configuration.task_users)
         # Set by the Celery half: end the worker with this status; listen to these queues.
         self.leave: Callable[[int], None] = lambda status: None
         self.listen: Callable[[tuple[str, ...]], None] = lambda queues: None
@@ -61,12 +65,31 @@ class Agent:
 
         Raises WorkerError, whose text says what to do.
         """
-        self.journal = Journal(self.configuration.data / _folder_name(self.configuration.token))
+        folder = self.configuration.data / _folder_name(self.configuration.token)
+        is_shared = bool(self.configuration.task_users)
+        self.journal = Journal(folder, is_passable=is_shared)
         self.journal.open()
-        self.welcome = self.client.connect(self._introduction())
+        self.workplaces = Workplaces(folder, os.environ, is_shared=is_shared)
+        self.workplaces.clear()
+        if is_shared:
+            require_passage(folder / "work")
+        self.welcome = self._bounded(self.client.connect(self._introduction()))
         self.forks.start()
         self._close_leftovers()
         return self.welcome
+
+    def _bounded(self, welcome: ConnectReply) -> ConnectReply:
+        """No more tasks at once than there are users to run them."""
+        count = self.users.count
+        if not count or welcome.concurrency <= count:
+            return welcome
+        print(
+            f"forge: This runner may run {welcome.concurrency} tasks at once, but "
+            f"FORGE_RUNNER_TASK_USERS names {count}: it runs {count}.",
+            file=sys.stderr,
+            flush=True,
+        )
+        return replace(welcome, concurrency=count)
 
     def _introduction(self) -> ConnectRequest:
         system = f"{_system()} {platform.machine()}, Python {platform.python_version()}"
@@ -111,6 +134,7 @@ class Agent:
         self._await_outcomes()
         self.uploader.close(DELIVERY_SECONDS)
         self.heart.close()
+        self.workplaces.close()
         self.journal.close()
 
     def _await_outcomes(self) -> None:
@@ -131,7 +155,9 @@ class Agent:
             raise Ignore("this attempt is here already")
         entry.open(nonce=secrets.token_hex(16))
         job = self._claim(entry)
-        run = Run(job, entry, wrote=self.uploader.news)
+        user = self.users.take()
+        workplace = self.workplaces.of(task, attempt, user)
+        run = Run(job, entry, workplace, wrote=self.uploader.news)
         with self._lock:
             self._runs[task, attempt] = run
         try:
@@ -139,6 +165,7 @@ class Agent:
         finally:
             with self._lock:
                 self._runs.pop((task, attempt), None)
+            self.users.give_back(user)
 
     def _execute(self, run: Run) -> Outcome:
         if self._is_leaving.is_set():

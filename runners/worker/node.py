@@ -23,6 +23,7 @@ from runners.worker.celery import ignore_overrides
 from runners.worker.configuration import Configuration, require_loopback
 from runners.worker.errors import BrokerError
 from runners.worker.protocol import ConnectReply
+from runners.worker.supervision import hide_memory
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class RunnerWorker(Worker):
     ) -> None:
         app = app or self.app
         ignore_overrides()
+        # A task of the same user could otherwise read the token in /proc.
+        hide_memory()
         app.steps["worker"].add(AgentStep)
         app.steps["consumer"].add(ListenStep)
         agent = app.agent = Agent(Configuration.from_environment(os.environ))

@@ -140,4 +140,7 @@ class Application:
 
 
 django.setup(set_prefix=False)
+from projects.checks import report_trouble  # noqa: E402  # its models need the line above
+
+report_trouble()
 application = _static_files(Application())

@@ -17,6 +17,7 @@ from forge.controller.accounts import AccountLoop
 from forge.controller.events import EventRelay
 from forge.controller.hints import HintLoop
 from forge.controller.reaper import ReaperLoop
+from projects.checks import report_trouble
 from tasks.models import Leadership
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Controller:
         signals = (self._is_leading, self._is_closing)
         loops = [HintLoop(*signals), AccountLoop(*signals), ReaperLoop(*signals)]
         threads = [*loops, EventRelay(*signals)]
+        report_trouble()
         self._renew()
         for thread in threads:
             thread.start()

@@ -6,8 +6,8 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from forge.pages.tag_field import TagField
+from projects.variables import is_environment
 from tasks.models import TaskTemplate
-from tasks.validation import is_environment
 
 if TYPE_CHECKING:
     _ModelForm = forms.ModelForm[TaskTemplate]

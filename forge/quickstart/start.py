@@ -76,6 +76,7 @@ class QuickStart:
             **self._base(),
             "DJANGO_SETTINGS_MODULE": "forge.settings",
             "SECRET_KEY": self._secrets["secret_key"],
+            "FORGE_SECRETS_KEY": self._secrets["secrets_key"],
             "DATABASE_URL": f"sqlite:///{self._folder.path / 'forge.sqlite3'}",
             "REDIS_URL": self.broker_url,
             "FORGE_RUNNER_BROKER_URL": self._runner_broker_url,

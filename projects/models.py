@@ -13,6 +13,7 @@ from django.db import models
 from django.db.models.functions import Lower
 
 from projects.encryption import Sealed, SealedField
+from projects.errors import SecretsKeyError, SecretUnreadableError
 from projects.permissions import ACTIONS_OF, Action, Role
 from projects.tokens import digest_of
 from projects.variables import is_shared_environment, is_shared_variable_name
@@ -137,13 +138,32 @@ class UserToken(models.Model):
             type(self).objects.filter(pk=self.pk).update(last_used_at=now)
 
 
+class Sealing(models.Model):
+    """What rows with a secret have in common."""
+
+    class Meta:
+        abstract = True
+
+    def open(self) -> object:
+        raise NotImplementedError
+
+    @property
+    def problem(self) -> str:
+        """Why the secret cannot be read, in a sentence; empty if it can."""
+        try:
+            self.open()
+        except (SecretsKeyError, SecretUnreadableError) as error:
+            return str(error)
+        return ""
+
+
 class AccessKeyQuerySet(models.QuerySet["AccessKey"]):
     def for_user(self, user: User | AnonymousUser) -> AccessKeyQuerySet:
         """The access keys of the projects that `user` may see."""
         return self.filter(project__in=Project.objects.for_user(user))
 
 
-class AccessKey(models.Model):
+class AccessKey(Sealing):
     """A credential of a project. Its secret can be replaced and used, never read back."""
 
     class Kind(models.TextChoices):
@@ -251,12 +271,17 @@ class VariableGroup(models.Model):
         return [secret.name for secret in self.secrets.all()]
 
     @property
+    def problem(self) -> str:
+        """Why one of its secrets cannot be read, in a sentence; empty if all can."""
+        return next(filter(None, (secret.problem for secret in self.secrets.all())), "")
+
+    @property
     def names(self) -> list[str]:
         """All names that it sets, plain ones first."""
         return [*self.variables, *self.secret_names]
 
 
-class SecretVariable(models.Model):
+class SecretVariable(Sealing):
     """One secret of a variable group; it can be replaced and used, never read back."""
 
     group = models.ForeignKey(VariableGroup, on_delete=models.CASCADE, related_name="secrets")

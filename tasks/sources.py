@@ -201,7 +201,7 @@ def deliver(task: Task) -> Delivery:
 def _groups(project: Project, sources: Sequence[GroupSource]) -> Iterator[VariableGroup]:
     if not sources:
         return
-    rows = VariableGroup.objects.filter(project=project).prefetch_related("secrets__group")
+    rows = VariableGroup.objects.filter(project=project).prefetch_related("secrets")
     found = rows.in_bulk([source.id for source in sources])
     for source in sources:
         if source.id not in found:

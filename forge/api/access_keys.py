@@ -41,9 +41,13 @@ class AccessKeySerializer(StrictMixin, serializers.ModelSerializer[AccessKey]):
     password = SecretText(help_text="Of a login with password.")
     value = SecretText(help_text="Of a secret text.")
 
+    problem = serializers.CharField(
+        read_only=True, help_text="Why the stored secret cannot be read; empty if it can."
+    )
+
     class Meta:
         model = AccessKey
-        fields = ("id", "name", "kind", "login", "secret_changed_at", *PARTS)
+        fields = ("id", "name", "kind", "login", "secret_changed_at", "problem", *PARTS)
         read_only_fields = ("id", "secret_changed_at")
         validators: tuple[()] = ()
 

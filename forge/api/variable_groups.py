@@ -55,9 +55,13 @@ class VariableGroupSerializer(StrictMixin, serializers.ModelSerializer[VariableG
     secrets = SecretsField()
     secret_names = serializers.ListField(child=serializers.CharField(), read_only=True)
 
+    problem = serializers.CharField(
+        read_only=True, help_text="Why a stored secret cannot be read; empty if all can."
+    )
+
     class Meta:
         model = VariableGroup
-        fields = ("id", "name", "description", "variables", "secrets", "secret_names")
+        fields = ("id", "name", "description", "variables", "secrets", "secret_names", "problem")
         validators: tuple[()] = ()
 
 

@@ -92,7 +92,7 @@ class Masker:
         """Let `data` up to `upto` go, masked, and keep the rest."""
         parts = []
         done = 0
-        covered = 0
+        covered = max(0, self._covered - upto)
         for begin, end in _joined([(0, self._covered), *_matches(data, candidates)]):
             if begin >= upto:
                 break

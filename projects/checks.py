@@ -39,13 +39,15 @@ def check_stored_secrets(databases: Any = None, **ignored: Any) -> list[CheckMes
     return [Error(sentence, id="projects.E002")] if sentence else []
 
 
-def report_trouble() -> None:
+def report_trouble() -> threading.Thread:
     """One line in the log of a process that starts; Forge runs on, only such tasks fail.
 
     In a thread of its own: a start need not wait, and the web process begins within an event
     loop, where the database cannot be asked.
     """
-    threading.Thread(target=_report, name="forge-secrets-check", daemon=True).start()
+    thread = threading.Thread(target=_report, name="forge-secrets-check", daemon=True)
+    thread.start()
+    return thread
 
 
 def _report() -> None:

@@ -152,12 +152,16 @@ class TemplateDetail(ApiView):
 def _sources(given: dict[str, Any]) -> dict[str, Any]:
     """What `save_template` takes as `groups` and `keys`; None for what the body does not name.
 
-    Raises ValidationError when an access key is named twice.
+    Raises ValidationError when an access key is named twice, or half.
     """
     groups = given.pop("variable_groups", None)
     uses = given.pop("access_key_uses", None)
     if uses is None:
         return {"groups": groups, "keys": None}
+    if not all(len(use) == len(KeyUseSerializer.Meta.fields) for use in uses):
+        # A change of the template may leave fields out; a use of a key may not.
+        message = "Give each an access_key and a variable."
+        raise serializers.ValidationError({"access_keys": message})
     keys = {use["access_key_id"]: use["variable"] for use in uses}
     if len(keys) < len(uses):
         raise serializers.ValidationError({"access_keys": "Name each access key once."})

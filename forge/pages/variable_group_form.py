@@ -76,7 +76,7 @@ class VariableGroupForm(forms.Form):
                 self.add_error(f"new_value_{at}", f"Enter a value for {name}.")
             elif value and not name and f"new_name_{at}" not in self.errors:
                 self.add_error(f"new_name_{at}", "Enter a name for this value.")
-            elif name in names:
+            elif name and name in names:
                 self.add_error(f"new_name_{at}", f"{name} is there already. Replace it above.")
             names.add(name)
         return given

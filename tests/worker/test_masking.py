@@ -6,6 +6,7 @@ import base64
 import json
 import shlex
 import subprocess
+from collections.abc import Callable
 from itertools import pairwise
 from urllib.parse import quote, quote_plus
 
@@ -95,7 +96,7 @@ def test_many_secrets_at_once_are_all_found() -> None:
     assert streamed(pieces, secrets) == b" ".join([MASK] * 300)
 
 
-ENCODINGS = {
+ENCODINGS: dict[str, Callable[[str], str]] = {
     "as it is": lambda text: text,
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
     "base64 of login and password": lambda text: base64.b64encode(f"me:{text}".encode()).decode(),

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import Warning as CheckWarning
 from django.db import Error as DatabaseError
 from django.db import connections
 
@@ -32,11 +33,14 @@ def check_secrets_key(**ignored: Any) -> list[CheckMessage]:
 
 @register(Tags.database)
 def check_stored_secrets(databases: Any = None, **ignored: Any) -> list[CheckMessage]:
-    """With `check --database default`: whether what is stored can be read."""
+    """With `check --database default`: whether what is stored can be read.
+
+    A warning: Forge runs without these secrets, only the tasks that need them do not.
+    """
     if not databases:
         return []
     sentence = _trouble()
-    return [Error(sentence, id="projects.E002")] if sentence else []
+    return [CheckWarning(sentence, id="projects.W001")] if sentence else []
 
 
 def report_trouble() -> threading.Thread:

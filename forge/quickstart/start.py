@@ -77,6 +77,7 @@ class QuickStart:
             "DJANGO_SETTINGS_MODULE": "forge.settings",
             "SECRET_KEY": self._secrets["secret_key"],
             "FORGE_SECRETS_KEY": self._secrets["secrets_key"],
+            "FORGE_SECRETS_KEY_FALLBACKS": self._secrets.get("secrets_key_fallbacks", ""),
             "DATABASE_URL": f"sqlite:///{self._folder.path / 'forge.sqlite3'}",
             "REDIS_URL": self.broker_url,
             "FORGE_RUNNER_BROKER_URL": self._runner_broker_url,

@@ -30,7 +30,16 @@ SHORT = {
 class Worker:
     """A runner's worker as a host starts it: an URL, a token, and nothing else."""
 
-    def __init__(self, url: str, runner: Runner, folder: Path, *, python: str, cwd: Path) -> None:
+    def __init__(
+        self,
+        url: str,
+        runner: Runner,
+        folder: Path,
+        *,
+        python: str,
+        cwd: Path,
+        variables: dict[str, str],
+    ) -> None:
         self.runner = runner
         self.log = folder / f"{runner.name}.log"
         self._command = [python, "-m", "celery", "-A", "runners.worker", "worker"]
@@ -41,6 +50,7 @@ class Worker:
             "FORGE_URL": url,
             "FORGE_RUNNER_TOKEN": runner.token,
             "FORGE_RUNNER_DATA": str(folder / "journals"),
+            **variables,
         }
         self.start()
 
@@ -133,9 +143,17 @@ class Deployment:
 
     # --- runners ---
 
-    def worker(self, runner: Runner, *, python: str = sys.executable, cwd: Path = ROOT) -> Worker:
+    def worker(
+        self,
+        runner: Runner,
+        *,
+        python: str = sys.executable,
+        cwd: Path = ROOT,
+        variables: dict[str, str] | None = None,
+    ) -> Worker:
         """Start a worker for `runner` and wait until Forge calls it ready."""
-        worker = Worker(self.place["url"], runner, self.folder, python=python, cwd=cwd)
+        place = {"python": python, "cwd": cwd, "variables": variables or {}}
+        worker = Worker(self.place["url"], runner, self.folder, **place)
         self._workers.append(worker)
 
         def is_ready() -> bool:

@@ -91,8 +91,8 @@ def test_a_lost_key_is_said_wherever_a_secret_is_met(
     assert "neither FORGE_SECRETS_KEY nor its fallbacks" in access_key.problem
     assert "API_TOKEN of Production" in variable_group.problem
     assert "2 of 2 stored secrets cannot be read" in trouble()
-    (error,) = checks.check_stored_secrets(databases=["default"])
-    assert "API_TOKEN of Production" in error.msg
+    (warning,) = checks.check_stored_secrets(databases=["default"])
+    assert "API_TOKEN of Production" in warning.msg
     settings.FORGE_SECRETS_KEY = ""
     assert "FORGE_SECRETS_KEY is not set" in trouble()
 

@@ -15,6 +15,7 @@ from django.core.exceptions import ValidationError
 from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
 from django.utils.decorators import method_decorator
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
 from forge.pages.access import demand, project_for
@@ -44,7 +45,14 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
 _reads = method_decorator([login_required, require_safe])
-_changes = method_decorator([login_required, require_http_methods(["GET", "HEAD", "POST"])])
+_changes = method_decorator(
+    [
+        # Whoever is told of an error by mail is not told what was typed.
+        sensitive_post_parameters(),
+        login_required,
+        require_http_methods(["GET", "HEAD", "POST"]),
+    ]
+)
 
 
 @dataclass(frozen=True)

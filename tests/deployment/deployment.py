@@ -152,8 +152,8 @@ class Deployment:
         variables: dict[str, str] | None = None,
     ) -> Worker:
         """Start a worker for `runner` and wait until Forge calls it ready."""
-        place = {"python": python, "cwd": cwd, "variables": variables or {}}
-        worker = Worker(self.place["url"], runner, self.folder, **place)
+        url, given = self.place["url"], variables or {}
+        worker = Worker(url, runner, self.folder, python=python, cwd=cwd, variables=given)
         self._workers.append(worker)
 
         def is_ready() -> bool:

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +323,10 @@ def _assert_said_everywhere(forge: Deployment, project: int, template: int) -> N
     assert moved.returncode == 1 and "2 secrets could not be read" in moved.stderr
     malformed = manage(forge, "check", FORGE_SECRETS_KEY="no key")
     assert malformed.returncode == 1 and "FORGE_SECRETS_KEY is not a key" in malformed.stderr
+
+
+def _holds(file: Path, words: str) -> bool:
+    return words in file.read_text()
 
 
 # --- a Unix user for each task ---

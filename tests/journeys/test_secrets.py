@@ -314,9 +314,7 @@ def _assert_said_everywhere(forge: Deployment, project: int, template: int) -> N
     assert "cannot be read" in key["problem"]
     for role in ("web", "controller"):
         log = forge.data / "logs" / f"{role}.log"
-        wait_for(
-            lambda log=log: "2 of 2 stored secrets cannot be read" in log.read_text(), str(log)
-        )
+        wait_for(partial(_holds, log, "2 of 2 stored secrets cannot be read"), str(log))
     checked = manage(forge, "check", "--database", "default", "--fail-level", "WARNING")
     assert checked.returncode == 1 and "2 of 2 stored secrets" in checked.stderr
     moved = manage(forge, "reencrypt_secrets")

@@ -51,6 +51,8 @@ class TaskTemplate(models.Model):
     access_keys = models.ManyToManyField(
         AccessKey, through="TemplateAccessKey", related_name="templates", blank=True
     )
+    # What a task notes of the two above (`tasks.sources`), kept here because every run needs it.
+    sources = models.JSONField(default=dict, editable=False)
     allow_parallel = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

@@ -22,7 +22,7 @@ from tasks.lifecycle import TaskState
 from tasks.live import announce
 from tasks.models import Task, TaskTemplate
 from tasks.publish import may_hint_at_once, publish, put_out, put_out_project
-from tasks.sources import Sources, check_conflicts, check_key_variables, set_sources
+from tasks.sources import check_key_variables, set_sources, settle_sources
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -54,16 +54,19 @@ def save_template(
             template.save()
             template.tags.set(found)
             set_sources(template, groups=groups, keys=keys)
-            check_conflicts(template)
+            settle_sources(template)
     except IntegrityError as error:
         raise TemplateNameTakenError(template.name) from error
     return template
 
 
-def _recheck(templates: QuerySet[TaskTemplate]) -> None:
-    """After a change of what these templates draw on. Raises SourceConflictError."""
+def _settle(templates: QuerySet[TaskTemplate]) -> None:
+    """After a change of what these templates draw on: bring each up to date.
+
+    Raises SourceConflictError.
+    """
     for template in templates.filter(removed_at=None):
-        check_conflicts(template)
+        settle_sources(template)
 
 
 def save_access_key(*, key: AccessKey, parts: Mapping[str, str], now: datetime) -> AccessKey:
@@ -71,7 +74,10 @@ def save_access_key(*, key: AccessKey, parts: Mapping[str, str], now: datetime) 
 
     Raises ValidationError, AccessKeyNameTakenError and SecretsKeyError.
     """
-    return write_access_key(key=key, parts=parts, now=now)
+    with transaction.atomic():
+        write_access_key(key=key, parts=parts, now=now)
+        _settle(TaskTemplate.objects.filter(access_keys=key))
+    return key
 
 
 def save_variable_group(
@@ -84,7 +90,7 @@ def save_variable_group(
     """
     with transaction.atomic():
         write_variable_group(group=group, secrets=secrets, now=now)
-        _recheck(TaskTemplate.objects.filter(variable_groups=group))
+        _settle(TaskTemplate.objects.filter(variable_groups=group))
     return group
 
 
@@ -131,7 +137,7 @@ def run_template(
             app=template.app,
             script=template.script,
             environment=template.environment,
-            sources=Sources.of_template(template).as_json(),
+            sources=template.sources,
             timeout_seconds=template.timeout_seconds,
             is_exclusive=not template.allow_parallel,
             created_by=by,

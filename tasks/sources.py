@@ -98,17 +98,29 @@ def check_conflicts(template: TaskTemplate) -> None:
 def _given(template: TaskTemplate) -> Iterator[tuple[str, str, bool]]:
     """(name, where it comes from, whether it is secret) of everything but its environment.
 
-    The groups are locked: a change of one of them at this moment is seen here, or sees this.
+    Groups and keys are locked: a change of one at this moment is seen here, or sees this.
     """
     groups = template.variable_groups.select_for_update(of=("self",))
     for group in groups.prefetch_related("secrets"):
         owner = f"the variable group {group}"
         yield from ((name, owner, False) for name in group.variables)
         yield from ((name, owner, True) for name in group.secret_names)
-    for use in template.access_key_uses.select_related("access_key"):
+    uses = template.access_key_uses.select_related("access_key")
+    for use in uses.select_for_update(of=("self", "access_key")):
         owner = f"the access key {use.access_key}"
         names = names_of(use.access_key.kind, use.variable)
         yield from ((name, owner, True) for name in names)
+
+
+def settle_sources(template: TaskTemplate) -> None:
+    """Check for conflicts and note on the template what its tasks will note.
+
+    To be called in the transaction that changed the template or what it draws on. Raises
+    SourceConflictError.
+    """
+    check_conflicts(template)
+    template.sources = Sources.of_template(template).as_json()
+    TaskTemplate.objects.filter(pk=template.pk).update(sources=template.sources)
 
 
 # --- what a task was queued with ---
@@ -158,8 +170,9 @@ class Sources:
         )
 
     @classmethod
-    def of_task(cls, task: Task) -> Sources:
-        stored: dict[str, list[dict[str, Any]]] = task.sources
+    def noted(cls, row: Task | TaskTemplate) -> Sources:
+        """As they stand in the row of a task or template."""
+        stored: dict[str, list[dict[str, Any]]] = row.sources
         return cls(
             [GroupSource(**group) for group in stored.get("groups", [])],
             [KeySource(**key) for key in stored.get("keys", [])],
@@ -187,7 +200,7 @@ def deliver(task: Task) -> Delivery:
     Raises VariableGroupGoneError, AccessKeyGoneError (removed since it was queued),
     SecretsKeyError and SecretUnreadableError.
     """
-    sources = Sources.of_task(task)
+    sources = Sources.noted(task)
     delivery = Delivery()
     for group in _groups(task.project, sources.groups):
         delivery.environment.update(group.variables)

@@ -30,7 +30,7 @@ def task_context(task: Task, *, now: datetime) -> dict[str, Any]:
         "waiting": waiting,
         "runner_row": fleet.row_of(runner, now=now) if runner else None,
         "environment": list(task.environment.items()),
-        "sources": Sources.of_task(task),
+        "sources": Sources.noted(task),
         "required": sorted(task.queue.required_tags),
         "reruns": list(task.reruns.order_by("pk").values_list("pk", flat=True)[:5]),
         "stoppable": task.state in STOPPABLE,

@@ -89,7 +89,7 @@ def template(request: HttpRequest, pk: int) -> HttpResponse:
     latest = Task.objects.filter(template=row)[:LATEST]
     context = {
         "template": row,
-        "sources": Sources.of_template(row),
+        "sources": Sources.noted(row),
         "latest": rows_of(for_rows(latest), now=timezone.now()),
     }
     return page(request, "template_read.html", project=row.project, section="templates", **context)

@@ -133,6 +133,25 @@ def test_the_templates_own_environment_comes_before_a_groups_plain_variables(
     assert claimed(give(groups=[variable_group.pk]), runner, cast).environment["REGION"] == "here"
 
 
+@pytest.mark.django_db
+def test_a_task_notes_the_names_of_its_moment(
+    give: Give, variable_group: VariableGroup, access_key: AccessKey, cast: Cast
+) -> None:
+    template = give(groups=[variable_group.pk], keys={access_key.pk: "REGISTRY"})
+    variable_group.name, access_key.name = "Renamed group", "Renamed key"
+    save_variable_group(group=variable_group, secrets={"NEW": CANARY}, now=timezone.now())
+    save_access_key(key=access_key, parts={}, now=timezone.now())
+    template.refresh_from_db()
+    task = run_template(template=template, by=cast.owner, now=timezone.now())
+    (group,), (key,) = task.sources["groups"], task.sources["keys"]
+    assert (group["name"], group["secrets"]) == ("Renamed group", ["API_TOKEN", "NEW"])
+    assert key["name"] == "Renamed key"
+    access_key.name = "Renamed again"
+    save_access_key(key=access_key, parts={}, now=timezone.now())
+    task.refresh_from_db()
+    assert task.sources["keys"][0]["name"] == "Renamed key"
+
+
 # --- conflicts are refused where they are entered ---
 
 

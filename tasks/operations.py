@@ -22,7 +22,12 @@ from tasks.lifecycle import TaskState
 from tasks.live import announce
 from tasks.models import Task, TaskTemplate
 from tasks.publish import may_hint_at_once, publish, put_out, put_out_project
-from tasks.sources import check_key_variables, set_sources, settle_sources
+from tasks.sources import (
+    check_key_variables,
+    hold_templates,
+    set_sources,
+    settle_sources,
+)
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -49,6 +54,7 @@ def save_template(
     check_key_variables(keys or {})
     try:
         with transaction.atomic():
+            hold_templates(pk=template.pk)
             found = tags_named(project=template.project, names=tags)
             template.queue = queue_for(project=template.project, tags=found)
             template.save()
@@ -75,6 +81,7 @@ def save_access_key(*, key: AccessKey, parts: Mapping[str, str], now: datetime) 
     Raises ValidationError, AccessKeyNameTakenError and SecretsKeyError.
     """
     with transaction.atomic():
+        hold_templates(access_keys=key.pk)
         write_access_key(key=key, parts=parts, now=now)
         _settle(TaskTemplate.objects.filter(access_keys=key))
     return key
@@ -89,6 +96,7 @@ def save_variable_group(
     when a template that uses it would get one name from two places.
     """
     with transaction.atomic():
+        hold_templates(variable_groups=group.pk)
         write_variable_group(group=group, secrets=secrets, now=now)
         _settle(TaskTemplate.objects.filter(variable_groups=group))
     return group

@@ -51,18 +51,37 @@ def set_sources(
     Raises SourceUnknownError for what is not in its project; the caller checks for conflicts.
     """
     if groups is not None:
-        wanted = set(groups)
-        found = VariableGroup.objects.filter(project=template.project, pk__in=wanted)
-        _require(wanted, {group.pk for group in found}, "variable group")
+        found = _held(VariableGroup, template.project, groups, "variable group")
         template.variable_groups.set(found)
     if keys is not None:
-        known = AccessKey.objects.filter(project=template.project, pk__in=keys)
-        _require(set(keys), {key.pk for key in known}, "access key")
+        _held(AccessKey, template.project, keys, "access key")
         template.access_key_uses.all().delete()
         TemplateAccessKey.objects.bulk_create(
             TemplateAccessKey(template=template, access_key_id=pk, variable=variable)
             for pk, variable in keys.items()
         )
+
+
+def _held(
+    model: type[VariableGroup] | type[AccessKey], project: Project, ids: Iterable[int], what: str
+) -> list[int]:
+    """These ids, locked until the end of the transaction: no change passes unseen meanwhile."""
+    wanted = set(ids)
+    rows = model.objects.filter(project=project, pk__in=wanted).order_by("pk")
+    found = list(rows.select_for_update().values_list("pk", flat=True))
+    if missing := sorted(wanted - set(found)):
+        raise SourceUnknownError(what, missing[0])
+    return found
+
+
+def hold_templates(**which: object) -> None:
+    """Lock these templates until the end of the transaction.
+
+    Whoever changes a template, or what templates draw on, locks the templates first and the
+    sources after them; in any other order two of them could wait for each other.
+    """
+    rows = TaskTemplate.objects.filter(**which).order_by("pk")
+    list(rows.select_for_update(of=("self",)).values_list("pk", flat=True))
 
 
 def check_key_variables(keys: Mapping[int, str]) -> None:
@@ -81,11 +100,6 @@ def check_key_variables(keys: Mapping[int, str]) -> None:
         raise ValidationError({"access_keys": problems})
 
 
-def _require(wanted: set[int], found: set[int], what: str) -> None:
-    if missing := sorted(wanted - found):
-        raise SourceUnknownError(what, missing[0])
-
-
 def check_conflicts(template: TaskTemplate) -> None:
     """Raise SourceConflictError if two places give one name to the template's process."""
     owners = dict.fromkeys(template.environment, OWN)
@@ -96,17 +110,12 @@ def check_conflicts(template: TaskTemplate) -> None:
 
 
 def _given(template: TaskTemplate) -> Iterator[tuple[str, str, bool]]:
-    """(name, where it comes from, whether it is secret) of everything but its environment.
-
-    Groups and keys are locked: a change of one at this moment is seen here, or sees this.
-    """
-    groups = template.variable_groups.select_for_update(of=("self",))
-    for group in groups.prefetch_related("secrets"):
+    """(name, where it comes from, whether it is secret) of everything but its environment."""
+    for group in template.variable_groups.prefetch_related("secrets"):
         owner = f"the variable group {group}"
         yield from ((name, owner, False) for name in group.variables)
         yield from ((name, owner, True) for name in group.secret_names)
-    uses = template.access_key_uses.select_related("access_key")
-    for use in uses.select_for_update(of=("self", "access_key")):
+    for use in template.access_key_uses.select_related("access_key"):
         owner = f"the access key {use.access_key}"
         names = names_of(use.access_key.kind, use.variable)
         yield from ((name, owner, True) for name in names)

@@ -19,6 +19,7 @@ from projects.models import AccessKey
 from projects.permissions import Action
 from projects.variables import MAXIMUM_VALUE_CHARACTERS
 from tasks.operations import remove_access_key, save_access_key
+from tasks.sources import hold_templates
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -102,6 +103,7 @@ class AccessKeyDetail(ApiView):
         """Changes the fields that the body names. A new secret replaces the old one as a whole,
         takes effect with the next claim, and leaves running tasks alone."""
         with transaction.atomic():
+            hold_templates(access_keys=pk)
             key = self._key(pk, Action.CREDENTIAL_CHANGE, lock=True)
             given = self.checked(AccessKeySerializer, key).validated_data
             parts = _taken_out(given)

@@ -18,6 +18,7 @@ from projects.models import VariableGroup
 from projects.permissions import Action
 from projects.variables import MAXIMUM_VARIABLES, is_shared_environment
 from tasks.operations import remove_variable_group, save_variable_group
+from tasks.sources import hold_templates
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -120,6 +121,7 @@ class VariableGroupDetail(ApiView):
         """Changes the fields that the body names: `variables` as a whole, `secrets` one by one.
         Tasks that were queued before and are not yet claimed get the new values."""
         with transaction.atomic():
+            hold_templates(variable_groups=pk)
             group = self._group(pk, Action.CREDENTIAL_CHANGE, lock=True)
             given = self.checked(VariableGroupSerializer, group).validated_data
             secrets = given.pop("secrets", {})

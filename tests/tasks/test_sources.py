@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -306,36 +307,79 @@ def test_what_cannot_be_delivered_fails_the_task_with_a_reason(
     assert claim_over_http(plain).status_code == 200
 
 
-@pytest.mark.django_db(transaction=True)
-def test_of_two_changes_at_once_that_do_not_fit_one_is_refused(
-    give: Give, template: TaskTemplate, variable_group: VariableGroup, cast: Cast
-) -> None:
-    """One puts a name into the group while another puts it into the template."""
-    give(groups=[variable_group.pk])
-    barrier = threading.Barrier(2)
-    refused: list[Exception] = []
+# --- changes at once ---
 
-    def attempt(change: Callable[[], object]) -> None:
+
+def at_once(*changes: Callable[[int], object], times: int = 1) -> list[Exception]:
+    """Make each change `times` times in a thread of its own; returns what they raised."""
+    barrier = threading.Barrier(len(changes))
+    raised: list[Exception] = []
+
+    def repeat(change: Callable[[int], object]) -> None:
         barrier.wait()
         try:
-            change()
-        except SourceConflictError as error:
-            refused.append(error)
+            for number in range(times):
+                change(number)
+        except Exception as error:
+            raised.append(error)
         finally:
             connections.close_all()
 
-    def into_template() -> None:
-        row = TaskTemplate.objects.get(pk=template.pk)
-        row.environment = {"NEW": "x"}
-        save_template(template=row, tags=["linux"])
-
-    def into_group() -> None:
-        group = VariableGroup.objects.get(pk=variable_group.pk)
-        save_variable_group(group=group, secrets={"NEW": CANARY}, now=timezone.now())
-
-    threads = [threading.Thread(target=attempt, args=(one,)) for one in (into_template, into_group)]
+    threads = [threading.Thread(target=repeat, args=(change,)) for change in changes]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(refused) == 1
+    return raised
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_changes_at_once_that_do_not_fit_one_is_refused(
+    give: Give, template: TaskTemplate, variable_group: VariableGroup
+) -> None:
+    """One puts a name into the group while another puts it into the template."""
+    give(groups=[variable_group.pk])
+
+    def into_template(number: int) -> object:
+        row = TaskTemplate.objects.get(pk=template.pk)
+        row.environment = {"NEW": "x"}
+        return save_template(template=row, tags=["linux"])
+
+    def into_group(number: int) -> object:
+        group = VariableGroup.objects.get(pk=variable_group.pk)
+        return save_variable_group(group=group, secrets={"NEW": CANARY}, now=timezone.now())
+
+    (refusal,) = at_once(into_template, into_group)
+    assert isinstance(refusal, SourceConflictError)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_changes_at_once_wait_for_each_other_and_none_fails(
+    give: Give, template: TaskTemplate, variable_group: VariableGroup, access_key: AccessKey
+) -> None:
+    """Templates that take a group and a key, and these being changed, in all orders."""
+    second = TaskTemplate(project=template.project, name="Second", script="true")
+    for row in (template, second):
+        keys = {access_key.pk: "KEY"}
+        save_template(template=row, tags=(), groups=[variable_group.pk], keys=keys)
+
+    def change_template(pk: int, number: int) -> object:
+        row = TaskTemplate.objects.get(pk=pk)
+        keys = {access_key.pk: f"KEY_{number}"}
+        return save_template(template=row, tags=(), groups=[variable_group.pk], keys=keys)
+
+    def change_group(number: int) -> object:
+        group = VariableGroup.objects.get(pk=variable_group.pk)
+        secrets = {f"A_{number}": CANARY}
+        return save_variable_group(group=group, secrets=secrets, now=timezone.now())
+
+    def change_key(number: int) -> object:
+        key = AccessKey.objects.get(pk=access_key.pk)
+        key.name = f"Key {number}"
+        return save_access_key(key=key, parts={}, now=timezone.now())
+
+    templates = (partial(change_template, row.pk) for row in (template, second))
+    assert at_once(*templates, change_group, change_key, times=10) == []
+    for row in TaskTemplate.objects.all():
+        assert row.sources["groups"][0]["secrets"] == VariableGroup.objects.get().secret_names
+        assert row.sources["keys"][0]["name"] == "Key 9"

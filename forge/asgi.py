@@ -1,9 +1,10 @@
-"""The ASGI entry point: `uvicorn forge.asgi:application`.
+"""The ASGI application, which `manage.py web` serves.
 
-Three kinds of requests, each on the path that suits it:
+Four kinds of requests, each on the path that suits it:
 
 - static files, from memory-mapped paths, without Django;
 - live streams, which wait far more than they work, in the event loop;
+- runners' broker tunnels, also in the event loop, without Django's request handling;
 - all else, written as plain functions, in one hop to a thread. Django's own handler would hop
   once for every middleware, and would make a thread, and with it a database connection, for
   every request. Here both are kept and lent on (docs/performance.md has the figures).
@@ -122,6 +123,15 @@ async def _refuse(send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+async def _tunnel(scope: Any, receive: Any, send: Any) -> None:
+    """The one address that WebSockets are for."""
+    if scope["path"] == tunnel.PATH:
+        await tunnel.serve(scope, receive, send)
+        return
+    await receive()
+    await send({"type": "websocket.close"})
+
+
 class Application:
     """Sends each request down its path."""
 
@@ -130,8 +140,11 @@ class Application:
         self._threads = ThreadHandler()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await _tunnel(scope, receive, send)
+            return
         if scope["type"] != "http":
-            raise ValueError(f"Only HTTP is served here, not {scope['type']}.")
+            raise ValueError(f"Only HTTP and WebSockets are served here, not {scope['type']}.")
         handler = self._streams if scope["path"].endswith(STREAM_SUFFIX) else self._threads
         try:
             await handler(scope, BodyLimit(scope, receive).receive, send)
@@ -141,6 +154,7 @@ class Application:
 
 django.setup(set_prefix=False)
 from projects.checks import report_trouble  # noqa: E402  # its models need the line above
+from runners import tunnel  # noqa: E402  # and so do these
 
 report_trouble()
 application = _static_files(Application())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -112,9 +113,18 @@ else:
     # A pool needs connections that are given back after each request.
     _database["CONN_MAX_AGE"] = 0
 
-# The broker: the administrator's URL, and what a runner is told (its own account is put in).
+# The broker, as its administrator.
 REDIS_URL = str(env("REDIS_URL", default="redis://127.0.0.1:6379/0"))
-FORGE_RUNNER_BROKER_URL = str(env("FORGE_RUNNER_BROKER_URL", default=REDIS_URL))
+if urlsplit(REDIS_URL).path.strip("/") not in ("", "0") and not REDIS_URL.startswith("unix:"):
+    raise ImproperlyConfigured(
+        "REDIS_URL names a database other than 0. Runners' accounts may not SELECT another one; "
+        "use database 0, where all of Forge's keys begin with forge:."
+    )
+# Empty: runners reach the broker through the tunnel at FORGE_URL, so that one port is enough.
+# Otherwise the broker's address as they see it (their own accounts are put in).
+FORGE_RUNNER_BROKER_URL = str(env("FORGE_RUNNER_BROKER_URL", default=""))
+# How much one runner may send through its tunnel, on average; four times as much at once.
+FORGE_TUNNEL_BYTES_PER_SECOND = env.int("FORGE_TUNNEL_BYTES_PER_SECOND", default=1024 * 1024)
 
 # Periods, in seconds.
 FORGE_HEARTBEAT_SECONDS = env.float("FORGE_HEARTBEAT_SECONDS", default=5.0)

@@ -6,11 +6,14 @@ without it project 1 would match project 12.
 
 from __future__ import annotations
 
+import ssl
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import redis
+import redis.connection
 from celery import Celery
 from django.conf import settings
 
@@ -66,7 +69,12 @@ def celery_app() -> Celery:
 
 
 def runner_url(runner: Runner) -> str:
-    """The broker URL for a runner: its account's name, without the token, which it knows."""
+    """The broker URL for a runner: its account's name, without the token, which it knows.
+
+    Empty when it comes through the tunnel, at the address under which it finds Forge.
+    """
+    if not settings.FORGE_RUNNER_BROKER_URL:
+        return ""
     parts = urlsplit(settings.FORGE_RUNNER_BROKER_URL)
     host = parts.hostname or "127.0.0.1"
     host = f"[{host}]" if ":" in host else host
@@ -75,6 +83,42 @@ def runner_url(runner: Runner) -> str:
 
 
 def database_number() -> int:
-    """The Redis database of the runners' URL: Celery's event channels carry it in their names."""
-    path = urlsplit(settings.FORGE_RUNNER_BROKER_URL).path.strip("/")
+    """The Redis database, which Celery's event channels carry in their names."""
+    path = urlsplit(settings.REDIS_URL).path.strip("/")
     return int(path) if path.isdigit() else 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the broker listens for this process: a unix socket, or host and port."""
+
+    host: str = "127.0.0.1"
+    port: int = 6379
+    socket: str = ""
+    tls: ssl.SSLContext | None = None
+
+
+@cache
+def place_of(url: str) -> Place:
+    """The place that a `redis://`, `rediss://` or `unix://` URL names, without its credentials."""
+    parts = redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
+    if "path" in parts:
+        return Place(socket=str(parts["path"]))
+    tls = None
+    if parts.get("connection_class") is redis.connection.SSLConnection:
+        tls = _tls(dict(parts))
+    return Place(str(parts.get("host", "127.0.0.1")), int(parts.get("port", 6379)), tls=tls)
+
+
+def _tls(options: dict[str, object]) -> ssl.SSLContext:
+    """As redis-py reads the options of a `rediss://` URL."""
+    authority = options.get("ssl_ca_certs")
+    context = ssl.create_default_context(cafile=str(authority) if authority else None)
+    if certificate := options.get("ssl_certfile"):
+        key = options.get("ssl_keyfile")
+        context.load_cert_chain(str(certificate), str(key) if key else None)
+    if options.get("ssl_check_hostname") is False or options.get("ssl_cert_reqs") == "none":
+        context.check_hostname = False
+    if options.get("ssl_cert_reqs") == "none":
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -30,3 +30,16 @@ class RunnerInUseError(ForgeError):
 class BrokerUnavailableError(ForgeError):
     def __init__(self, detail: str) -> None:
         super().__init__(f"The broker cannot be reached: {detail}")
+
+
+class TunnelRefusedError(ForgeError):
+    """A runner may not open a tunnel now; `status` and `code` go into the HTTP answer."""
+
+    def __init__(self, status: int, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.code = code
+
+
+class TunnelAbusedError(ForgeError):
+    """What came through a runner's tunnel is not what a worker sends; the tunnel is closed."""

@@ -125,6 +125,7 @@ def connect_runner(
 
     Raises RunnerInUseError while another instance is heard with the same token; the same
     instance (the same journal folder) may always take over from its dead predecessor.
+    It counts as heard with its first heartbeat, which it sends once the broker answers it too.
     """
     heard = runner.last_heartbeat_at
     fresh = timedelta(seconds=max(3 * settings.FORGE_HEARTBEAT_SECONDS, 3))
@@ -139,8 +140,7 @@ def connect_runner(
     runner.system = request.system
     runner.host_name = request.host_name
     runner.address = address
-    runner.last_heartbeat_at = now
-    fields = "session instance connected_at version system host_name address last_heartbeat_at"
+    fields = "session instance connected_at version system host_name address"
     runner.save(update_fields=fields.split())
     return runner
 

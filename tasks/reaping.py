@@ -29,10 +29,14 @@ def give_up(*, now: datetime, after: timedelta) -> int:
     count = 0
     for task in Task.objects.filter(over).select_related("runner"):
         name = task.runner.name if task.runner else "that had it"
-        minutes = f"{after.total_seconds() / 60:g}"
-        reason = f"Runner {name} was not heard for {minutes} min; nobody can say how it ended."
+        reason = f"Runner {name} was not heard for {_span(after)}; nobody can say how it ended."
         if task.lose(reason=reason, now=now):
             announce(task.pk)
             put_out_project(task.project_id)
             count += 1
     return count
+
+
+def _span(length: timedelta) -> str:
+    seconds = length.total_seconds()
+    return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"

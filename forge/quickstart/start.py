@@ -64,7 +64,6 @@ class QuickStart:
         self._broker_port = ports.any_free()
         place = f"127.0.0.1:{self._broker_port}/0"
         self.broker_url = f"redis://:{self._secrets['broker_password']}@{place}"
-        self._runner_broker_url = f"redis://{place}"
 
     # --- processes ---
 
@@ -80,7 +79,6 @@ class QuickStart:
             "FORGE_SECRETS_KEY_FALLBACKS": self._secrets.get("secrets_key_fallbacks", ""),
             "DATABASE_URL": f"sqlite:///{self._folder.path / 'forge.sqlite3'}",
             "REDIS_URL": self.broker_url,
-            "FORGE_RUNNER_BROKER_URL": self._runner_broker_url,
             "FORGE_URL": self.url,
             "ALLOWED_HOSTS": f"{self._host},127.0.0.1,localhost",
             "PYTHONUNBUFFERED": "1",
@@ -135,23 +133,15 @@ class QuickStart:
 
     def _start_server(self) -> None:
         environment = self._server_environment()
-        python = (sys.executable, "-m")
-        options = ("--timeout-graceful-shutdown", "3", "--no-access-log", "--lifespan", "off")
         address = ("--host", self._host, "--port", str(self.port))
         web = self._start(
-            "web",
-            *python,
-            "uvicorn",
-            "forge.asgi:application",
-            *address,
-            *options,
-            environment=environment,
+            "web", sys.executable, "manage.py", "web", *address, environment=environment
         )
         self._start(
             "controller", sys.executable, "manage.py", "controller", environment=environment
         )
         sign_in = f"{self.seeded['username']}:{self.seeded['password']}"
-        flower = (*python, "celery", "-A", "forge", "flower", "--address=127.0.0.1")
+        flower = (sys.executable, "-m", "celery", "-A", "forge", "flower", "--address=127.0.0.1")
         flower_environment = {**environment, "FLOWER_BASIC_AUTH": sign_in}
         self._start(
             "flower", *flower, f"--port={self._flower_port}", environment=flower_environment

@@ -34,6 +34,7 @@ from runners.worker.protocol import (
 )
 from runners.worker.supervision import ForkServer, StopStep
 from runners.worker.task_users import TaskUsers, require_passage
+from runners.worker.tunnel import Tunnel
 from runners.worker.uploader import Uploader
 from runners.worker.workplace import Workplaces
 
@@ -53,12 +54,14 @@ class Agent:
         self.session = secrets.token_hex(16)
         self.forks = ForkServer()
         self.users = TaskUsers(configuration.task_users)
+        self.tunnel: Tunnel | None = None
         # Set by the Celery half: end the worker with this status; listen to these queues.
         self.leave: Callable[[int], None] = lambda status: None
         self.listen: Callable[[tuple[str, ...]], None] = lambda queues: None
         self._runs: dict[tuple[int, int], Run] = {}
         self._lock = threading.Lock()
         self._is_leaving = threading.Event()
+        self.heart: Heart | None = None
 
     def connect(self) -> ConnectReply:
         """Open the journal, begin a session with Forge and get ready to run tasks.
@@ -74,6 +77,9 @@ class Agent:
         if is_shared:
             require_passage(folder / "work")
         self.welcome = self._bounded(self.client.connect(self._introduction()))
+        if not self.welcome.broker_url:
+            self.tunnel = Tunnel(self.configuration, self._token, folder, refused=self.ask_forge)
+            self.tunnel.open()
         self.forks.start()
         self._close_leftovers()
         return self.welcome
@@ -90,6 +96,14 @@ class Agent:
             flush=True,
         )
         return replace(welcome, concurrency=count)
+
+    def ask_forge(self) -> None:
+        """Beat now: the broker cut a connection, or refuses one, and only Forge can say why."""
+        if self.heart is not None:
+            self.heart.poke()
+
+    def _token(self) -> str:
+        return self.configuration.token
 
     def _introduction(self) -> ConnectRequest:
         system = f"{_system()} {platform.machine()}, Python {platform.python_version()}"
@@ -122,6 +136,7 @@ class Agent:
             obey=self._obey,
             revoked=self._revoked,
             displaced=self._displaced,
+            back=self.tunnel.wake if self.tunnel is not None else lambda: None,
         )
         self.uploader.start()
         self.heart.start()
@@ -133,7 +148,10 @@ class Agent:
         self.forks.close()
         self._await_outcomes()
         self.uploader.close(DELIVERY_SECONDS)
-        self.heart.close()
+        if self.heart is not None:
+            self.heart.close()
+        if self.tunnel is not None:
+            self.tunnel.close()
         self.workplaces.close()
         self.journal.close()
 

@@ -11,6 +11,7 @@ from requests.auth import AuthBase
 from runners.worker import protocol
 from runners.worker.configuration import Configuration
 from runners.worker.errors import RefusedError, RevokedError, UnreachableError
+from runners.worker.tls import TlsAdapter, context_for
 
 CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 30.0
@@ -40,6 +41,7 @@ class Client:
     def __init__(self, configuration: Configuration) -> None:
         self._url = configuration.url
         self._auth = _Bearer(configuration.token)
+        self._tls = context_for(configuration)
         self._local = threading.local()
 
     def connect(self, request: protocol.ConnectRequest) -> protocol.ConnectReply:
@@ -78,6 +80,7 @@ class Client:
         if session is None:
             session = self._local.session = requests.Session()
             session.auth = self._auth
+            session.mount("https://", TlsAdapter(self._tls))
             session.headers["Content-Type"] = "application/json"
         return session
 
@@ -86,7 +89,7 @@ def _unreachable(url: str, error: requests.RequestException) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return (
             f"The certificate of {url} is not trusted here. With a private CA, set "
-            "REQUESTS_CA_BUNDLE to its file."
+            "FORGE_CA_FILE to its file."
         )
     if isinstance(error, requests.Timeout):
         return f"Forge at {url} did not answer in time. Check FORGE_URL and the network."
@@ -104,7 +107,8 @@ def _refusal(url: str, response: requests.Response) -> Exception:
     if status == requests.codes.too_many_requests or status >= requests.codes.server_error:
         return UnreachableError(f"Forge at {url} is in trouble (HTTP {status}). {sentence}")
     if not code:
-        return UnreachableError(f"{url} does not answer like Forge (HTTP {status}).")
+        hint = "Check FORGE_URL, and that Forge's ALLOWED_HOSTS has its host name."
+        return UnreachableError(f"{url} does not answer like Forge (HTTP {status}). {hint}")
     return RefusedError(sentence, code)
 
 

@@ -30,12 +30,16 @@ OVERRIDING_VARIABLES = (
 class Configuration:
     """`url` without a trailing slash; `data` is where journals live, one folder a runner.
 
+    `ca_file` replaces the system's authorities; client certificate and key are PEM files.
     With `task_users`, each running task has one of them for itself.
     """
 
     url: str
     token: str = field(repr=False)
     data: Path
+    ca_file: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
     task_users: tuple[TaskUser, ...] = ()
 
     @classmethod
@@ -46,8 +50,16 @@ class Configuration:
             url=_url(environment.get("FORGE_URL", "")),
             token=_token(environment),
             data=_data_folder(environment, is_shared=bool(users)),
+            ca_file=_ca_file(environment),
+            client_certificate=environment.get("FORGE_CLIENT_CERT") or None,
+            client_key=environment.get("FORGE_CLIENT_KEY") or None,
             task_users=users,
         )
+
+
+def _ca_file(environment: Mapping[str, str]) -> str | None:
+    """Forge's own variable, or the one that many hosts set for requests already."""
+    return environment.get("FORGE_CA_FILE") or environment.get("REQUESTS_CA_BUNDLE") or None
 
 
 def _url(text: str) -> str:

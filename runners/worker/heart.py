@@ -30,6 +30,7 @@ class Heart(threading.Thread):
         obey: Callable[[HeartbeatReply], None],
         revoked: Callable[[], None],
         displaced: Callable[[str], None],
+        back: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(name="forge-heart", daemon=True)
         self._client = client
@@ -39,6 +40,7 @@ class Heart(threading.Thread):
         self._obey = obey
         self._revoked = revoked
         self._displaced = displaced
+        self._back = back
         self._poke = threading.Event()
         self._is_closing = False
         self._is_away = False
@@ -89,6 +91,7 @@ class Heart(threading.Thread):
         if self._is_away:
             self._is_away = False
             logger.warning("Forge answers again.")
+            self._back()
         self._obey(reply)
 
     def _note_absence(self, error: UnreachableError) -> None:

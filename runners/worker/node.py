@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 import time
-import warnings
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -14,13 +13,12 @@ import redis
 from celery import bootsteps
 from celery.apps.worker import Worker
 from celery.concurrency.thread import TaskPool
-from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import state
-from kombu import Exchange, Queue
 
 from runners.worker.agent import Agent
 from runners.worker.celery import ignore_overrides
 from runners.worker.configuration import Configuration, require_loopback
+from runners.worker.consumer import ListenStep, RunnerConsumer, make_queue, waker
 from runners.worker.errors import BrokerError
 from runners.worker.protocol import ConnectReply
 from runners.worker.supervision import hide_memory
@@ -31,7 +29,6 @@ BROKER_PATIENCE_SECONDS = 10.0
 # How long one BRPOP waits. It bounds how soon a new queue is heard, not how soon a task is.
 BRPOP_SECONDS = 5
 EVENT_HEARTBEAT_SECONDS = 10
-_DEFAULT_EXCHANGE = Exchange("")
 
 
 class RunnerWorker(Worker):
@@ -55,14 +52,14 @@ class RunnerWorker(Worker):
         app.steps["consumer"].add(ListenStep)
         agent = app.agent = Agent(Configuration.from_environment(os.environ))
         welcome = agent.connect()
-        broker = broker_url(welcome, agent.configuration.token)
-        check_broker(broker, welcome)
-        configure(app, welcome, broker)
-        hush()
+        broker = broker_url(agent, welcome)
+        check_broker(agent, broker)
+        configure(app, agent, broker)
         super().__init__(
             app=app,
             hostname=welcome.node_name,
             pool_cls=WakingPool,
+            consumer_cls=RunnerConsumer,
             concurrency=welcome.concurrency,
             without_gossip=True,
             without_mingle=True,
@@ -82,35 +79,61 @@ class RunnerWorker(Worker):
         super().on_stopped()
 
 
-def broker_url(welcome: ConnectReply, token: str) -> str:
-    """The URL that Forge gave, with the token as password. Raises ConfigurationError."""
+def broker_url(agent: Agent, welcome: ConnectReply) -> str:
+    """Where Celery finds the broker. Raises ConfigurationError.
+
+    Through the tunnel it needs no password: Forge signs in. At an address of its own it is the
+    URL that Forge gave, with the token as password.
+    """
+    if agent.tunnel is not None:
+        return f"redis+socket://{quote(agent.tunnel.path)}"
     parts = urlsplit(welcome.broker_url)
     if parts.scheme == "redis":
         require_loopback("The broker", "redis://", parts.hostname or "", "rediss://")
     user, _, place = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user}:{quote(token)}@{place}"))
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(agent.configuration.token)}@{place}"))
 
 
-def check_broker(url: str, welcome: ConnectReply) -> None:
+def check_broker(agent: Agent, url: str) -> None:
     """Sign in once, so that a wrong address ends the start instead of filling the log.
 
     The broker may have been restarted a moment ago, and the controller is about to restore
     its accounts: refusals are worth some patience. Raises BrokerError.
     """
     deadline = time.monotonic() + BROKER_PATIENCE_SECONDS
+    options: dict[str, Any] = {"socket_timeout": BROKER_PATIENCE_SECONDS}
+    if agent.tunnel is None:
+        options["socket_connect_timeout"] = BROKER_PATIENCE_SECONDS / 2
+        options |= tls_options(agent, url)
     while True:
         try:
-            with redis.Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5) as client:
+            with redis.Redis.from_url(url.replace("redis+socket", "unix", 1), **options) as client:
                 client.ping()
             return
         except redis.RedisError as error:
             if time.monotonic() > deadline:
-                raise BrokerError(_broker_trouble(welcome.broker_url, error)) from error
+                raise BrokerError(_broker_trouble(agent, error)) from error
             time.sleep(0.2)
 
 
-def _broker_trouble(url: str, error: redis.RedisError) -> str:
-    place = url.rpartition("@")[2]
+def tls_options(agent: Agent, url: str) -> dict[str, Any]:
+    """redis-py's options for a broker at an address of its own that speaks TLS."""
+    configuration = agent.configuration
+    if not url.startswith("rediss:"):
+        return {}
+    return {
+        "ssl_cert_reqs": "required",
+        "ssl_ca_certs": configuration.ca_file,
+        "ssl_certfile": configuration.client_certificate,
+        "ssl_keyfile": configuration.client_key,
+    }
+
+
+def _broker_trouble(agent: Agent, error: redis.RedisError) -> str:
+    if agent.tunnel is not None:
+        detail = f"The broker does not answer through the tunnel ({error})."
+        return agent.tunnel.trouble or detail
+    place = agent.welcome.broker_url.rpartition("@")[2]
     if isinstance(error, redis.AuthenticationError):
         return (
             f"The broker at {place} refuses this runner's account. Check that the Forge "
@@ -119,19 +142,12 @@ def _broker_trouble(url: str, error: redis.RedisError) -> str:
     return f"The broker at {place} cannot be reached ({error}). Check the network to it."
 
 
-def make_queue(name: str) -> Queue:
-    return Queue(name, _DEFAULT_EXCHANGE, routing_key=name, no_declare=True)
-
-
-def hush() -> None:
-    """A lost connection is one line here; Celery adds ten about a default of its next version."""
-    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
-
-
-def configure(app: Any, welcome: ConnectReply, broker: str) -> None:
+def configure(app: Any, agent: Agent, broker: str) -> None:
     """Everything that Celery reads, whatever the command line said before."""
+    welcome = agent.welcome
     app.conf.update(
         broker_url=broker,
+        broker_use_ssl=tls_options(agent, broker) or None,
         broker_transport_options={
             "global_keyprefix": welcome.key_prefix,
             # No acknowledgement keys and no priority lists: the account may only BRPOP.
@@ -167,31 +183,10 @@ def configure(app: Any, welcome: ConnectReply, broker: str) -> None:
         worker_soft_shutdown_timeout=0,
         worker_hijack_root_logger=True,
         worker_redirect_stdouts=False,
+        worker_enable_prefetch_count_reduction=False,
         control_queue_expires=None,
         event_queue_expires=60,
     )
-
-
-class Waker:
-    """Lets any thread wake the event loop, which otherwise looks up about once a second."""
-
-    def __init__(self) -> None:
-        self.reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-
-    def wake(self) -> None:
-        try:
-            os.write(self._writer, b"x")
-        except BlockingIOError:
-            pass  # it is about to wake anyway
-
-    def drain(self) -> None:
-        try:
-            os.read(self.reader, 4096)
-        except BlockingIOError:
-            pass
-
-
-_waker = Waker()
 
 
 class WakingPool(TaskPool):  # type: ignore[misc]
@@ -199,7 +194,7 @@ class WakingPool(TaskPool):  # type: ignore[misc]
 
     def on_apply(self, *arguments: Any, **options: Any) -> Any:
         answer = super().on_apply(*arguments, **options)
-        answer.f.add_done_callback(lambda future: _waker.wake())
+        answer.f.add_done_callback(lambda future: waker.wake())
         return answer
 
     def terminate_job(self, pid: int, signal: int | None = None) -> None:
@@ -225,44 +220,8 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self._agent.begin()
 
     def register_with_event_loop(self, worker: Any, hub: Any) -> None:
-        hub.add_reader(_waker.reader, _waker.drain)
+        hub.add_reader(waker.reader, waker.drain)
 
     def _leave(self, status: int) -> None:
         state.should_stop = status  # type: ignore[assignment]
-        _waker.wake()
-
-
-class ListenStep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Keeps the consumer's queues equal to what Forge says, and notices a cut connection."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def start(self, consumer: Any) -> None:
-        agent: Agent = consumer.app.agent
-        agent.listen = lambda queues: self._listen(consumer, queues)
-
-    def stop(self, consumer: Any) -> None:
-        """The broker went away, or cut us off; only Forge can say which."""
-        consumer.app.agent.heart.poke()
-
-    def _listen(self, consumer: Any, queues: tuple[str, ...]) -> None:
-        listening = consumer.task_consumer
-        if listening is None or consumer.hub is None:
-            return  # not connected just now; the next heartbeat brings the queues again
-        known = {queue.name for queue in listening.queues}
-        new = [name for name in queues if name not in known]
-        if new:
-            consumer.hub.call_soon(_add_queues, consumer, new)
-            _waker.wake()
-
-
-def _add_queues(consumer: Any, names: list[str]) -> None:
-    """In the event loop's thread: the consumer is not thread-safe."""
-    if consumer.task_consumer is None:
-        return
-    for name in names:
-        queue = make_queue(name)
-        consumer.app.amqp.queues.select_add(queue)
-        consumer.task_consumer.add_queue(queue)
-    consumer.task_consumer.consume()
-    logger.info("Listening to %s as well.", ", ".join(names))
+        waker.wake()

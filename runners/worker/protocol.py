@@ -183,14 +183,17 @@ class ConnectRequest(Message):
 
 @dataclass(frozen=True)
 class ConnectReply(Message):
-    """All that a worker needs; it takes nothing of this from its command line."""
+    """All that a worker needs; it takes nothing of this from its command line.
+
+    `broker_url` is empty when the broker is reached through Forge's tunnel.
+    """
 
     runner: int = value(_id)
     name: str = value(text(60, minimum=1))
     node_name: str = value(text(120, minimum=1))
     project: int = value(_id)
     project_name: str = value(text(80))
-    broker_url: str = value(text(2000, minimum=1))
+    broker_url: str = value(text(2000))
     key_prefix: str = value(text(200, minimum=1))
     queues: tuple[str, ...] = value(many(text(450, minimum=1), 10_000))
     concurrency: int = value(integer(1, 1000))

@@ -38,7 +38,7 @@ class Worker:
         *,
         python: str,
         cwd: Path,
-        variables: dict[str, str],
+        **variables: str,
     ) -> None:
         self.runner = runner
         self.log = folder / f"{runner.name}.log"
@@ -149,11 +149,11 @@ class Deployment:
         *,
         python: str = sys.executable,
         cwd: Path = ROOT,
-        variables: dict[str, str] | None = None,
+        **variables: str,
     ) -> Worker:
         """Start a worker for `runner` and wait until Forge calls it ready."""
-        url, given = self.place["url"], variables or {}
-        worker = Worker(url, runner, self.folder, python=python, cwd=cwd, variables=given)
+        url = self.place["url"]
+        worker = Worker(url, runner, self.folder, python=python, cwd=cwd, **variables)
         self._workers.append(worker)
 
         def is_ready() -> bool:

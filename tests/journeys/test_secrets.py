@@ -349,8 +349,9 @@ def test_each_task_has_a_user_for_itself(
 ) -> None:
     project = forge.api.project(f"Users {time.monotonic_ns()}")
     runner = forge.api.runner(project, "users-1", concurrency=5)
-    variables = {"FORGE_RUNNER_TASK_USERS": "nobody,daemon", "FORGE_RUNNER_DATA": str(open_folder)}
-    worker = forge.worker(runner, variables=variables)
+    worker = forge.worker(
+        runner, FORGE_RUNNER_TASK_USERS="nobody,daemon", FORGE_RUNNER_DATA=str(open_folder)
+    )
     assert (
         "This runner may run 5 tasks at once, but FORGE_RUNNER_TASK_USERS names 2: it runs 2"
         in (worker.said())

@@ -1,0 +1,48 @@
+"""`manage.py web`: serve pages, API, runners and their broker tunnels."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+import uvicorn
+from django.core.management.base import BaseCommand
+
+from forge.websocket import MAXIMUM_MESSAGE_BYTES, BoundedWebSocket
+
+# Live streams and tunnels never end by themselves; their readers come back to the next process.
+GRACE_SECONDS = 3
+
+
+class Command(BaseCommand):
+    help = "Serve pages, API, runners and their broker tunnels, behind a TLS proxy in production."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+        parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--uds", help="a unix socket's path, instead of host and port")
+        parser.add_argument("--workers", type=int, default=1, help="how many processes serve")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        place = options["uds"] or f"http://{options['host']}:{options['port']}"
+        self.stdout.write(f"Forge serves at {place}")
+        uvicorn.run(
+            "forge.asgi:application",
+            host=options["host"],
+            port=options["port"],
+            uds=options["uds"],
+            workers=options["workers"],
+            lifespan="off",
+            access_log=False,
+            # Django's own logging; a line for every tunnel of a large fleet would drown it.
+            log_config=None,
+            log_level="warning",
+            # Forge reads a proxy's headers itself, and only with FORGE_BEHIND_PROXY.
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            ws=BoundedWebSocket,
+            ws_max_size=MAXIMUM_MESSAGE_BYTES,
+            # Compressing hints and events would cost more than it saves.
+            ws_per_message_deflate=False,
+        )

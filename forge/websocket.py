@@ -1,0 +1,22 @@
+"""uvicorn's WebSocket protocol, with the one bound that it lacks."""
+
+from __future__ import annotations
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+# One read of a runner's local socket; a larger message is no runner's.
+MAXIMUM_MESSAGE_BYTES = 128 * 1024
+
+
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    """Drops a peer that pings and does not read: its pongs would pile up in this process.
+
+    Messages need no bound here: uvicorn stops reading until the application has taken one, and
+    waits with sending while the peer's socket is full.
+    """
+
+    def handle_ping(self) -> None:
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.transport.abort()

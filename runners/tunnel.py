@@ -1,0 +1,248 @@
+"""`wss://…/runner/broker`: one port is enough. Carries a runner's broker connection.
+
+A byte tunnel (DESIGN D9): the handshake carries the runner token, Forge signs in to the broker
+with it as the runner's own account, and then commands go one way and replies the other. The
+broker's account decides what is allowed; the tunnel bounds how much of it (an account has no
+quota), and lets nothing through that could change who the connection is signed in as.
+
+Lives in the event loop. One tunnel is one WebSocket, one broker connection and two coroutines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any
+
+from django.conf import settings
+from django.db import connections
+
+from projects.tokens import RUNNER_PREFIX, bearer_token, digest_of
+from runners.broker import place_of
+from runners.commands import CommandReader
+from runners.errors import TunnelAbusedError, TunnelRefusedError
+from runners.models import Runner
+
+logger = logging.getLogger(__name__)
+
+PATH = "/runner/broker"
+SIGN_IN_SECONDS = 5.0
+READ_BYTES = 64 * 1024
+# A worker holds about six; a restarted one overlaps with its predecessor's.
+MAXIMUM_TUNNELS = 16
+# An answer to SMEMBERS may be much larger than the question; a worker asks when it answers
+# Flower, a few times in five seconds.
+LARGE_ANSWERS_PER_SECOND = 20.0
+LARGE_ANSWERS = 100.0
+CLOSED_BY_BROKER = 1012  # "service restart": come back
+CLOSED_FOR_ABUSE = 1008  # "policy violation"
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Bucket:
+    """A token bucket: `rate` units a second, `burst` at once. Used in one event loop."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = self._level = burst
+        self._filled_at = time.monotonic()
+
+    def debt_after(self, amount: float) -> float:
+        """Take `amount`, even on credit; returns the seconds until the credit is paid back."""
+        now = time.monotonic()
+        self._level = min(self._burst, self._level + (now - self._filled_at) * self._rate)
+        self._filled_at = now
+        self._level -= amount
+        return max(0.0, -self._level / self._rate)
+
+
+class Allowance:
+    """What all tunnels of one runner may send together, as seen from this process."""
+
+    def __init__(self) -> None:
+        rate = settings.FORGE_TUNNEL_BYTES_PER_SECOND
+        self.bytes = Bucket(rate, 4 * rate)
+        self.large_answers = Bucket(LARGE_ANSWERS_PER_SECOND, LARGE_ANSWERS)
+        self.tunnels = 0
+
+
+_allowances: dict[int, Allowance] = defaultdict(Allowance)
+
+
+@contextlib.contextmanager
+def _allowance(runner: Runner) -> Iterator[Allowance]:
+    """Count this tunnel. Raises TunnelRefusedError when the runner has too many."""
+    allowance = _allowances[runner.pk]
+    if allowance.tunnels >= MAXIMUM_TUNNELS:
+        raise TunnelRefusedError(
+            429, "too_many_tunnels", f"A runner may hold {MAXIMUM_TUNNELS} broker connections."
+        )
+    allowance.tunnels += 1
+    try:
+        yield allowance
+    finally:
+        allowance.tunnels -= 1
+        if not allowance.tunnels:
+            _allowances.pop(runner.pk, None)
+
+
+async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+    """One tunnel, from its handshake to its end (an ASGI application for WebSockets)."""
+    await receive()  # websocket.connect
+    try:
+        token = _token_of(scope)
+        runner = await asyncio.to_thread(_runner_of, token)
+        with _allowance(runner) as allowance:
+            reader, writer = await _sign_in(runner, token)
+            try:
+                await send({"type": "websocket.accept"})
+                await Tunnel(runner, allowance, reader, writer).run(receive, send)
+            finally:
+                writer.close()
+    except TunnelRefusedError as refusal:
+        await _refuse(send, refusal)
+
+
+def _token_of(scope: Scope) -> str:
+    headers = {name: text for name, text in scope["headers"] if name == b"authorization"}
+    header = headers.get(b"authorization", b"").decode("latin-1")
+    token = bearer_token(header, RUNNER_PREFIX)
+    if token is None or not token.isascii():
+        raise _unauthorized()
+    return token
+
+
+def _unauthorized() -> TunnelRefusedError:
+    return TunnelRefusedError(401, "unauthorized", "The runner token is unknown or was revoked.")
+
+
+def _runner_of(token: str) -> Runner:
+    try:
+        rows = Runner.objects.present().select_related("project")
+        runner = rows.filter(token_digest=digest_of(token)).first()
+    finally:
+        # A thread of the loop's own executor: no request ends here that would give it back.
+        connections.close_all()
+    if runner is None:
+        raise _unauthorized()
+    return runner
+
+
+async def _sign_in(runner: Runner, token: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A broker connection that is signed in as the runner. Raises TunnelRefusedError."""
+    try:
+        async with asyncio.timeout(SIGN_IN_SECONDS):
+            reader, writer = await _connect()
+            writer.write(_command(b"AUTH", runner.account.encode(), token.encode()))
+            answer = await reader.readline()
+    except (OSError, TimeoutError) as error:
+        logger.warning("tunnel of runner %s: the broker is away: %s", runner.name, error)
+        raise TunnelRefusedError(
+            503, "broker_unavailable", "The broker cannot be reached from Forge at the moment."
+        ) from error
+    if answer != b"+OK\r\n":
+        writer.close()
+        logger.warning("tunnel of runner %s: the broker refuses its account", runner.name)
+        raise TunnelRefusedError(
+            503,
+            "broker_account_missing",
+            "The broker does not know this runner's account yet. The controller restores it "
+            "within seconds, if it runs.",
+        )
+    return reader, writer
+
+
+async def _connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    place = place_of(settings.REDIS_URL)
+    if place.socket:
+        return await asyncio.open_unix_connection(place.socket)
+    return await asyncio.open_connection(place.host, place.port, ssl=place.tls)
+
+
+def _command(*arguments: bytes) -> bytes:
+    parts = [b"$%d\r\n%s\r\n" % (len(argument), argument) for argument in arguments]
+    return b"*%d\r\n%s" % (len(parts), b"".join(parts))
+
+
+async def _refuse(send: Send, refusal: TunnelRefusedError) -> None:
+    """Answer the handshake as any other request of a runner (ASGI: WebSocket denial response)."""
+    body = json.dumps({"code": refusal.code, "message": str(refusal)}).encode()
+    start = {"type": "websocket.http.response.start", "status": refusal.status}
+    await send({**start, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "websocket.http.response.body", "body": body})
+
+
+class Tunnel:
+    """An open tunnel of one runner."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        allowance: Allowance,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._runner = runner
+        self._allowance = allowance
+        self._reader = reader
+        self._writer = writer
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        """Carry bytes until either side ends."""
+        down = asyncio.create_task(self._carry_down(send))
+        up = asyncio.create_task(self._carry_up(receive))
+        try:
+            await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
+            await self._close(send, up if up.done() else down)
+        finally:
+            for one in (up, down):
+                one.cancel()
+            await asyncio.gather(up, down, return_exceptions=True)
+
+    async def _close(self, send: Send, ended: asyncio.Task[bool]) -> None:
+        """Say why, unless it was the other side that left."""
+        error = ended.exception()
+        if isinstance(error, TunnelAbusedError):
+            logger.warning("tunnel of runner %s closed: %s", self._runner.name, error)
+            await self._send_close(send, CLOSED_FOR_ABUSE, str(error))
+        elif error is not None or ended.result():
+            await self._send_close(send, CLOSED_BY_BROKER, "The broker closed the connection.")
+
+    async def _send_close(self, send: Send, code: int, reason: str) -> None:
+        # The peer may be gone already; servers say so in errors of their own.
+        with contextlib.suppress(Exception):
+            await send({"type": "websocket.close", "code": code, "reason": reason[:120]})
+
+    async def _carry_up(self, receive: Receive) -> bool:
+        """Commands to the broker; False when the runner has left."""
+        commands = CommandReader()
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                return False
+            found = commands.feed(message.get("bytes") or b"")
+            await self._pay(sum(len(one.raw) for one in found), found)
+            self._writer.writelines(one.raw for one in found)
+            await self._writer.drain()
+
+    async def _pay(self, size: int, found: list[Any]) -> None:
+        """Slow the sender down to its allowance: what is not read waits on the runner's host."""
+        large = sum(one.name == b"SMEMBERS" for one in found)
+        debts = [self._allowance.bytes.debt_after(size)]
+        debts.append(self._allowance.large_answers.debt_after(large))
+        if max(debts) > 0:
+            await asyncio.sleep(max(debts))
+
+    async def _carry_down(self, send: Send) -> bool:
+        """Replies to the runner; True when the broker has closed the connection."""
+        while data := await self._reader.read(READ_BYTES):
+            await send({"type": "websocket.send", "bytes": data})
+        return True

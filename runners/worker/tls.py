@@ -1,0 +1,72 @@
+"""Whom this host trusts: the system's authorities, or the one that the configuration names."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from runners.worker.configuration import Configuration
+from runners.worker.errors import ConfigurationError
+
+
+def context_for(configuration: Configuration) -> ssl.SSLContext:
+    """For every TLS connection of the worker. Raises ConfigurationError."""
+    authority = configuration.ca_file
+    try:
+        # Without a file: what the system trusts, where a private CA is usually installed, and
+        # what SSL_CERT_FILE and SSL_CERT_DIR name.
+        context = ssl.create_default_context(cafile=authority or None)
+        if authority is None:
+            context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"FORGE_CA_FILE: {authority} cannot be read as certificates in PEM form "
+            f"({_detail(error)})."
+        ) from error
+    _add_certificate(context, configuration)
+    return context
+
+
+def _add_certificate(context: ssl.SSLContext, configuration: Configuration) -> None:
+    if configuration.client_certificate is None:
+        return
+    try:
+        context.load_cert_chain(configuration.client_certificate, configuration.client_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"FORGE_CLIENT_CERT: {configuration.client_certificate} and its key cannot be used "
+            f"({_detail(error)}). Give PEM files; FORGE_CLIENT_KEY names the key if it is not in "
+            "the same file."
+        ) from error
+
+
+def _detail(error: Exception) -> str:
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None)
+    return str(reason or error)
+
+
+class TlsAdapter(HTTPAdapter):
+    """Makes `requests` use this context, whatever bundle it would choose itself."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options, ssl_context=self._context)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        return super().proxy_manager_for(proxy, **options, ssl_context=self._context)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Nothing to add: requests would load its own bundle into the context."""
+
+    def build_connection_pool_key_attributes(
+        self, request: Any, verify: Any, cert: Any = None
+    ) -> Any:
+        """Always with verification, whatever the environment says."""
+        host, _ = super().build_connection_pool_key_attributes(request, True, None)
+        return host, {"ssl_context": self._context, "cert_reqs": "CERT_REQUIRED"}

@@ -1,0 +1,246 @@
+"""The worker's end of the broker tunnel: a unix socket here, `wss://<forge>/runner/broker` there.
+
+Celery's Redis client connects to the socket as if the broker listened there. Each of its
+connections becomes one WebSocket, whose handshake carries the runner token; Forge signs in to the
+broker with it, so no password is sent over the socket. Only this very process may connect to it.
+
+Everything runs in one thread with an event loop of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import shutil
+import socket
+import struct
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+from runners.worker.configuration import Configuration
+from runners.worker.errors import BrokerError
+from runners.worker.tls import context_for
+
+logger = logging.getLogger(__name__)
+
+PATH = "/runner/broker"
+SOCKET_NAME = "broker.sock"
+# Linux allows 107 bytes, macOS 103; beyond that a folder of this process's own serves.
+LONGEST_SOCKET_PATH = 100
+READ_BYTES = 64 * 1024
+HANDSHAKE_SECONDS = 10.0
+# A connection that dies without a word, such as behind a firewall that forgot it, is noticed
+# within the sum of these two, and a proxy in between never sees an idle connection.
+PING_SECONDS = 20.0
+PONG_SECONDS = 20.0
+CLOSE_SECONDS = 1.0
+# The pause before another try is random, below a share of how long Forge has been away.
+SHORTEST_PAUSE = 0.3
+LONGEST_PAUSE = 10.0
+_UPGRADE_REFUSED = (200, 400, 404, 405, 426, 501)
+
+
+class Tunnel:
+    """Opens the socket with `open`, closes everything with `close`. Thread-safe.
+
+    `trouble` is the sentence about why the last handshake failed; empty once one succeeded.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        token: Callable[[], str],
+        folder: Path,
+        *,
+        refused: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._url = configuration.url.replace("http", "ws", 1) + PATH
+        self._tls = context_for(configuration) if self._url.startswith("wss:") else None
+        self._token = token
+        self._refused = refused
+        self._own_folder: str | None = None
+        self.path = self._choose_path(folder)
+        self.trouble = ""
+        self._away_since: float | None = None
+        self._is_back = asyncio.Event()
+        self._loop = asyncio.new_event_loop()
+        self._ending = asyncio.Event()
+        self._is_listening = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="forge-tunnel", daemon=True)
+
+    def _choose_path(self, folder: Path) -> str:
+        path = str(folder / SOCKET_NAME)
+        if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+            return path
+        self._own_folder = tempfile.mkdtemp(prefix="forge-")
+        return os.path.join(self._own_folder, SOCKET_NAME)
+
+    def open(self) -> None:
+        """Listen on the socket. Raises BrokerError."""
+        self._thread.start()
+        self._is_listening.wait()
+        if self.trouble:
+            raise BrokerError(self.trouble)
+
+    def wake(self) -> None:
+        """Forge answers: whoever waits before another try need not wait any longer."""
+        self._loop.call_soon_threadsafe(self._is_back.set)
+
+    def close(self) -> None:
+        """Close socket and tunnels, and end the thread."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._ending.set)
+            self._thread.join(2 * CLOSE_SECONDS)
+        if self._own_folder is not None:
+            shutil.rmtree(self._own_folder, ignore_errors=True)
+
+    # --- in the thread ---
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._listen())
+        except OSError as error:
+            self.trouble = f"The socket {self.path} cannot be opened: {error.strerror}."
+            self._is_listening.set()
+
+    async def _listen(self) -> None:
+        Path(self.path).unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._serve, self.path)
+        os.chmod(self.path, 0o600)
+        self._is_listening.set()
+        await self._ending.wait()
+        server.close()
+        for task in asyncio.all_tasks():
+            if task is not asyncio.current_task():
+                task.cancel()
+        Path(self.path).unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection of Celery's, from its beginning to its end."""
+        try:
+            if _is_own(writer.get_extra_info("socket")):
+                async with await self._dial() as upstream:
+                    await _carry(reader, writer, upstream)
+        except (InvalidHandshake, ConnectionClosed, OSError, TimeoutError) as error:
+            # Celery sees a closed connection, and tries again for ever.
+            self._note_trouble(error)
+        except asyncio.CancelledError:
+            pass  # the worker ends
+        finally:
+            writer.close()
+
+    async def _dial(self) -> ClientConnection:
+        """A new tunnel; after a failure, with a pause before it."""
+        if self._away_since is not None:
+            await self._pause(time.monotonic() - self._away_since)
+        upstream = await connect(
+            self._url,
+            additional_headers={"Authorization": f"Bearer {self._token()}"},
+            ssl=self._tls,
+            compression=None,
+            open_timeout=HANDSHAKE_SECONDS,
+            ping_interval=PING_SECONDS,
+            ping_timeout=PONG_SECONDS,
+            close_timeout=CLOSE_SECONDS,
+            max_size=None,
+            user_agent_header="forge-runner",
+        )
+        self._away_since = None
+        self.trouble = ""
+        return upstream
+
+    async def _pause(self, away_seconds: float) -> None:
+        """Random, so that a thousand runners do not come back in the same instant."""
+        longest = min(max(away_seconds / 2, SHORTEST_PAUSE), LONGEST_PAUSE)
+        self._is_back.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._is_back.wait(), random.uniform(0, longest))  # noqa: S311
+            await asyncio.sleep(random.uniform(0, SHORTEST_PAUSE))  # noqa: S311
+
+    def _note_trouble(self, error: Exception) -> None:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+        if isinstance(error, ConnectionClosed):
+            return  # it worked before; the next handshake tells why if it does not again
+        sentence = explain(self._url, error)
+        if sentence != self.trouble:
+            logger.warning("%s", sentence)
+            self.trouble = sentence
+        if isinstance(error, InvalidStatus) and error.response.status_code == 401:
+            self._refused()
+
+
+async def _carry(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, upstream: ClientConnection
+) -> None:
+    """Carry bytes until either side ends."""
+    up = asyncio.create_task(_carry_up(reader, upstream))
+    down = asyncio.create_task(_carry_down(upstream, writer))
+    try:
+        done, _ = await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in (up, down):
+            task.cancel()
+        await asyncio.gather(up, down, return_exceptions=True)
+
+
+async def _carry_up(reader: asyncio.StreamReader, upstream: ClientConnection) -> None:
+    while data := await reader.read(READ_BYTES):
+        await upstream.send(data)
+
+
+async def _carry_down(upstream: ClientConnection, writer: asyncio.StreamWriter) -> None:
+    while True:
+        data = await upstream.recv(decode=False)
+        writer.write(data)
+        await writer.drain()
+
+
+def _is_own(connection: socket.socket) -> bool:
+    """Whether the peer is this process: a task of the same user must not use the tunnel."""
+    if sys.platform != "linux":
+        return True  # the folder's mode has to do
+    credentials = connection.getsockopt(
+        socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
+    )
+    pid, _, _ = struct.unpack("3i", credentials)
+    return bool(pid == os.getpid())
+
+
+def explain(url: str, error: Exception) -> str:
+    """A sentence about a handshake that failed, which says what to do."""
+    if isinstance(error, InvalidStatus):
+        return _explain_status(url, error)
+    if isinstance(error, TimeoutError):
+        return f"The broker tunnel {url} did not answer in time. Check the network."
+    detail = str(error) or type(error).__name__
+    return f"The broker tunnel {url} cannot be opened ({detail}). Check the network and proxies."
+
+
+def _explain_status(url: str, error: InvalidStatus) -> str:
+    status = error.response.status_code
+    sentence = ""
+    with contextlib.suppress(ValueError, AttributeError, TypeError):
+        sentence = str(json.loads(error.response.body or b"").get("message", ""))[:300]
+    if sentence:
+        return f"The broker tunnel {url} was refused: {sentence}"
+    if status in _UPGRADE_REFUSED:
+        return (
+            f"{url} does not take WebSockets (HTTP {status}). Let the reverse proxy before Forge "
+            "pass on the headers Upgrade and Connection."
+        )
+    return f"The broker tunnel {url} was refused (HTTP {status})."

@@ -1,0 +1,217 @@
+"""The broker tunnel against a thief with one runner's token and a WebSocket client."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from tests.attacks.conftest import Thief
+from tests.deployment.client import wait_for
+from tests.deployment.deployment import Deployment
+
+
+def command(*arguments: str | bytes) -> bytes:
+    raw = [part.encode() if isinstance(part, str) else part for part in arguments]
+    parts = [b"$%d\r\n%s\r\n" % (len(argument), argument) for argument in raw]
+    return b"*%d\r\n%s" % (len(parts), b"".join(parts))
+
+
+def dial(url: str, token: str | None, **options: Any) -> ClientConnection:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    connection: ClientConnection = connect(
+        url.replace("http", "ws", 1) + "/runner/broker",
+        additional_headers=headers,
+        compression=None,
+        proxy=None,
+        **options,
+    )
+    return connection
+
+
+@pytest.fixture
+def tunnel(thief: Thief) -> Iterator[ClientConnection]:
+    with dial(thief.url, thief.runner.token) as connection:
+        yield connection
+
+
+@pytest.fixture
+def prefix(thief: Thief) -> str:
+    return str(thief.connect()["key_prefix"])
+
+
+def ask(connection: ClientConnection, *arguments: str | bytes) -> bytes:
+    connection.send(command(*arguments))
+    answer = connection.recv(timeout=30)
+    assert isinstance(answer, bytes)
+    return answer
+
+
+def assert_works(thief: Thief) -> None:
+    """A tunnel can be opened and answers: the server has not suffered."""
+    with dial(thief.url, thief.runner.token) as connection:
+        assert ask(connection, "PING") == b"+PONG\r\n"
+
+
+@pytest.mark.parametrize(
+    "token", [None, "", "fgr_" + "x" * 43, "fgu_" + "x" * 43, "fgr_\u00fc", "fgr_" + "x" * 5000]
+)
+def test_without_a_runners_token_no_tunnel_opens(token: str | None, forge: Deployment) -> None:
+    with pytest.raises(InvalidStatus) as refused, dial(forge.place["url"], token):
+        pass
+    assert refused.value.response.status_code == 401
+    assert json.loads(refused.value.response.body or b"")["code"] == "unauthorized"
+
+
+def test_other_addresses_take_no_websocket(forge: Deployment, thief: Thief) -> None:
+    for path in ("/", "/runner/v1/connect", "/admin/", "/tasks/1/stream"):
+        with pytest.raises(InvalidStatus), dial(forge.place["url"] + path, thief.runner.token):
+            pass
+
+
+def test_the_tunnel_is_signed_in_as_the_runner_and_the_account_decides(
+    tunnel: ClientConnection, forge: Deployment, prefix: str
+) -> None:
+    assert ask(tunnel, "LLEN", f"{prefix}tasks") == b":0\r\n"
+    foreign = f"forge:project:{forge.place['project_id']}:tasks"
+    assert ask(tunnel, "LLEN", foreign).startswith(b"-NOPERM")
+    assert ask(tunnel, "PUBLISH", f"{prefix}/0.celery.pidbox", "x").startswith(b"-NOPERM")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        command("AUTH", "default", "guess"),
+        command("AUTH", "guess"),
+        command("HELLO", "3", "AUTH", "default", "guess"),
+        command("RESET"),
+        command("MONITOR"),
+        command("EVAL", "return 1", "0"),
+        command("CLIENT", "TRACKING", "on"),
+        b"AUTH default guess\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"*1\r\n$999999999\r\n",
+        os.urandom(5000),
+        "text instead of bytes",
+    ],
+    ids=lambda sent: repr(sent[:24]),
+)
+def test_what_no_worker_sends_closes_the_tunnel_and_is_logged_by_name(
+    sent: bytes | str, tunnel: ClientConnection, thief: Thief, forge: Deployment
+) -> None:
+    log = forge.data / "logs" / "web.log"
+    before = log.read_text().count(f"tunnel of runner {thief.runner.name} closed")
+    if isinstance(sent, str):
+        # Text frames carry nothing; what follows decides.
+        tunnel.send(sent)
+        sent = command("FLUSHALL")
+    tunnel.send(sent)
+    assert _code_of_the_end(tunnel) == 1008
+    wait_for(
+        lambda: log.read_text().count(f"tunnel of runner {thief.runner.name} closed") > before,
+        "the refusal is logged with the runner's name",
+    )
+    assert_works(thief)
+
+
+def _code_of_the_end(tunnel: ClientConnection) -> int | None:
+    """Read until the other side closes; nothing that was granted may come before."""
+    try:
+        while True:
+            assert b"OK" not in tunnel.recv(timeout=30)  # type: ignore[operator]
+    except ConnectionClosed as closed:
+        return closed.rcvd.code if closed.rcvd else None
+
+
+def test_every_command_of_the_server_is_tried_through_the_tunnel(
+    thief: Thief, forge: Deployment
+) -> None:
+    with redis.Redis.from_url(forge.place["broker_url"]) as administrator:
+        names = sorted(administrator.command())
+    open_ones = {name.lower() for name in names if _is_open(thief, name)}
+    # PUNSUBSCRIBE ends the sender's own subscriptions, whatever it names.
+    assert open_ones == {"ping", "multi", "hello", "quit", "punsubscribe"}
+
+
+def _is_open(thief: Thief, name: str) -> bool:
+    with dial(thief.url, thief.runner.token) as connection:
+        connection.send(command(*name.split("|"), *(["x"] * 3 if name not in _BARE else [])))
+        try:
+            return not bytes(connection.recv(timeout=30)).startswith(b"-")  # type: ignore[arg-type]
+        except ConnectionClosed:
+            return False
+
+
+_BARE = {"ping", "multi", "exec", "quit", "hello", "reset"}
+
+
+def test_a_runner_cannot_hold_any_number_of_tunnels(thief: Thief) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(16):
+            stack.enter_context(dial(thief.url, thief.runner.token))
+        with pytest.raises(InvalidStatus) as refused:
+            dial(thief.url, thief.runner.token)
+        assert refused.value.response.status_code == 429
+    wait_for(lambda: _opens(thief), "a tunnel opens again")
+
+
+def _opens(thief: Thief) -> bool:
+    try:
+        assert_works(thief)
+    except InvalidStatus:
+        return False
+    return True
+
+
+def test_a_flood_reaches_the_broker_slowly(thief: Thief, forge: Deployment, prefix: str) -> None:
+    """As much as it can for some seconds; the broker takes the burst and the rate, no more."""
+    key, value = f"{prefix}x.reply.celery.pidbox", b"x" * 200_000
+    rate = 1024 * 1024
+    with redis.Redis.from_url(forge.place["broker_url"]) as administrator:
+        began = time.monotonic()
+        with dial(thief.url, thief.runner.token) as connection:
+            _send_for(connection, 4.0, lambda: command("LPUSH", key, value))
+            took = time.monotonic() - began
+            arrived = 200_000 * int(administrator.llen(key))  # type: ignore[arg-type]
+        administrator.delete(key)
+    assert arrived <= 4 * rate + took * rate + 400_000
+    assert_works(thief)
+
+
+def _send_for(connection: ClientConnection, seconds: float, make: Callable[[], bytes]) -> None:
+    """Send until the time is over, or the peer's window is full and stays so."""
+    connection.socket.settimeout(seconds)
+    deadline = time.monotonic() + seconds
+    with contextlib.suppress(TimeoutError, ConnectionClosed):
+        while time.monotonic() < deadline:
+            connection.send(make())
+
+
+def test_a_reader_that_never_reads_costs_the_server_little_memory(
+    thief: Thief, forge: Deployment, prefix: str
+) -> None:
+    """Large answers asked for again and again, and pings, and nothing read."""
+    psutil = pytest.importorskip("psutil")
+    web = psutil.Process(forge.pid("web"))
+    members = [os.urandom(40) for _ in range(2000)]
+    binding = f"{prefix}_kombu.binding.flood"
+    with dial(thief.url, thief.runner.token) as connection:
+        ask(connection, "SADD", binding, *members)
+        before = web.memory_info().rss
+        asking = command("SMEMBERS", binding) * 50
+        _send_for(connection, 3.0, lambda: asking)
+        grown = web.memory_info().rss - before
+        ask_again = dial(thief.url, thief.runner.token)
+        with ask_again:
+            ask(ask_again, "SREM", binding, *members)
+    print(f"web process grew by {grown / 1e6:.1f} MB while nothing was read")
+    assert grown < 30e6
+    assert_works(thief)

@@ -174,7 +174,7 @@ class Agent:
         entry.open(nonce=secrets.token_hex(16))
         job = self._claim(entry)
         user = self.users.take()
-        workplace = self.workplaces.of(task, attempt, user)
+        workplace = self.workplaces.of(task, attempt, user, has_secrets=bool(job.files))
         run = Run(job, entry, workplace, wrote=self.uploader.news)
         with self._lock:
             self._runs[task, attempt] = run

@@ -107,9 +107,13 @@ class Workplaces:
             if _is_ours(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def of(self, task: int, attempt: int, user: TaskUser | None) -> Workplace:
+    def of(
+        self, task: int, attempt: int, user: TaskUser | None, *, has_secrets: bool = True
+    ) -> Workplace:
+        """The workplace of one attempt; memory is looked for only if there is a use for it."""
         name = f"{task}-{attempt}"
-        return Workplace(self._base / name, self._secrets_base() / name, user)
+        secrets = self._secrets_base() if has_secrets else self._otherwise
+        return Workplace(self._base / name, secrets / name, user)
 
     def _secrets_base(self) -> Path:
         """In memory if the host lets us, else beside the journal.

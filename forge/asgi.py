@@ -153,6 +153,8 @@ class Application:
 
 
 django.setup(set_prefix=False)
-from runners import tunnel  # noqa: E402  # its models need the line above
+from projects.checks import report_trouble  # noqa: E402  # its models need the line above
+from runners import tunnel  # noqa: E402  # and so do these
 
+report_trouble()
 application = _static_files(Application())

@@ -21,6 +21,7 @@ def _secret_key() -> str:
     if key:
         return key
     harmless = {"makemigrations", "collectstatic", "check", "quickstart", "spectacular"}
+    harmless |= {"new_secrets_key"}
     if len(sys.argv) > 1 and sys.argv[1] in harmless:
         return "only-for-commands-that-serve-nobody-" + "x" * 20
     raise ImproperlyConfigured(
@@ -31,6 +32,12 @@ def _secret_key() -> str:
 
 SECRET_KEY = _secret_key()
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+
+# Access keys and secret variables are encrypted under the first key; the older ones still open.
+FORGE_SECRETS_KEY = str(env("FORGE_SECRETS_KEY", default="")).strip()
+FORGE_SECRETS_KEY_FALLBACKS = [
+    key.strip() for key in env.list("FORGE_SECRETS_KEY_FALLBACKS", default=[]) if key.strip()
+]
 
 # Where people and runners find Forge. Links, the command to paste and FORGE_URL in tasks use it.
 FORGE_URL = str(env("FORGE_URL", default="http://127.0.0.1:8000")).rstrip("/")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -13,8 +15,11 @@ from django.db.models.functions import Lower
 from django.utils.deconstruct import deconstructible
 
 from projects.characters import UNSEEN_IN_NAMES
+from projects.encryption import Sealed, SealedField
+from projects.errors import SecretsKeyError, SecretUnreadableError
 from projects.permissions import ACTIONS_OF, Action, Role
 from projects.tokens import digest_of
+from projects.variables import is_shared_environment, is_shared_variable_name
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -149,3 +154,179 @@ class UserToken(models.Model):
         last = self.last_used_at
         if last is None or (now - last).total_seconds() >= LAST_USE_RESOLUTION_SECONDS:
             type(self).objects.filter(pk=self.pk).update(last_used_at=now)
+
+
+class Sealing(models.Model):
+    """What rows with a secret have in common."""
+
+    class Meta:
+        abstract = True
+
+    def open(self) -> object:
+        raise NotImplementedError
+
+    @property
+    def problem(self) -> str:
+        """Why the secret cannot be read, in a sentence; empty if it can."""
+        try:
+            self.open()
+        except (SecretsKeyError, SecretUnreadableError) as error:
+            return str(error)
+        return ""
+
+
+class AccessKeyQuerySet(models.QuerySet["AccessKey"]):
+    def for_user(self, user: User | AnonymousUser) -> AccessKeyQuerySet:
+        """The access keys of the projects that `user` may see."""
+        return self.filter(project__in=Project.objects.for_user(user))
+
+
+class AccessKey(Sealing):
+    """A credential of a project. Its secret can be replaced and used, never read back."""
+
+    class Kind(models.TextChoices):
+        SSH = "ssh", "SSH key"
+        LOGIN_PASSWORD = "login_password", "Login with password"
+        STRING = "string", "Secret text"
+        NONE = "none", "None"
+
+    # What the secret of each kind is made of.
+    PARTS: ClassVar[dict[str, tuple[str, ...]]] = {
+        Kind.SSH: ("private_key", "passphrase"),
+        Kind.LOGIN_PASSWORD: ("password",),
+        Kind.STRING: ("value",),
+        Kind.NONE: (),
+    }
+    OPTIONAL_PARTS = frozenset({"passphrase"})
+    KINDS_WITH_LOGIN = frozenset({Kind.SSH, Kind.LOGIN_PASSWORD})
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="access_keys")
+    name = models.CharField(max_length=80, validators=[is_one_line])
+    kind = models.CharField(max_length=20, choices=Kind.choices)
+    login = models.CharField(max_length=200, blank=True, validators=[is_one_line])
+    secret = SealedField(null=True, editable=False)
+    # Names the row in what is sealed, also before the row has its number.
+    seal_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    secret_changed_at = models.DateTimeField(null=True, editable=False)
+
+    objects = AccessKeyQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("project", "name")
+        constraints = (
+            models.UniqueConstraint("project", Lower("name"), name="access_key_name_unique"),
+            models.CheckConstraint(
+                condition=models.Q(kind__in=("ssh", "login_password", "string", "none")),
+                name="access_key_kind_known",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(kind="none", secret=None)
+                | ~models.Q(kind="none") & models.Q(secret__isnull=False),
+                name="access_key_has_its_secret",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(kind__in=("ssh", "login_password")) | models.Q(login=""),
+                name="access_key_login_fits_kind",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def place(self) -> str:
+        """Where its secret belongs, as written into what is sealed."""
+        return f"access-key/{self.project_id}/{self.seal_id}"
+
+    @property
+    def needs_login(self) -> bool:
+        return self.kind in self.KINDS_WITH_LOGIN
+
+    def seal(self, parts: dict[str, str], *, now: datetime) -> None:
+        """Set the secret of this object, unsaved. Raises SecretsKeyError."""
+        self.secret = Sealed.seal(json.dumps(parts), self.place)
+        self.secret_changed_at = now
+
+    def open(self) -> dict[str, str]:
+        """The parts of the secret. Raises SecretsKeyError and SecretUnreadableError."""
+        if self.secret is None:
+            return {}
+        parts: dict[str, str] = json.loads(
+            self.secret.open(self.place, f"the access key {self.name}")
+        )
+        return parts
+
+
+class VariableGroupQuerySet(models.QuerySet["VariableGroup"]):
+    def for_user(self, user: User | AnonymousUser) -> VariableGroupQuerySet:
+        """The variable groups of the projects that `user` may see."""
+        return self.filter(project__in=Project.objects.for_user(user))
+
+
+class VariableGroup(models.Model):
+    """Variables that templates share, some of them secret."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="variable_groups")
+    name = models.CharField(max_length=80, validators=[is_one_line])
+    description = models.CharField(max_length=200, blank=True, validators=[is_one_line])
+    variables = models.JSONField(default=dict, blank=True, validators=[is_shared_environment])
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = VariableGroupQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("project", "name")
+        constraints = (
+            models.UniqueConstraint("project", Lower("name"), name="variable_group_name_unique"),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def secret_names(self) -> list[str]:
+        return [secret.name for secret in self.secrets.all()]
+
+    @property
+    def problem(self) -> str:
+        """Why one of its secrets cannot be read, in a sentence; empty if all can."""
+        return next(filter(None, (secret.problem for secret in self.secrets.all())), "")
+
+    @property
+    def names(self) -> list[str]:
+        """All names that it sets, plain ones first."""
+        return [*self.variables, *self.secret_names]
+
+
+class SecretVariable(Sealing):
+    """One secret of a variable group; it can be replaced and used, never read back."""
+
+    group = models.ForeignKey(VariableGroup, on_delete=models.CASCADE, related_name="secrets")
+    name = models.CharField(max_length=100, validators=[is_shared_variable_name])
+    secret = SealedField(editable=False)
+    changed_at = models.DateTimeField(editable=False)
+
+    class Meta:
+        ordering = ("group", "name")
+        constraints = (
+            models.UniqueConstraint(fields=("group", "name"), name="secret_variable_name_unique"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.group}"
+
+    @property
+    def place(self) -> str:
+        """Where it belongs, as written into what is sealed."""
+        return f"variable/{self.group.project_id}/{self.group_id}/{self.name}"
+
+    def seal(self, text: str, *, now: datetime) -> None:
+        """Set the value of this object, unsaved. Raises SecretsKeyError."""
+        self.secret = Sealed.seal(text, self.place)
+        self.changed_at = now
+
+    def open(self) -> str:
+        """The value. Raises SecretsKeyError and SecretUnreadableError."""
+        sealed: Sealed = self.secret
+        return sealed.open(self.place, f"the variable {self.name} of {self.group.name}")

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from projects.errors import ProjectNameTakenError
-from projects.models import Membership, Project, UserToken
+from projects.errors import (
+    AccessKeyNameTakenError,
+    ProjectNameTakenError,
+    VariableGroupNameTakenError,
+)
+from projects.models import (
+    AccessKey,
+    Membership,
+    Project,
+    SecretVariable,
+    UserToken,
+    VariableGroup,
+)
 from projects.permissions import Role
 from projects.tokens import USER_PREFIX, digest_of, new_token
+from projects.variables import (
+    MAXIMUM_VARIABLES,
+    check_secret,
+    is_shared_variable_name,
+)
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -45,3 +63,122 @@ def create_user_token(*, user: User, name: str, expires_at: datetime | None) -> 
     row.full_clean()
     row.save()
     return NewUserToken(row, token)
+
+
+# --- access keys and variable groups ---
+# Templates that use them are known only to `tasks.operations`, which calls these.
+
+
+def write_access_key(*, key: AccessKey, parts: Mapping[str, str], now: datetime) -> AccessKey:
+    """Store a new or changed access key. `parts` is its new secret; empty leaves the old one.
+
+    Raises ValidationError, AccessKeyNameTakenError and SecretsKeyError.
+    """
+    key.clean_fields(exclude=("secret",))
+    if key.login and not key.needs_login:
+        raise ValidationError({"login": "Only SSH keys and logins with password have a login."})
+    if parts:
+        key.seal(_checked_parts(key, parts), now=now)
+    elif key.secret is None and AccessKey.PARTS[key.kind]:
+        raise ValidationError({AccessKey.PARTS[key.kind][0]: "Enter the secret."})
+    try:
+        with transaction.atomic():
+            key.save()
+    except IntegrityError as error:
+        raise AccessKeyNameTakenError(key.name) from error
+    return key
+
+
+def _checked_parts(key: AccessKey, parts: Mapping[str, str]) -> dict[str, str]:
+    """The parts of this kind of key, each fit to be delivered and masked."""
+    wanted = AccessKey.PARTS[key.kind]
+    found: dict[str, str] = {}
+    for name in parts.keys() - set(wanted):
+        kind = AccessKey.Kind(key.kind).label
+        raise ValidationError({name: f"A key of the kind {kind} has no such secret."})
+    for name in wanted:
+        text = parts.get(name, "")
+        if text:
+            found[name] = _checked_part(name, text)
+        elif name not in AccessKey.OPTIONAL_PARTS:
+            raise ValidationError({name: "Enter the secret."})
+    return found
+
+
+def _checked_part(name: str, text: str) -> str:
+    text = _private_key(text) if name == "private_key" else text
+    try:
+        check_secret(name.replace("_", " ").capitalize(), text)
+    except ValidationError as error:
+        raise ValidationError({name: error.messages}) from None
+    return text
+
+
+def _private_key(text: str) -> str:
+    """As OpenSSH reads it: line ends of Unix, one at the end. Raises ValidationError."""
+    lines = [line.rstrip() for line in text.strip().splitlines()]
+    if len(lines) < 3 or "PRIVATE KEY-----" not in lines[0] or not lines[-1].startswith("-----END"):
+        raise ValidationError(
+            {
+                "private_key": "This is not a private key: it begins with a line such as "
+                "-----BEGIN OPENSSH PRIVATE KEY----- and ends with -----END. "
+                "Paste the whole file, not the .pub file beside it."
+            }
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write_variable_group(
+    *, group: VariableGroup, secrets: Mapping[str, str | None], now: datetime
+) -> VariableGroup:
+    """Store a new or changed group. `secrets` names those to set (a text) and to remove (None).
+
+    Raises ValidationError, VariableGroupNameTakenError and SecretsKeyError.
+    """
+    group.clean_fields()
+    _check_secrets(secrets)
+    try:
+        with transaction.atomic():
+            group.save()
+            _write_secrets(group, secrets, now=now)
+            _check_names(group)
+    except IntegrityError as error:
+        raise VariableGroupNameTakenError(group.name) from error
+    return group
+
+
+def _check_secrets(secrets: Mapping[str, str | None]) -> None:
+    problems = []
+    for name, text in secrets.items():
+        try:
+            is_shared_variable_name(name)
+            if text is not None:
+                check_secret(name, text)
+        except ValidationError as error:
+            problems += error.messages
+    if problems:
+        raise ValidationError({"secrets": problems})
+
+
+def _write_secrets(
+    group: VariableGroup, secrets: Mapping[str, str | None], *, now: datetime
+) -> None:
+    for name, text in secrets.items():
+        rows = SecretVariable.objects.filter(group=group, name=name)
+        if text is None:
+            rows.delete()
+            continue
+        row = rows.first() or SecretVariable(group=group, name=name)
+        row.seal(text, now=now)
+        row.save()
+
+
+def _check_names(group: VariableGroup) -> None:
+    """After writing, so that nobody can add the other half meanwhile."""
+    names = list(group.secrets.values_list("name", flat=True))
+    if len(names) > MAXIMUM_VARIABLES:
+        raise ValidationError({"secrets": f"At most {MAXIMUM_VARIABLES} secrets are possible."})
+    if both := sorted(group.variables.keys() & set(names)):
+        raise ValidationError(
+            {"secrets": f"{both[0]} is both a plain and a secret variable. Remove one of the two."}
+        )

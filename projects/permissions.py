@@ -25,11 +25,13 @@ class Action(TextChoices):
     TASK_RUN = "task:run"
     TASK_STOP = "task:stop"
     RUNNER_CHANGE = "runner:change"
+    CREDENTIAL_CHANGE = "credential:change"
 
 
 _VIEWER = frozenset({Action.PROJECT_VIEW})
 _OPERATOR = _VIEWER | {Action.TASK_RUN, Action.TASK_STOP}
 _MANAGER = _OPERATOR | {Action.TEMPLATE_CHANGE, Action.RUNNER_CHANGE, Action.PROJECT_CHANGE}
+_MANAGER |= {Action.CREDENTIAL_CHANGE}
 _OWNER = _MANAGER | {Action.MEMBER_CHANGE, Action.PROJECT_REMOVE}
 
 ACTIONS_OF: dict[Role, frozenset[Action]] = {

@@ -120,7 +120,10 @@ def _about_token(request: HttpRequest) -> tuple[str, str]:
 
 
 def _response(message: Message) -> HttpResponse:
-    return HttpResponse(message.as_bytes(), content_type="application/json")
+    response = HttpResponse(message.as_bytes(), content_type="application/json")
+    # The answer to a claim holds secrets.
+    response["Cache-Control"] = "no-store"
+    return response
 
 
 def authenticated(request: HttpRequest) -> Runner | None:

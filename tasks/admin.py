@@ -11,8 +11,10 @@ from django.db.models.functions import Length
 from django.utils import timezone
 
 from projects.admin import ReadOnlyAdmin, RemovableAdmin
+from projects.models import AccessKey
 from runners.admin import RunnerAdmin, TagNamesField
 from runners.models import Runner
+from tasks import source_admin  # noqa: F401  # registers what templates draw on
 from tasks.errors import TemplateNameTakenError, TemplateRemovedError
 from tasks.models import Leadership, LogChunk, Task, TaskTemplate
 from tasks.operations import remove_template, retire_runner, save_template
@@ -42,6 +44,12 @@ class TemplateForm(ModelForm):
     # Not stripped: a script is stored as it was written.
     script = forms.CharField(strip=False, widget=forms.Textarea(attrs={"rows": 20, "cols": 100}))
     tag_names = TagNamesField()
+    key_names = forms.CharField(
+        label="Access keys",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 4}),
+        help_text="VARIABLE=name of the access key, one a line.",
+    )
 
     class Meta:
         model = TaskTemplate
@@ -53,6 +61,7 @@ class TemplateForm(ModelForm):
             "script",
             "timeout_seconds",
             "environment",
+            "variable_groups",
             "allow_parallel",
         )
 
@@ -61,10 +70,25 @@ class TemplateForm(ModelForm):
         if self.instance.pk:
             names = (tag.name for tag in self.instance.tags.all())
             self.fields["tag_names"].initial = " ".join(names)
+            uses = self.instance.access_key_uses.select_related("access_key")
+            lines = (f"{use.variable}={use.access_key.name}" for use in uses)
+            self.fields["key_names"].initial = "\n".join(lines)
 
     def clean_script(self) -> str:
         """Browsers send CRLF, which shells take for part of a command."""
         return str(self.cleaned_data["script"]).replace("\r\n", "\n")
+
+    def clean_key_names(self) -> dict[int, str]:
+        """Variable names by id of the access key."""
+        project = self.cleaned_data.get("project", self.instance.project_id)
+        ids = dict(AccessKey.objects.filter(project=project).values_list("name", "pk"))
+        found: dict[int, str] = {}
+        for line in filter(str.strip, str(self.cleaned_data["key_names"]).splitlines()):
+            variable, _, name = map(str.strip, line.partition("="))
+            if name not in ids:
+                raise forms.ValidationError(f"This project has no access key called {name[:80]!r}.")
+            found[ids[name]] = variable
+        return found
 
     def clean(self) -> dict[str, Any]:
         """Say at the field what the database would say later."""
@@ -89,6 +113,8 @@ class TaskTemplateAdmin(RemovableAdmin):
         "tag_names",
         "timeout_seconds",
         "environment",
+        "variable_groups",
+        "key_names",
         "allow_parallel",
     )
     list_display = ("name", "project", "app", "tag_list", "timeout_seconds", "updated_at")
@@ -110,7 +136,7 @@ class TaskTemplateAdmin(RemovableAdmin):
         """Who may only look has no form, so no field of one."""
         if self.has_change_permission(request, obj):
             return self.fields
-        shown = (name for name in self.fields if name != "tag_names")
+        shown = (name for name in self.fields if name not in ("tag_names", "key_names"))
         return (*shown, "tag_list")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -127,7 +153,13 @@ class TaskTemplateAdmin(RemovableAdmin):
         with transaction.atomic():
             if change:
                 _hold(obj)
-            save_template(template=obj, tags=form.cleaned_data["tag_names"])
+            given = form.cleaned_data
+            save_template(
+                template=obj,
+                tags=given["tag_names"],
+                groups=[group.pk for group in given["variable_groups"]],
+                keys=given["key_names"],
+            )
 
     def remove(self, request: HttpRequest, obj: Any) -> None:
         remove_template(template=obj, now=timezone.now())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
+from functools import partial
 
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
+from projects.errors import ForgeError
 from projects.models import Project
 from runners.endpoint import refusal, runner_endpoint
 from runners.models import Runner
@@ -15,17 +18,26 @@ from runners.worker.protocol import ClaimRequest, Job
 from tasks.errors import ClaimRefusedError
 from tasks.lifecycle import TaskState
 from tasks.live import announce
-from tasks.models import Task
+from tasks.models import REASON_LENGTH, Task
+from tasks.publish import put_out_project
+from tasks.sources import deliver
+
+logger = logging.getLogger(__name__)
 
 
 @runner_endpoint(ClaimRequest)
 def claim(request: HttpRequest, runner: Runner, message: ClaimRequest) -> Job | HttpResponse:
+    now = timezone.now()
     try:
-        task = claim_task(runner=runner, request=message, now=timezone.now())
+        task = claim_task(runner=runner, request=message, now=now)
+        job = job_of(task)
     except ClaimRefusedError as error:
         return refusal(409, "claim_refused", str(error))
+    except ForgeError as error:
+        fail_claimed(task, runner=runner, reason=str(error), now=now)
+        return refusal(409, "claim_refused", f"Task #{task.pk} failed: {error}")
     announce(task.pk)
-    return job_of(task)
+    return job
 
 
 def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
@@ -81,14 +93,30 @@ def is_repeated(task: Task, runner: Runner, request: ClaimRequest) -> bool:
     )
 
 
+def fail_claimed(task: Task, *, runner: Runner, reason: str, now: datetime) -> None:
+    """What it needs cannot be delivered: end it with a reason, before anything runs."""
+    end = partial(task.finish, runner=runner, attempt=task.attempt, now=now)
+    if end(TaskState.FAILED, reason=f"It was not started: {reason}"[:REASON_LENGTH]):
+        logger.error("task %s was not started: %s", task.pk, reason)
+        transaction.on_commit(partial(announce, task.pk))
+        transaction.on_commit(partial(put_out_project, task.project_id))
+
+
 def job_of(task: Task) -> Job:
+    """The job with its secrets, for the answer to the claim and for nothing else.
+
+    Raises ForgeError when a secret cannot be read or its source was removed.
+    """
+    delivery = deliver(task)
     return Job(
         task=task.pk,
         attempt=task.attempt,
         app=task.app,
         script=task.script,
-        environment=task.environment,
+        environment=delivery.environment,
         timeout_seconds=float(task.timeout_seconds),
         project=task.project.name,
         template=task.template.name,
+        secrets=delivery.secrets,
+        files=tuple(delivery.files),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from projects.errors import ForgeError
@@ -35,3 +36,37 @@ class ClaimRefusedError(ForgeError):
         super().__init__(f"Task #{task_id} cannot be claimed: {why}.")
         self.task_id = task_id
         self.why = why
+
+
+class SourceUnknownError(ForgeError):
+    def __init__(self, what: str, pk: int) -> None:
+        super().__init__(f"This project has no {what} with the id {pk}.")
+        self.pk = pk
+
+
+class SourceConflictError(ForgeError):
+    """Two places would set one variable of a template's process."""
+
+    def __init__(self, template: str, name: str, first: str, second: str) -> None:
+        super().__init__(
+            f"In the template {template}, {name} would be set by {first} and by {second}. "
+            "Rename it in one of them, or take one of them away."
+        )
+        self.template = template
+        self.name = name
+
+
+class SourceInUseError(ForgeError):
+    """A variable group or access key that templates use is not removed under their feet."""
+
+    SHOWN = 5
+
+    def __init__(self, what: str, templates: Sequence[str]) -> None:
+        named = ", ".join(templates[: self.SHOWN])
+        more = f" and {len(templates) - self.SHOWN} more" if len(templates) > self.SHOWN else ""
+        one = len(templates) == 1
+        super().__init__(
+            f"{what} is used by the template{'' if one else 's'} {named}{more}. "
+            f"Take it away from {'it' if one else 'them'} first."
+        )
+        self.templates = templates

@@ -11,11 +11,11 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 
-from projects.models import Project, is_one_line
+from projects.models import AccessKey, Project, VariableGroup, is_one_line
+from projects.variables import is_environment, is_shared_variable_name
 from runners.models import Queue, Runner, Tag
 from tasks.lifecycle import HELD, TERMINAL, TaskState, predecessors
 from tasks.querysets import TaskQuerySet, TaskTemplateQuerySet
-from tasks.validation import is_environment
 
 MAXIMUM_SCRIPT_CHARACTERS = 200_000
 MAXIMUM_TIMEOUT_SECONDS = 7 * 24 * 3600
@@ -47,6 +47,12 @@ class TaskTemplate(models.Model):
         Queue, on_delete=models.PROTECT, related_name="templates", editable=False
     )
     environment = models.JSONField(default=dict, blank=True, validators=[is_environment])
+    variable_groups = models.ManyToManyField(VariableGroup, related_name="templates", blank=True)
+    access_keys = models.ManyToManyField(
+        AccessKey, through="TemplateAccessKey", related_name="templates", blank=True
+    )
+    # What a task notes of the two above (`tasks.sources`), kept here because every run needs it.
+    sources = models.JSONField(default=dict, editable=False)
     allow_parallel = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -71,6 +77,30 @@ class TaskTemplate(models.Model):
         return self.name
 
 
+class TemplateAccessKey(models.Model):
+    """An access key that a template's process finds, and the name under which it does."""
+
+    template = models.ForeignKey(
+        TaskTemplate, on_delete=models.CASCADE, related_name="access_key_uses"
+    )
+    access_key = models.ForeignKey(AccessKey, on_delete=models.CASCADE, related_name="uses")
+    variable = models.CharField(max_length=80, validators=[is_shared_variable_name])
+
+    class Meta:
+        ordering = ("template", "variable")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("template", "access_key"), name="template_uses_key_once"
+            ),
+            models.UniqueConstraint(
+                fields=("template", "variable"), name="template_key_variable_unique"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.access_key} as {self.variable}"
+
+
 class Task(models.Model):
     """One run of a template, with a copy of what the template said when it was asked for.
 
@@ -90,6 +120,8 @@ class Task(models.Model):
     app = models.CharField(max_length=20, choices=App.choices)
     script = models.TextField()
     environment = models.JSONField(default=dict)
+    # Which variable groups and access keys it is given, without values (`tasks.sources`).
+    sources = models.JSONField(default=dict, editable=False)
     timeout_seconds = models.PositiveIntegerField()
     is_exclusive = models.BooleanField()
 

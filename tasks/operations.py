@@ -2,42 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
 
+from projects.operations import write_access_key, write_variable_group
 from runners.operations import queue_for, remove_runner, tags_named
 from tasks import control
-from tasks.errors import TaskFinishedError, TemplateNameTakenError, TemplateRemovedError
+from tasks.errors import (
+    SourceInUseError,
+    TaskFinishedError,
+    TemplateNameTakenError,
+    TemplateRemovedError,
+)
 from tasks.lifecycle import TaskState
 from tasks.live import announce
 from tasks.models import Task, TaskTemplate
 from tasks.publish import may_hint_at_once, publish, put_out, put_out_project
+from tasks.sources import (
+    check_key_variables,
+    hold_templates,
+    set_sources,
+    settle_sources,
+)
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+    from django.db.models import QuerySet
 
+    from projects.models import AccessKey, VariableGroup
     from runners.models import Runner
 
 
-def save_template(*, template: TaskTemplate, tags: Sequence[str]) -> TaskTemplate:
+def save_template(
+    *,
+    template: TaskTemplate,
+    tags: Sequence[str],
+    groups: Sequence[int] | None = None,
+    keys: Mapping[int, str] | None = None,
+) -> TaskTemplate:
     """Store a new or changed template with its required tags, and open their queue.
 
-    Raises ValidationError and TemplateNameTakenError.
+    `groups` are ids of variable groups, `keys` variable names by id of access key; None leaves
+    what it has. Raises ValidationError, TemplateNameTakenError, SourceUnknownError and
+    SourceConflictError.
     """
     template.clean_fields(exclude=("queue",))
+    check_key_variables(keys or {})
     try:
         with transaction.atomic():
+            hold_templates(pk=template.pk)
             found = tags_named(project=template.project, names=tags)
             template.queue = queue_for(project=template.project, tags=found)
             template.save()
             template.tags.set(found)
+            set_sources(template, groups=groups, keys=keys)
+            settle_sources(template)
     except IntegrityError as error:
         raise TemplateNameTakenError(template.name) from error
     return template
+
+
+def _settle(templates: QuerySet[TaskTemplate]) -> None:
+    """After a change of what these templates draw on: bring each up to date.
+
+    Raises SourceConflictError.
+    """
+    for template in templates.filter(removed_at=None):
+        settle_sources(template)
+
+
+def save_access_key(*, key: AccessKey, parts: Mapping[str, str], now: datetime) -> AccessKey:
+    """Store a new or changed access key; its kind stays. `parts` empty leaves the secret.
+
+    Raises ValidationError, AccessKeyNameTakenError and SecretsKeyError.
+    """
+    with transaction.atomic():
+        hold_templates(access_keys=key.pk)
+        write_access_key(key=key, parts=parts, now=now)
+        _settle(TaskTemplate.objects.filter(access_keys=key))
+    return key
+
+
+def save_variable_group(
+    *, group: VariableGroup, secrets: Mapping[str, str | None], now: datetime
+) -> VariableGroup:
+    """Store a new or changed group; `secrets` names what to set, and with None what to remove.
+
+    Raises ValidationError, VariableGroupNameTakenError, SecretsKeyError, and SourceConflictError
+    when a template that uses it would get one name from two places.
+    """
+    with transaction.atomic():
+        hold_templates(variable_groups=group.pk)
+        write_variable_group(group=group, secrets=secrets, now=now)
+        _settle(TaskTemplate.objects.filter(variable_groups=group))
+    return group
+
+
+def remove_access_key(*, key: AccessKey) -> None:
+    """Delete a key with its secret. Raises SourceInUseError while templates use it."""
+    with transaction.atomic():
+        type(key).objects.select_for_update().filter(pk=key.pk).first()
+        _require_unused(f"The access key {key}", TaskTemplate.objects.filter(access_keys=key))
+        key.delete()
+
+
+def remove_variable_group(*, group: VariableGroup) -> None:
+    """Delete a group with its secrets. Raises SourceInUseError while templates use it."""
+    with transaction.atomic():
+        type(group).objects.select_for_update().filter(pk=group.pk).first()
+        templates = TaskTemplate.objects.filter(variable_groups=group)
+        _require_unused(f"The variable group {group}", templates)
+        group.delete()
+
+
+def _require_unused(what: str, templates: QuerySet[TaskTemplate]) -> None:
+    if names := list(templates.filter(removed_at=None).values_list("name", flat=True)):
+        raise SourceInUseError(what, names)
 
 
 def remove_template(*, template: TaskTemplate, now: datetime) -> None:
@@ -61,6 +145,7 @@ def run_template(
             app=template.app,
             script=template.script,
             environment=template.environment,
+            sources=template.sources,
             timeout_seconds=template.timeout_seconds,
             is_exclusive=not template.allow_parallel,
             created_by=by,

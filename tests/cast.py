@@ -12,14 +12,21 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from projects.models import Membership, Project
+from projects.models import AccessKey, Membership, Project, VariableGroup
 from projects.permissions import Role
 from runners.models import Runner
 from runners.operations import create_runner
 from tasks.models import Task, TaskTemplate
-from tasks.operations import run_template, save_template
+from tasks.operations import (
+    run_template,
+    save_access_key,
+    save_template,
+    save_variable_group,
+)
 
 MEMBERS = ("owner", "manager", "operator", "viewer")
+# The secret of everything in the cast that has one; nothing that anybody sees may hold it.
+CANARY = "canary-Zx7/Kq2+vN9"
 EVERYBODY = (*MEMBERS, "outsider", "nobody")
 
 
@@ -58,6 +65,21 @@ def superuser(db: None) -> User:
 def template(cast: Cast) -> TaskTemplate:
     row = TaskTemplate(project=cast.project, name="Restart", script="systemctl restart app\n")
     return save_template(template=row, tags=["linux"])
+
+
+@pytest.fixture
+def access_key(cast: Cast) -> AccessKey:
+    """A secret text that nothing uses yet."""
+    key = AccessKey(project=cast.project, name="Registry", kind="string")
+    return save_access_key(key=key, parts={"value": CANARY}, now=timezone.now())
+
+
+@pytest.fixture
+def variable_group(cast: Cast) -> VariableGroup:
+    """One plain and one secret variable that nothing uses yet."""
+    group = VariableGroup(project=cast.project, name="Production", variables={"REGION": "eu"})
+    secrets = {"API_TOKEN": CANARY}
+    return save_variable_group(group=group, secrets=secrets, now=timezone.now())
 
 
 @pytest.fixture

@@ -30,6 +30,11 @@ UNSHOWN = ("script", "environment")
 
 
 class TaskSerializer(serializers.ModelSerializer[Task]):
+    sources = serializers.JSONField(
+        read_only=True,
+        help_text="The variable groups and access keys that it was queued with, without values.",
+    )
+
     class Meta:
         model = Task
         fields = (
@@ -40,6 +45,7 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
             "exit_code",
             "attempt",
             "runner",
+            "sources",
             "created_at",
             "claimed_at",
             "started_at",

@@ -16,13 +16,16 @@ from forge.api.errors import ERRORS
 from forge.api.parsing import StrictMixin
 from forge.api.tags import TagNames
 from projects.permissions import Action
-from tasks.models import MAXIMUM_SCRIPT_CHARACTERS, TaskTemplate
+from projects.variables import is_environment
+from runners.worker.protocol import MAXIMUM_ID
+from tasks.models import MAXIMUM_SCRIPT_CHARACTERS, TaskTemplate, TemplateAccessKey
 from tasks.operations import remove_template, save_template
-from tasks.validation import is_environment
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
     from rest_framework.request import Request
+
+MAXIMUM_SOURCES = 50
 
 
 @extend_schema_field({"type": "object", "additionalProperties": {"type": "string"}})
@@ -30,11 +33,35 @@ class EnvironmentField(serializers.JSONField):
     """Names and values of variables; checked by the model's own validator."""
 
 
+class KeyUseSerializer(StrictMixin, serializers.ModelSerializer[TemplateAccessKey]):
+    access_key = serializers.IntegerField(source="access_key_id", min_value=1, max_value=MAXIMUM_ID)
+
+    class Meta:
+        model = TemplateAccessKey
+        fields = ("access_key", "variable")
+        validators: tuple[()] = ()
+
+
+class GroupIds(serializers.ListField):
+    """Ids of variable groups of the project."""
+
+    def __init__(self, **options: Any) -> None:
+        child = serializers.IntegerField(min_value=1, max_value=MAXIMUM_ID)
+        super().__init__(child=child, max_length=MAXIMUM_SOURCES, **options)
+
+    def to_representation(self, data: Any) -> list[int]:
+        return [group.pk for group in data.all()]
+
+
 class TemplateSerializer(StrictMixin, serializers.ModelSerializer[TaskTemplate]):
     # Not trimmed: a script is stored byte for byte.
     script = serializers.CharField(trim_whitespace=False, max_length=MAXIMUM_SCRIPT_CHARACTERS)
     tags = TagNames(required=False)
     environment = EnvironmentField(required=False, validators=[is_environment])
+    variable_groups = GroupIds(required=False)
+    access_keys = KeyUseSerializer(  # type: ignore[call-arg]  # the stubs miss those of lists
+        source="access_key_uses", many=True, required=False, max_length=MAXIMUM_SOURCES
+    )
 
     class Meta:
         model = TaskTemplate
@@ -47,6 +74,8 @@ class TemplateSerializer(StrictMixin, serializers.ModelSerializer[TaskTemplate])
             "timeout_seconds",
             "tags",
             "environment",
+            "variable_groups",
+            "access_keys",
             "allow_parallel",
         )
         # That a name is taken is for the database to say (409), not for a look before (400).
@@ -58,7 +87,7 @@ class TemplateList(ApiView, ListAPIView[TaskTemplate]):
 
     def get_queryset(self) -> QuerySet[TaskTemplate]:
         rows = TaskTemplate.objects.for_user(self.user).filter(project_id=self.kwargs["pk"])
-        return rows.prefetch_related("tags")
+        return rows.prefetch_related("tags", "variable_groups", "access_key_uses")
 
     @extend_schema(operation_id="list_templates", responses={200: TemplateSerializer, **ERRORS})
     def get(self, request: Request, pk: int) -> Response:
@@ -76,7 +105,9 @@ class TemplateList(ApiView, ListAPIView[TaskTemplate]):
         project = self.project(pk, Action.TEMPLATE_CHANGE)
         given = self.checked(TemplateSerializer).validated_data
         tags = given.pop("tags", ())
-        template = save_template(template=TaskTemplate(project=project, **given), tags=tags)
+        sources = _sources(given)
+        template = TaskTemplate(project=project, **given)
+        save_template(template=template, tags=tags, **sources)
         return Response(TemplateSerializer(template).data, status=status.HTTP_201_CREATED)
 
 
@@ -105,7 +136,9 @@ class TemplateDetail(ApiView):
         with transaction.atomic():
             template = self._template(pk, Action.TEMPLATE_CHANGE, lock=True)
             serializer = self.checked(TemplateSerializer, template)
-            save_template(template=template, tags=_apply(template, serializer.validated_data))
+            changes = serializer.validated_data
+            sources = _sources(changes)
+            save_template(template=template, tags=_apply(template, changes), **sources)
         return Response(TemplateSerializer(template).data)
 
     @extend_schema(operation_id="remove_template", responses={204: None, **ERRORS})
@@ -114,6 +147,25 @@ class TemplateDetail(ApiView):
         template = self._template(pk, Action.TEMPLATE_CHANGE)
         remove_template(template=template, now=timezone.now())
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+def _sources(given: dict[str, Any]) -> dict[str, Any]:
+    """What `save_template` takes as `groups` and `keys`; None for what the body does not name.
+
+    Raises ValidationError when an access key is named twice, or half.
+    """
+    groups = given.pop("variable_groups", None)
+    uses = given.pop("access_key_uses", None)
+    if uses is None:
+        return {"groups": groups, "keys": None}
+    if not all(len(use) == len(KeyUseSerializer.Meta.fields) for use in uses):
+        # A change of the template may leave fields out; a use of a key may not.
+        message = "Give each an access_key and a variable."
+        raise serializers.ValidationError({"access_keys": message})
+    keys = {use["access_key_id"]: use["variable"] for use in uses}
+    if len(keys) < len(uses):
+        raise serializers.ValidationError({"access_keys": "Name each access key once."})
+    return {"groups": groups, "keys": keys}
 
 
 def _apply(template: TaskTemplate, changes: dict[str, Any]) -> list[str]:

@@ -8,12 +8,14 @@ from django.http import JsonResponse
 from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
+from forge.api.access_keys import AccessKeyDetail, AccessKeyList
 from forge.api.documents import Documentation, Schema
 from forge.api.logs import TaskLog
 from forge.api.projects import ProjectDetail, ProjectList
 from forge.api.runners import RunnerDetail, RunnerLift, RunnerList
 from forge.api.tasks import TaskDetail, TaskList, TaskStop
 from forge.api.templates import TemplateDetail, TemplateList
+from forge.api.variable_groups import VariableGroupDetail, VariableGroupList
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -37,6 +39,14 @@ urlpatterns = [
     path("v1/tasks/<int:pk>/stop", TaskStop.as_view(), name="api-task-stop"),
     path("v1/runners/<int:pk>/", RunnerDetail.as_view(), name="api-runner"),
     path("v1/runners/<int:pk>/lift-quarantine", RunnerLift.as_view(), name="api-runner-lift"),
+    path("v1/projects/<int:pk>/access-keys/", AccessKeyList.as_view(), name="api-access-keys"),
+    path("v1/access-keys/<int:pk>/", AccessKeyDetail.as_view(), name="api-access-key"),
+    path(
+        "v1/projects/<int:pk>/variable-groups/",
+        VariableGroupList.as_view(),
+        name="api-variable-groups",
+    ),
+    path("v1/variable-groups/<int:pk>/", VariableGroupDetail.as_view(), name="api-variable-group"),
     path("schema/", Schema.as_view(), name="api-schema"),
     path("docs/", Documentation.as_view(), name="api-docs"),
     re_path("", no_such_address),

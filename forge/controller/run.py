@@ -19,6 +19,7 @@ from forge.controller.events import EventRelay
 from forge.controller.hints import HintLoop
 from forge.controller.reaper import ReaperLoop
 from forge.controller.watch import WatchLoop
+from projects.checks import report_trouble
 from tasks.models import Leadership
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Controller:
         signals = (self._is_leading, self._is_closing)
         loops = [HintLoop(*signals), AccountLoop(*signals), ReaperLoop(*signals)]
         threads = [*loops, WatchLoop(*signals), EventRelay(*signals)]
+        report_trouble()
         self._renew()
         for thread in threads:
             thread.start()

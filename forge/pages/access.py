@@ -19,6 +19,7 @@ _NEEDED = {
     Action.TASK_STOP: "Stopping tasks",
     Action.TEMPLATE_CHANGE: "Changing templates",
     Action.RUNNER_CHANGE: "Changing runners",
+    Action.CREDENTIAL_CHANGE: "Changing access keys and variable groups",
 }
 
 

@@ -9,6 +9,7 @@ from forge.pages import fleet
 from forge.pages.timeline import steps_of, usual_seconds
 from tasks.lifecycle import HELD, TaskState
 from tasks.models import Task
+from tasks.sources import Sources
 from tasks.waiting import explain
 
 STOPPABLE = frozenset(TaskState(state) for state in TaskState) & (
@@ -29,6 +30,7 @@ def task_context(task: Task, *, now: datetime) -> dict[str, Any]:
         "waiting": waiting,
         "runner_row": fleet.row_of(runner, now=now) if runner else None,
         "environment": list(task.environment.items()),
+        "sources": Sources.noted(task),
         "required": sorted(task.queue.required_tags),
         "reruns": list(task.reruns.order_by("pk").values_list("pk", flat=True)[:5]),
         "stoppable": task.state in STOPPABLE,

@@ -6,8 +6,10 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from forge.pages.tag_field import TagField
+from projects.models import AccessKey, VariableGroup
+from projects.variables import is_environment, is_shared_variable_name
 from tasks.models import TaskTemplate
-from tasks.validation import is_environment
+from tasks.sources import MAXIMUM_VARIABLE_CHARACTERS
 
 if TYPE_CHECKING:
     _ModelForm = forms.ModelForm[TaskTemplate]
@@ -62,6 +64,12 @@ class TemplateForm(_ModelForm):
         help_text="NAME=value, one a line. Everybody in the project can read the values."
     )
 
+    variable_groups = forms.ModelMultipleChoiceField(
+        queryset=VariableGroup.objects.none(),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )
+
     class Meta:
         model = TaskTemplate
         fields = ("name", "description", "app", "script", "timeout_seconds", "allow_parallel")
@@ -78,10 +86,45 @@ class TemplateForm(_ModelForm):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._add_sources()
         if self.instance.pk:
             names = self.instance.tags.values_list("name", flat=True)
             self.initial.setdefault("tags", ", ".join(names))
             self.initial.setdefault("environment", self.instance.environment)
+
+    def _add_sources(self) -> None:
+        """The project's groups to tick, and a field for the variable name of each of its keys."""
+        template = self.instance
+        groups = VariableGroup.objects.filter(project=template.project).prefetch_related("secrets")
+        self.fields["variable_groups"].queryset = groups  # type: ignore[attr-defined]
+        self._keys = list(AccessKey.objects.filter(project=template.project).defer("secret"))
+        used: dict[int, str] = {}
+        if template.pk:
+            self.initial.setdefault("variable_groups", list(template.variable_groups.all()))
+            used = dict(template.access_key_uses.values_list("access_key_id", "variable"))
+        for key in self._keys:
+            self.fields[f"key_{key.pk}"] = forms.CharField(
+                label=key.name,
+                required=False,
+                max_length=MAXIMUM_VARIABLE_CHARACTERS,
+                validators=[is_shared_variable_name],
+                initial=used.get(key.pk, ""),
+                widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+            )
+
+    @property
+    def key_rows(self) -> list[tuple[AccessKey, forms.BoundField]]:
+        return [(key, self[f"key_{key.pk}"]) for key in self._keys]
+
+    @property
+    def group_ids(self) -> list[int]:
+        return [group.pk for group in self.cleaned_data["variable_groups"]]
+
+    @property
+    def key_names(self) -> dict[int, str]:
+        """Variable names by id of the access keys that are used."""
+        names = {key.pk: self.cleaned_data[f"key_{key.pk}"] for key in self._keys}
+        return {pk: name for pk, name in names.items() if name}
 
     def _post_clean(self) -> None:
         # Before the model's own checks run, so that they see what was typed.

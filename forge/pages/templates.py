@@ -17,11 +17,13 @@ from forge.pages.shell import page
 from forge.pages.task_rows import for_rows, rows_of
 from forge.pages.template_form import TemplateForm
 from forge.pages.words import number
+from projects.errors import ForgeError
 from projects.permissions import Action
 from tasks.errors import TemplateNameTakenError, TemplateRemovedError
 from tasks.lifecycle import TERMINAL
 from tasks.models import Task, TaskTemplate
 from tasks.operations import remove_template, run_template, save_template
+from tasks.sources import Sources
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -85,7 +87,11 @@ def template(request: HttpRequest, pk: int) -> HttpResponse:
     if row.project.allows(request.user, Action.TEMPLATE_CHANGE):
         return _form(request, row)
     latest = Task.objects.filter(template=row)[:LATEST]
-    context = {"template": row, "latest": rows_of(for_rows(latest), now=timezone.now())}
+    context = {
+        "template": row,
+        "sources": Sources.noted(row),
+        "latest": rows_of(for_rows(latest), now=timezone.now()),
+    }
     return page(request, "template_read.html", project=row.project, section="templates", **context)
 
 
@@ -107,9 +113,16 @@ def _form(request: HttpRequest, row: TaskTemplate) -> HttpResponse:
 
 def _is_saved(form: TemplateForm) -> bool:
     try:
-        save_template(template=form.instance, tags=form.cleaned_data["tags"])
+        save_template(
+            template=form.instance,
+            tags=form.cleaned_data["tags"],
+            groups=form.group_ids,
+            keys=form.key_names,
+        )
     except TemplateNameTakenError as error:
         form.add_error("name", str(error))
+    except ForgeError as error:
+        form.add_error(None, str(error))
     except ValidationError as error:
         form.add_error(None, error.messages)  # type: ignore[arg-type]  # a list is accepted
     else:

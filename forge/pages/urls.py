@@ -4,6 +4,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
 from forge.pages import home, projects, runners, stream, tasks, templates
+from forge.pages.sources import access_keys, variable_groups
 
 sign_in = LoginView.as_view(template_name="sign_in.html", redirect_authenticated_user=True)
 
@@ -29,4 +30,12 @@ urlpatterns = [
     path("runners/<int:pk>/contact/", runners.contact, name="runner-contact"),
     path("runners/<int:pk>/lift/", runners.lift, name="runner-lift"),
     path("runners/<int:pk>/remove/", runners.remove, name="runner-remove"),
+    path("projects/<int:pk>/access-keys/", access_keys.index, name="access-keys"),
+    path("projects/<int:pk>/access-keys/new/", access_keys.new, name="access-key-new"),
+    path("access-keys/<int:pk>/", access_keys.detail, name="access-key"),
+    path("access-keys/<int:pk>/remove/", access_keys.remove, name="access-key-remove"),
+    path("projects/<int:pk>/variable-groups/", variable_groups.index, name="variable-groups"),
+    path("projects/<int:pk>/variable-groups/new/", variable_groups.new, name="variable-group-new"),
+    path("variable-groups/<int:pk>/", variable_groups.detail, name="variable-group"),
+    path("variable-groups/<int:pk>/remove/", variable_groups.remove, name="variable-group-remove"),
 ]

@@ -7,6 +7,7 @@ forge.sqlite3, broker/, runner/, logs/
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -46,13 +47,17 @@ class DataFolder:
     def secrets(self) -> dict[str, Any]:
         """What was generated at the first start."""
         path = self.path / "secrets.json"
-        if path.exists():
-            found: dict[str, Any] = json.loads(path.read_text())
+        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        if "secrets_key" in found:
             return found
         made = {
             "secret_key": secrets.token_urlsafe(50),
             "broker_password": secrets.token_urlsafe(32),
             "password": secrets.token_urlsafe(12),
+            # 32 random bytes, as FORGE_SECRETS_KEY takes them.
+            "secrets_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            # A folder of an earlier version lacks only what is newer than it.
+            **found,
         }
         self.write("secrets.json", made)
         return made

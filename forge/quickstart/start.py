@@ -76,6 +76,8 @@ class QuickStart:
             **self._base(),
             "DJANGO_SETTINGS_MODULE": "forge.settings",
             "SECRET_KEY": self._secrets["secret_key"],
+            "FORGE_SECRETS_KEY": self._secrets["secrets_key"],
+            "FORGE_SECRETS_KEY_FALLBACKS": self._secrets.get("secrets_key_fallbacks", ""),
             "DATABASE_URL": f"sqlite:///{self._folder.path / 'forge.sqlite3'}",
             "REDIS_URL": self.broker_url,
             "FORGE_URL": self.url,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import platform
 import secrets
 import socket
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from celery.exceptions import Ignore
@@ -33,8 +34,10 @@ from runners.worker.protocol import (
     printable,
 )
 from runners.worker.supervision import ForkServer, StopStep
+from runners.worker.task_users import TaskUsers, require_passage
 from runners.worker.tunnel import Tunnel
 from runners.worker.uploader import Uploader
+from runners.worker.workplace import Workplaces
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ class Agent:
         self.client = Client(configuration)
         self.session = secrets.token_hex(16)
         self.forks = ForkServer()
+        self.users = TaskUsers(configuration.task_users)
         self.tunnel: Tunnel | None = None
         # Set by the Celery half: end the worker with this status; listen to these queues.
         self.leave: Callable[[int], None] = lambda status: None
@@ -66,15 +70,33 @@ class Agent:
         Raises WorkerError, whose text says what to do.
         """
         folder = self.configuration.data / _folder_name(self.configuration.token)
-        self.journal = Journal(folder)
+        is_shared = bool(self.configuration.task_users)
+        self.journal = Journal(folder, is_passable=is_shared)
         self.journal.open()
-        self.welcome = self.client.connect(self._introduction())
+        self.workplaces = Workplaces(folder, os.environ, is_shared=is_shared)
+        self.workplaces.clear()
+        if is_shared:
+            require_passage(folder / "work")
+        self.welcome = self._bounded(self.client.connect(self._introduction()))
         if not self.welcome.broker_url:
             self.tunnel = Tunnel(self.configuration, self._token, folder, refused=self.ask_forge)
             self.tunnel.open()
         self.forks.start()
         self._close_leftovers()
         return self.welcome
+
+    def _bounded(self, welcome: ConnectReply) -> ConnectReply:
+        """No more tasks at once than there are users to run them."""
+        count = self.users.count
+        if not count or welcome.concurrency <= count:
+            return welcome
+        print(
+            f"forge: This runner may run {welcome.concurrency} tasks at once, but "
+            f"FORGE_RUNNER_TASK_USERS names {count}: it runs {count}.",
+            file=sys.stderr,
+            flush=True,
+        )
+        return replace(welcome, concurrency=count)
 
     def ask_forge(self) -> None:
         """Beat now: the broker cut a connection, or refuses one, and only Forge can say why."""
@@ -131,6 +153,7 @@ class Agent:
             self.heart.close()
         if self.tunnel is not None:
             self.tunnel.close()
+        self.workplaces.close()
         self.journal.close()
 
     def _await_outcomes(self) -> None:
@@ -151,7 +174,9 @@ class Agent:
             raise Ignore("this attempt is here already")
         entry.open(nonce=secrets.token_hex(16))
         job = self._claim(entry)
-        run = Run(job, entry, wrote=self.uploader.news)
+        user = self.users.take()
+        workplace = self.workplaces.of(task, attempt, user, has_secrets=bool(job.files))
+        run = Run(job, entry, workplace, wrote=self.uploader.news)
         with self._lock:
             self._runs[task, attempt] = run
         try:
@@ -159,6 +184,7 @@ class Agent:
         finally:
             with self._lock:
                 self._runs.pop((task, attempt), None)
+            self.users.give_back(user)
 
     def _execute(self, run: Run) -> Outcome:
         if self._is_leaving.is_set():

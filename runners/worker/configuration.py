@@ -11,8 +11,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from runners.worker.errors import ConfigurationError
+from runners.worker.task_users import TaskUser, task_users
 
 _TOKEN = re.compile(r"\Afgr_[A-Za-z0-9_-]{20,90}\Z")
+SHARED_DATA = Path("/var/lib/forge-runner")
 # Celery reads these by itself and lets them win over what Forge says.
 OVERRIDING_VARIABLES = (
     "CELERY_BROKER_URL",
@@ -29,6 +31,7 @@ class Configuration:
     """`url` without a trailing slash; `data` is where journals live, one folder a runner.
 
     `ca_file` replaces the system's authorities; client certificate and key are PEM files.
+    With `task_users`, each running task has one of them for itself.
     """
 
     url: str
@@ -37,17 +40,20 @@ class Configuration:
     ca_file: str | None = None
     client_certificate: str | None = None
     client_key: str | None = None
+    task_users: tuple[TaskUser, ...] = ()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Configuration:
         """Raises ConfigurationError with a sentence that says what to set."""
+        users = task_users(environment.get("FORGE_RUNNER_TASK_USERS", ""))
         return cls(
             url=_url(environment.get("FORGE_URL", "")),
             token=_token(environment),
-            data=_data_folder(environment),
+            data=_data_folder(environment, is_shared=bool(users)),
             ca_file=_ca_file(environment),
             client_certificate=environment.get("FORGE_CLIENT_CERT") or None,
             client_key=environment.get("FORGE_CLIENT_KEY") or None,
+            task_users=users,
         )
 
 
@@ -116,10 +122,12 @@ def _read_token(file: str) -> str:
     return text
 
 
-def _data_folder(environment: Mapping[str, str]) -> Path:
+def _data_folder(environment: Mapping[str, str], *, is_shared: bool) -> Path:
     given = environment.get("FORGE_RUNNER_DATA", "")
     if given:
         return Path(given).expanduser().absolute()
+    if is_shared:
+        return SHARED_DATA  # root's home is closed to the users that tasks run as
     state = environment.get("XDG_STATE_HOME", "")
     base = Path(state) if state else Path("~/.local/state").expanduser()
     return base / "forge-runner"

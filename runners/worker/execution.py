@@ -1,7 +1,8 @@
-"""One attempt, from its job to its end: script, process, log, time limit, stop."""
+"""One attempt, from its job to its end: script, secrets, process, log, time limit, stop."""
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import shutil
@@ -9,12 +10,15 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runners.worker.journal import Entry
-from runners.worker.protocol import Job
+from runners.worker.masking import Masker, UnmaskableError, mask_text
+from runners.worker.protocol import MAXIMUM_REASON, Job
 from runners.worker.supervision import (
     Ending,
     ForkServer,
@@ -22,6 +26,10 @@ from runners.worker.supervision import (
     SupervisedProcess,
     SupervisionError,
 )
+from runners.worker.task_users import PERSONAL_VARIABLES
+from runners.worker.workplace import Workplace
+
+logger = logging.getLogger(__name__)
 
 READ_BYTES = 64 * 1024
 # INT first: it is what a terminal sends, and what programs clean up on.
@@ -44,9 +52,13 @@ class Outcome:
 class Run:
     """An attempt in progress. `execute` blocks; `stop` may come from any thread, at any time."""
 
-    def __init__(self, job: Job, entry: Entry, *, wrote: Callable[[], None]) -> None:
+    def __init__(
+        self, job: Job, entry: Entry, workplace: Workplace, *, wrote: Callable[[], None]
+    ) -> None:
         self.job = job
         self.entry = entry
+        self.workplace = workplace
+        self._secrets = (*job.secrets.values(), *(file.content for file in job.files))
         self._wrote = wrote
         self._lock = threading.Lock()
         self._process: SupervisedProcess | None = None
@@ -65,9 +77,32 @@ class Run:
     def execute(
         self, server: ForkServer, settings: Mapping[str, str], started: Callable[[], None]
     ) -> Outcome:
-        """Run the job to its end and return how it was."""
+        """Run the job to its end and return how it was, without a secret in the reason."""
         try:
+            outcome = self._execute(server, settings, started)
+        except Exception as error:
+            # Celery would log the error as it is, and errors about texts hold the text.
+            logger.error("task %d: %s", self.job.task, self._masked(traceback.format_exc()))
+            detail = f"The worker failed while it ran the task: {type(error).__name__}: {error}"
+            outcome = Outcome("failed", None, detail)
+        finally:
+            self.workplace.remove()
+        return replace(outcome, reason=self._masked(outcome.reason)[:MAXIMUM_REASON])
+
+    def _masked(self, text: str) -> str:
+        try:
+            return mask_text(text, self._secrets)
+        except UnmaskableError:
+            return "The reason may hold a secret that cannot be masked; it is left out."
+
+    def _execute(
+        self, server: ForkServer, settings: Mapping[str, str], started: Callable[[], None]
+    ) -> Outcome:
+        try:
+            masker = Masker(self._secrets)
             process = self._spawn(server, settings)
+        except UnmaskableError as error:
+            return Outcome("failed", None, f"It was not started: {error}.")
         except (SupervisionError, OSError) as error:
             return Outcome("failed", None, f"The program could not be started: {error}")
         if process is None:
@@ -75,23 +110,31 @@ class Run:
         self.entry.started = time.monotonic()
         started()
         try:
-            ending = self._follow(process)
+            ending = self._follow(process, masker)
         except SupervisionError as error:
             return Outcome("failed", None, f"The task's supervisor was lost: {error}")
-        finally:
-            shutil.rmtree(self.entry.work, ignore_errors=True)
+        except BaseException:
+            # Such as a full disk: nobody would read the program's output any more.
+            process.stop(FORCED)
+            with suppress(SupervisionError):
+                process.wait()
+            raise
         return self._outcome(ending)
 
     def _spawn(self, server: ForkServer, settings: Mapping[str, str]) -> SupervisedProcess | None:
         """Start the process, unless it was stopped before."""
+        user = self.workplace.user
         arguments = self._write_script()
+        paths = self.workplace.write_secrets(self.job.files)
         with self._lock:
             if self._stop_reason is not None:
                 return None
             self._process = server.spawn(
                 arguments,
-                environment=self._environment(settings),
-                directory=self.entry.work,
+                environment=self._environment({**paths, **settings}),
+                directory=self.workplace.folder,
+                private=self.workplace.secrets if paths else None,
+                user=user.as_json() if user else None,
             )
             return self._process
 
@@ -102,11 +145,9 @@ class Run:
                 f"this worker does not know the app {self.job.app!r}; update the runner."
             )
         program, name = INTERPRETERS[self.job.app]
-        path = self.entry.folder / name
-        self.entry.work.mkdir(mode=0o700, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            # Text from a browser has CRLF line ends, which Bash would take as part of words.
-            file.write(self.job.script.replace("\r\n", "\n").encode())
+        self.workplace.make()
+        # Text from a browser has CRLF line ends, which Bash would take as part of words.
+        path = self.workplace.write_script(name, self.job.script.replace("\r\n", "\n"))
         return [_program(program), str(path)]
 
     def _environment(self, settings: Mapping[str, str]) -> dict[str, str]:
@@ -115,11 +156,16 @@ class Run:
             for name, content in os.environ.items()
             if not name.startswith(PRIVATE_PREFIXES)
         }
+        if user := self.workplace.user:
+            for name in PERSONAL_VARIABLES:
+                inherited.pop(name, None)
+            inherited.update(user.environment)
+        job = {**self.job.environment, **self.job.secrets}
         # Python would otherwise keep its output back until a block is full: no live log.
-        return {**inherited, "PYTHONUNBUFFERED": "1", **self.job.environment, **settings}
+        return {**inherited, "PYTHONUNBUFFERED": "1", **job, **settings}
 
-    def _follow(self, process: SupervisedProcess) -> Ending:
-        """Journal the output until the tree is gone, watching the time limit."""
+    def _follow(self, process: SupervisedProcess, masker: Masker) -> Ending:
+        """Journal the output, masked, until the tree is gone, watching the time limit."""
         deadline = time.monotonic() + self.job.timeout_seconds
         poll = select.poll()
         poll.register(process.output, select.POLLIN)
@@ -131,11 +177,16 @@ class Run:
                 data = os.read(process.output, READ_BYTES)
                 if not data:
                     break
-                self.entry.append(data)
-                self._wrote()
+                self._write(masker.feed(data))
+            self._write(masker.flush())
         finally:
             os.close(process.output)
         return self._wait(process, deadline)
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self.entry.append(data)
+            self._wrote()
 
     def _wait(self, process: SupervisedProcess, deadline: float) -> Ending:
         """The output is closed, but the program may go on without one."""

@@ -1,12 +1,13 @@
 """The journal: what a runner knows of its tasks, on disk until Forge has committed it.
 
-One folder a runner, of mode 0700, held by one worker at a time; in it one folder an attempt:
+One folder a runner, held by one worker at a time; in it one folder an attempt, of mode 0700:
 
     lock, instance
     tasks/<task>-<attempt>/claim.json    written before the claim is sent
     tasks/<task>-<attempt>/log           what the process wrote, appended as it comes
     tasks/<task>-<attempt>/result.json   how it ended, written whole or not at all
-    tasks/<task>-<attempt>/work/         the process's folder; deleted when it has ended
+
+Beside them are the folders that processes work in (`runners.worker.workplace`).
 """
 
 from __future__ import annotations
@@ -47,16 +48,14 @@ class Entry:
         self._file: int | None = None
         self._ended = time.monotonic()
 
-    @property
-    def work(self) -> Path:
-        return self.folder / "work"
-
     def open(self, nonce: str) -> None:
         """Create the folder and note the claim that is about to be sent."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.nonce = nonce
         # Not synced to the disk: it has to outlive the worker, not the host.
-        (self.folder / "claim.json").write_text(json.dumps({"nonce": nonce}))
+        claim = os.open(self.folder / "claim.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(claim, "w") as stream:
+            json.dump({"nonce": nonce}, stream)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._file = os.open(self.folder / "log", flags, 0o600)
 
@@ -70,7 +69,6 @@ class Entry:
         while piece := os.pread(self._file, READ_BYTES, self.length):
             self._digest.update(piece)
             self.length += len(piece)
-        shutil.rmtree(self.work, ignore_errors=True)
 
     def append(self, data: bytes) -> None:
         """Add to the log. Raises OSError when the disk is full."""
@@ -120,8 +118,10 @@ class Entry:
 class Journal:
     """All attempts that this runner has not yet handed over. Thread-safe."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_passable: bool = False) -> None:
         self._folder = folder
+        # Other users' processes work in a folder below it; all else in it is of mode 0700 or 0600.
+        self._mode = 0o711 if is_passable else 0o700
         self._entries: dict[tuple[int, int], Entry] = {}
         self._lock = threading.Lock()
         self._held: int | None = None
@@ -134,7 +134,9 @@ class Journal:
         """
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._folder.chmod(0o700)
+            self._folder.chmod(self._mode)
+            (self._folder / "tasks").mkdir(mode=0o700, exist_ok=True)
+            (self._folder / "tasks").chmod(0o700)
             self._held = os.open(
                 self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
             )

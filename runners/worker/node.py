@@ -21,6 +21,7 @@ from runners.worker.configuration import Configuration, require_loopback
 from runners.worker.consumer import ListenStep, RunnerConsumer, make_queue, waker
 from runners.worker.errors import BrokerError
 from runners.worker.protocol import ConnectReply
+from runners.worker.supervision import hide_memory
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class RunnerWorker(Worker):
     ) -> None:
         app = app or self.app
         ignore_overrides()
+        # A task of the same user could otherwise read the token in /proc.
+        hide_memory()
         app.steps["worker"].add(AgentStep)
         app.steps["consumer"].add(ListenStep)
         agent = app.agent = Agent(Configuration.from_environment(os.environ))

@@ -178,7 +178,7 @@ class Message:
         for item in dataclasses.fields(cls):  # type: ignore[arg-type]  # subclasses are
             if item.name in content:
                 found[item.name] = item.metadata["reader"](item.name, content[item.name])
-            elif item.default is dataclasses.MISSING:
+            elif dataclasses.MISSING is item.default is item.default_factory:
                 raise ProtocolError(f"{item.name} is missing.")
         return cls(**found)
 
@@ -254,8 +254,20 @@ class ClaimRequest(Message):
 
 
 @dataclass(frozen=True)
+class SecretFile(Message):
+    """A secret that the process finds in a file; the variable holds the file's path."""
+
+    variable: str = value(text(200, minimum=1))
+    content: str = value(text(200_000), repr=False)
+
+
+@dataclass(frozen=True)
 class Job(Message):
-    """What the winner of a claim runs."""
+    """What the winner of a claim runs.
+
+    `secrets` are environment variables as well; they and `files` are masked in the log, and
+    travel in this answer alone.
+    """
 
     task: int = value(_id)
     attempt: int = value(integer(1, 1_000_000))
@@ -265,6 +277,8 @@ class Job(Message):
     timeout_seconds: float = value(seconds)
     project: str = value(text(80))
     template: str = value(text(80))
+    secrets: dict[str, str] = value(variables, repr=False, default_factory=dict)
+    files: tuple[SecretFile, ...] = value(many(message(SecretFile)), repr=False, default=())
 
 
 @dataclass(frozen=True)

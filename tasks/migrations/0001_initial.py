@@ -3,7 +3,7 @@
 import django.core.validators
 import django.db.models.deletion
 import django.db.models.functions.text
-import tasks.validation
+import projects.variables
 from django.conf import settings
 from django.db import migrations, models
 
@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
                 ('app', models.CharField(choices=[('bash', 'Bash'), ('python', 'Python')], default='bash', max_length=20)),
                 ('script', models.TextField(validators=[django.core.validators.MaxLengthValidator(200000)])),
                 ('timeout_seconds', models.PositiveIntegerField(default=3600, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(604800)])),
-                ('environment', models.JSONField(blank=True, default=dict, validators=[tasks.validation.is_environment])),
+                ('environment', models.JSONField(blank=True, default=dict, validators=[projects.variables.is_environment])),
                 ('allow_parallel', models.BooleanField(default=False)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('updated_at', models.DateTimeField(auto_now=True)),

@@ -13,22 +13,26 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from projects.models import AccessKey, SecretVariable, VariableGroup
 from projects.operations import create_user_token
 from runners.models import Queue, Runner, Tag
 from tasks.log import append
-from tasks.models import Leadership, LogChunk, Task
-from tests.cast import Cast
+from tasks.models import Leadership, LogChunk, Task, TemplateAccessKey
+from tasks.operations import save_template
+from tests.cast import CANARY, Cast
 
 MODELS = [
     model
     for app in ("projects", "runners", "tasks")
     for model in apps.get_app_config(app).get_models()
 ]
-READ_ONLY = (Task, LogChunk, Queue, Tag, Leadership)
+READ_ONLY = (Task, LogChunk, Queue, Tag, Leadership, SecretVariable, TemplateAccessKey)
 
 
 @pytest.fixture
-def everything(cast: Cast, running_task: Task) -> list[str]:
+def everything(
+    cast: Cast, running_task: Task, access_key: AccessKey, variable_group: VariableGroup
+) -> list[str]:
     """At least one row of each model; the answer is what no page may hold."""
     now = timezone.now()
     append(running_task, offset=0, data=b"hello", now=now)
@@ -36,7 +40,10 @@ def everything(cast: Cast, running_task: Task) -> list[str]:
     Leadership.acquire("controller", holder="host-1", now=now, until=later)
     new = create_user_token(user=cast.owner, name="ci", expires_at=None)
     runner = Runner.objects.get()
-    return [new.token, new.row.digest, runner.token_digest, running_task.nonce]
+    template, sources = running_task.template, {access_key.pk: "KEY"}
+    save_template(template=template, tags=["linux"], groups=[variable_group.pk], keys=sources)
+    sealed = [access_key.secret.token, variable_group.secrets.get().secret.token, CANARY]
+    return [new.token, new.row.digest, runner.token_digest, running_task.nonce, *sealed]
 
 
 def address(model: type[models.Model], page: str, *args: object) -> str:

@@ -11,9 +11,27 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from projects.operations import create_user_token
-from tests.cast import cast, runner, running_task, superuser, task, template
+from tests.cast import (
+    access_key,
+    cast,
+    runner,
+    running_task,
+    superuser,
+    task,
+    template,
+    variable_group,
+)
 
-__all__ = ["cast", "runner", "running_task", "superuser", "task", "template"]
+__all__ = [
+    "access_key",
+    "cast",
+    "runner",
+    "running_task",
+    "superuser",
+    "task",
+    "template",
+    "variable_group",
+]
 
 
 @dataclass

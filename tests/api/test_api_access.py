@@ -8,6 +8,7 @@ import pytest
 from django.urls import URLPattern
 
 from forge.api.urls import urlpatterns
+from projects.models import AccessKey, VariableGroup
 from projects.operations import create_user_token
 from runners.models import Runner
 from tasks.models import Task, TaskTemplate
@@ -45,6 +46,16 @@ TABLE = {
     ("GET", "api-runner"): MEMBERS_READ,
     ("DELETE", "api-runner"): MANAGERS_REMOVE,
     ("POST", "api-runner-lift"): MANAGERS_CHANGE,
+    ("GET", "api-access-keys"): MEMBERS_READ,
+    ("POST", "api-access-keys"): MANAGERS_CREATE,
+    ("GET", "api-access-key"): MEMBERS_READ,
+    ("PATCH", "api-access-key"): MANAGERS_CHANGE,
+    ("DELETE", "api-access-key"): MANAGERS_REMOVE,
+    ("GET", "api-variable-groups"): MEMBERS_READ,
+    ("POST", "api-variable-groups"): MANAGERS_CREATE,
+    ("GET", "api-variable-group"): MEMBERS_READ,
+    ("PATCH", "api-variable-group"): MANAGERS_CHANGE,
+    ("DELETE", "api-variable-group"): MANAGERS_REMOVE,
 }
 PATHS = {
     "api-projects": "projects/",
@@ -58,6 +69,10 @@ PATHS = {
     "api-runners": "projects/{project}/runners/",
     "api-runner": "runners/{runner}/",
     "api-runner-lift": "runners/{runner}/lift-quarantine",
+    "api-access-keys": "projects/{project}/access-keys/",
+    "api-access-key": "access-keys/{access_key}/",
+    "api-variable-groups": "projects/{project}/variable-groups/",
+    "api-variable-group": "variable-groups/{variable_group}/",
 }
 # Open to everybody, and not about anybody's objects.
 PUBLIC = {"api-schema", "api-docs", None}
@@ -69,6 +84,8 @@ def body_for(method: str, name: str, template: TaskTemplate) -> dict[str, object
         ("POST", "api-templates"): {"name": "New", "script": "true"},
         ("POST", "api-tasks"): {"template": template.pk},
         ("POST", "api-runners"): {"name": "new"},
+        ("POST", "api-access-keys"): {"name": "new", "kind": "none"},
+        ("POST", "api-variable-groups"): {"name": "new"},
     }
     return bodies.get((method, name), {})
 
@@ -84,9 +101,12 @@ def test_everybody_gets_the_answer_in_the_table(
     template: TaskTemplate,
     runner: Runner,
     task: Task,
+    access_key: AccessKey,
+    variable_group: VariableGroup,
     api: Callable[..., Api],
 ) -> None:
     ids = {"template": template.pk, "runner": runner.pk, "task": task.pk}
+    ids |= {"access_key": access_key.pk, "variable_group": variable_group.pk}
     path = PATHS[name].format(project=cast.project.pk, **ids)
     body = None if method == "GET" else body_for(method, name, template)
     answer = api(cast.user(who)).send(method, path, body)

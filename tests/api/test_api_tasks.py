@@ -12,7 +12,7 @@ from tests.api.conftest import Api
 from tests.cast import Cast
 
 FIELDS = {
-    "id", "template", "state", "reason", "exit_code", "attempt", "runner", "created_at",
+    "id", "template", "state", "reason", "exit_code", "attempt", "runner", "sources", "created_at",
     "claimed_at", "started_at", "finished_at", "log_bytes", "log_sha256", "log_complete",
 }  # fmt: skip
 

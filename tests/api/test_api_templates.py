@@ -10,7 +10,7 @@ from tests.cast import Cast
 
 FIELDS = {
     "id", "name", "description", "app", "script", "timeout_seconds", "tags", "environment",
-    "allow_parallel",
+    "variable_groups", "access_keys", "allow_parallel",
 }  # fmt: skip
 
 
@@ -40,7 +40,8 @@ def test_a_template_comes_back_as_it_was_given(manager: Api, path: str) -> None:
     read = manager.get(f"templates/{answer.json()['id']}/").json()
     assert read == answer.json()
     assert read.keys() == FIELDS
-    assert read == {**given, "id": read["id"], "tags": ["ansible", "gpu"]}
+    added = {"id": read["id"], "tags": ["ansible", "gpu"], "variable_groups": [], "access_keys": []}
+    assert read == {**given, **added}
 
 
 def test_name_and_script_are_enough(manager: Api, path: str) -> None:

@@ -9,6 +9,7 @@ error to the console, or is wider than the screen.
 
 from __future__ import annotations
 
+import base64
 import math
 import os
 import random
@@ -41,6 +42,7 @@ OUT.mkdir(parents=True)
 os.environ |= {
     "DATABASE_URL": f"sqlite:///{OUT / 'forge.sqlite3'}",
     "SECRET_KEY": secrets.token_urlsafe(40),
+    "FORGE_SECRETS_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
     "DJANGO_SETTINGS_MODULE": "forge.settings",
     "REDIS_URL": "redis://127.0.0.1:1/0",
     "FORGE_OFFLINE_SECONDS": "600",
@@ -52,18 +54,34 @@ import django  # noqa: E402
 
 django.setup()
 
+from cryptography.fernet import Fernet  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from projects.models import Membership, Project  # noqa: E402
+from projects.encryption import Sealed, new_key  # noqa: E402
+from projects.models import (  # noqa: E402
+    AccessKey,
+    Membership,
+    Project,
+    SecretVariable,
+    VariableGroup,
+)
 from runners.models import Runner, Tag  # noqa: E402
 from tasks.lifecycle import TERMINAL, TaskState  # noqa: E402
 from tasks.log import append, digest  # noqa: E402
 from tasks.models import Task, TaskTemplate  # noqa: E402
-from tasks.operations import save_template  # noqa: E402
+from tasks.operations import (  # noqa: E402
+    save_access_key,
+    save_template,
+    save_variable_group,
+)
+from tasks.sources import Sources  # noqa: E402
 
 NOW = timezone.now()
+PICTURE_KEY = "\n".join(
+    ["-----BEGIN OPENSSH PRIVATE KEY-----", secrets.token_urlsafe(48), "-----END KEY-----"]
+).replace("END KEY", "END OPENSSH PRIVATE KEY")
 
 ANSIBLE_LOG = (
     "\x1b[2m$ ansible-playbook deploy_web.yml -i inventories/production -e version=2.14.1\x1b[0m\n"
@@ -176,6 +194,44 @@ class Story:
             self.write_log(task, log)
         return task
 
+    def credentials(self) -> None:
+        """Access keys and variable groups, chosen by some templates and their running task."""
+        now, project = NOW - timedelta(days=3), self.project
+        kinds = {
+            "Deploy key": ("ssh", "deploy", {"private_key": PICTURE_KEY}),
+            "Registry": ("login_password", "robot", {"password": secrets.token_urlsafe(20)}),
+            "Pager token": ("string", "", {"value": secrets.token_urlsafe(20)}),
+        }
+        keys = {}
+        for name, (kind, login, parts) in kinds.items():
+            key = AccessKey(project=project, name=name, kind=kind, login=login)
+            keys[name] = save_access_key(key=key, parts=parts, now=now).pk
+        names = {"Production": ("Hosts and tokens of production", "eu"), "Staging": ("", "lab")}
+        groups = []
+        for name, (description, region) in names.items():
+            group = VariableGroup(
+                project=project,
+                name=name,
+                description=description,
+                variables={"REGION": region, "LOG_TARGET": "syslog.example.net"},
+            )
+            values = {f"{word}_TOKEN": secrets.token_urlsafe(20) for word in ("VAULT", "CDN")}
+            groups.append(save_variable_group(group=group, secrets=values, now=now).pk)
+        template = self.templates["Deploy web tier"]
+        save_template(
+            template=template,
+            tags=[tag.name for tag in template.tags.all()],
+            groups=groups[:1],
+            keys={keys["Deploy key"]: "DEPLOY", keys["Registry"]: "REGISTRY"},
+        )
+        sources = Sources.of_template(template).as_json()
+        Task.objects.filter(template=template).update(sources=sources)
+        lost = VariableGroup(project=project, name="Old cluster")
+        save_variable_group(group=lost, secrets={"JOIN_TOKEN": "joined-by-hand"}, now=now)
+        # As after a change of FORGE_SECRETS_KEY without the old key among its fallbacks.
+        token = Fernet(new_key().encode()).encrypt(b"lost").decode()
+        SecretVariable.objects.filter(group=lost).update(secret=Sealed(token))
+
     def busy_day(self) -> None:
         """What was done in the last 24 hours, more by day than by night."""
         row, runner = self.templates["Rotate TLS certificates"], self.runners["dc-east-1"]
@@ -273,8 +329,12 @@ def tell() -> dict[str, Any]:
     story.task("Collect host facts", "starting", ago=1, runner="dc-east-1", by="mei")
     story.task("Apply network plan", "awaiting_approval", ago=310, by="mei")
     assert {task.state for task in Task.objects.all()} == set(TaskState.values)
+    story.credentials()
     empty = Project.objects.get(name="Edge sites")
     told = {"project": story.project, "empty": empty, "pages": pages}
+    told |= {"key": AccessKey.objects.get(name="Deploy key").pk}
+    told |= {"group": VariableGroup.objects.get(name="Production").pk}
+    told |= {"unused": VariableGroup.objects.get(name="Staging").pk}
     return told | {"runners": story.runners, "templates": story.templates}
 
 
@@ -299,6 +359,15 @@ def addresses(told: dict[str, Any]) -> dict[str, str]:
         "runner-remove": f"/runners/{runner}/remove/",
         "runner-new": f"/projects/{project}/runners/new/",
         "not-found": "/projects/999/",
+        "access-keys": f"/projects/{project}/access-keys/",
+        "access-keys-empty": f"/projects/{told['empty'].pk}/access-keys/",
+        "access-key-new": f"/projects/{project}/access-keys/new/",
+        "access-key": f"/access-keys/{told['key']}/",
+        "access-key-remove": f"/access-keys/{told['key']}/remove/",
+        "variable-groups": f"/projects/{project}/variable-groups/",
+        "variable-group-new": f"/projects/{project}/variable-groups/new/",
+        "variable-group": f"/variable-groups/{told['group']}/",
+        "variable-group-remove": f"/variable-groups/{told['unused']}/remove/",
     }
     return found | {name: f"/tasks/{task.pk}/" for name, task in told["pages"].items()}
 

@@ -72,6 +72,14 @@ class Forge:
         fields.setdefault("app", "bash")
         return int(self.post(f"projects/{project}/templates/", script=script, **fields)["id"])
 
+    def access_key(self, project: int, name: str, kind: str, **fields: Any) -> int:
+        made = self.post(f"projects/{project}/access-keys/", name=name, kind=kind, **fields)
+        return int(made["id"])
+
+    def variable_group(self, project: int, name: str, **fields: Any) -> int:
+        made = self.post(f"projects/{project}/variable-groups/", name=name, **fields)
+        return int(made["id"])
+
     def run(self, project: int, template: int) -> int:
         return int(self.post(f"projects/{project}/tasks/", template=template)["id"])
 

@@ -143,9 +143,17 @@ class Deployment:
 
     # --- runners ---
 
-    def worker(self, runner: Runner, *, python: str = sys.executable, cwd: Path = ROOT) -> Worker:
+    def worker(
+        self,
+        runner: Runner,
+        *,
+        python: str = sys.executable,
+        cwd: Path = ROOT,
+        **variables: str,
+    ) -> Worker:
         """Start a worker for `runner` and wait until Forge calls it ready."""
-        worker = Worker(self.place["url"], runner, self.folder, python=python, cwd=cwd)
+        url = self.place["url"]
+        worker = Worker(url, runner, self.folder, python=python, cwd=cwd, **variables)
         self._workers.append(worker)
 
         def is_ready() -> bool:

@@ -8,9 +8,27 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from tests.cast import cast, runner, running_task, superuser, task, template
+from tests.cast import (
+    access_key,
+    cast,
+    runner,
+    running_task,
+    superuser,
+    task,
+    template,
+    variable_group,
+)
 
-__all__ = ["cast", "runner", "running_task", "superuser", "task", "template"]
+__all__ = [
+    "access_key",
+    "cast",
+    "runner",
+    "running_task",
+    "superuser",
+    "task",
+    "template",
+    "variable_group",
+]
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ from django.test import Client
 from django.urls import URLPattern
 
 from forge.pages.urls import urlpatterns
+from projects.models import AccessKey, VariableGroup
 from runners.models import Runner
 from tasks.models import Task, TaskTemplate
-from tests.cast import EVERYBODY, Cast
+from tests.cast import CANARY, EVERYBODY, Cast
 
 METHODS = ("GET", "POST", "PUT", "DELETE")
 # owner, manager, operator, viewer, outsider, nobody; 302 sends nobody to the sign-in page
@@ -47,6 +48,20 @@ TABLE = {
     ("POST", "runner-lift"): MANAGERS_DO,
     ("GET", "runner-remove"): MANAGERS,
     ("POST", "runner-remove"): MANAGERS_DO,
+    ("GET", "access-keys"): MEMBERS,
+    ("GET", "access-key-new"): MANAGERS,
+    ("POST", "access-key-new"): MANAGERS_FILL_IN,
+    ("GET", "access-key"): MEMBERS,
+    ("POST", "access-key"): MANAGERS_FILL_IN,
+    ("GET", "access-key-remove"): MANAGERS,
+    ("POST", "access-key-remove"): MANAGERS_DO,
+    ("GET", "variable-groups"): MEMBERS,
+    ("GET", "variable-group-new"): MANAGERS,
+    ("POST", "variable-group-new"): MANAGERS_FILL_IN,
+    ("GET", "variable-group"): MEMBERS,
+    ("POST", "variable-group"): MANAGERS_FILL_IN,
+    ("GET", "variable-group-remove"): MANAGERS,
+    ("POST", "variable-group-remove"): MANAGERS_DO,
 }
 PATHS = {
     "home": "/",
@@ -66,6 +81,14 @@ PATHS = {
     "runner-contact": "/runners/{runner}/contact/",
     "runner-lift": "/runners/{runner}/lift/",
     "runner-remove": "/runners/{runner}/remove/",
+    "access-keys": "/projects/{project}/access-keys/",
+    "access-key-new": "/projects/{project}/access-keys/new/",
+    "access-key": "/access-keys/{access_key}/",
+    "access-key-remove": "/access-keys/{access_key}/remove/",
+    "variable-groups": "/projects/{project}/variable-groups/",
+    "variable-group-new": "/projects/{project}/variable-groups/new/",
+    "variable-group": "/variable-groups/{variable_group}/",
+    "variable-group-remove": "/variable-groups/{variable_group}/remove/",
 }
 # Open to everybody, or streams, which have tests of their own.
 ELSEWHERE = {"sign-in", "sign-out", "task-stream", "task-log"}
@@ -82,9 +105,12 @@ def test_everybody_gets_the_answer_in_the_table(
     template: TaskTemplate,
     runner: Runner,
     task: Task,
+    access_key: AccessKey,
+    variable_group: VariableGroup,
     browser: Callable[..., Client],
 ) -> None:
     ids = {"template": template.pk, "runner": runner.pk, "task": task.pk}
+    ids |= {"access_key": access_key.pk, "variable_group": variable_group.pk}
     path = PATHS[name].format(project=cast.project.pk, **ids)
     answer = browser(cast.user(who)).generic(method, path)
     expected = dict(zip(EVERYBODY, TABLE.get((method, name), NOT_A_METHOD), strict=True))
@@ -168,14 +194,21 @@ def test_buttons_that_would_be_refused_are_not_shown(
         assert action not in client.get(page).content.decode()
 
 
-def test_no_page_has_a_script_or_a_style_inside(
-    cast: Cast, task: Task, runner: Runner, browser: Callable[..., Client]
+def test_no_page_has_a_script_or_a_style_inside_or_shows_a_secret(
+    cast: Cast,
+    task: Task,
+    runner: Runner,
+    access_key: AccessKey,
+    variable_group: VariableGroup,
+    browser: Callable[..., Client],
 ) -> None:
     client = browser(cast.owner)
     ids = {"template": task.template_id, "runner": runner.pk, "task": task.pk}
+    ids |= {"access_key": access_key.pk, "variable_group": variable_group.pk}
     for method, name in TABLE:
         if method == "GET":
             text = client.get(PATHS[name].format(project=cast.project.pk, **ids)).content.decode()
+            assert CANARY not in text
             assert " style=" not in text
             assert "<style" not in text
             assert " onclick=" not in text

@@ -1,5 +1,23 @@
 """The cast and what it works with."""
 
-from tests.cast import cast, runner, running_task, superuser, task, template
+from tests.cast import (
+    access_key,
+    cast,
+    runner,
+    running_task,
+    superuser,
+    task,
+    template,
+    variable_group,
+)
 
-__all__ = ["cast", "runner", "running_task", "superuser", "task", "template"]
+__all__ = [
+    "access_key",
+    "cast",
+    "runner",
+    "running_task",
+    "superuser",
+    "task",
+    "template",
+    "variable_group",
+]

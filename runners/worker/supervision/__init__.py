@@ -11,5 +11,13 @@ that it has no child left. Everything in `server/` runs outside the worker, in s
 from runners.worker.supervision.errors import SupervisionError
 from runners.worker.supervision.fork_server import ForkServer
 from runners.worker.supervision.process import Ending, StopStep, SupervisedProcess
+from runners.worker.supervision.server.kernel import hide_memory
 
-__all__ = ["Ending", "ForkServer", "StopStep", "SupervisedProcess", "SupervisionError"]
+__all__ = [
+    "Ending",
+    "ForkServer",
+    "StopStep",
+    "SupervisedProcess",
+    "SupervisionError",
+    "hide_memory",
+]

@@ -25,6 +25,8 @@ _SERVER_CODE = (
 )
 _LEAN = ("-I", "-S", "-X", "utf8")
 _ATTEMPTS = 4
+# As in server/main.py, which cannot be imported without changing what a supervisor weighs.
+PRIVATE_BYTES = 1024
 _NUDGE_SECONDS = 1.0
 
 
@@ -48,17 +50,27 @@ class ForkServer:
             self._ensure_server()
 
     def spawn(
-        self, argv: Sequence[str], *, environment: Mapping[str, str], directory: Path
+        self,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        directory: Path,
+        private: Path | None = None,
+        user: Mapping[str, object] | None = None,
     ) -> SupervisedProcess:
         """Start a program and return once it has begun to run.
+
+        `private` is a folder that is removed when the last process of the program is gone, also
+        if this worker, or the supervisor, was killed by then. `user` (uid, gid, groups), for a
+        worker that is root, is whom the program runs as.
 
         A name without a slash is looked up in the PATH of `environment`. Raises SupervisionError
         with a sentence for the user: program not found, directory missing, arguments too large.
         """
-        request = _request(argv, environment, directory)
+        request = _request(argv, environment, directory) | {"user": dict(user) if user else None}
         for _ in range(_ATTEMPTS):
             try:
-                return self._spawn_once(request)
+                return self._spawn_once(request, private)
             except RequestNotTakenError:
                 continue
         raise SupervisionError(f"the fork server could not take the request for {argv[0]}")
@@ -81,11 +93,11 @@ class ForkServer:
             server.send_signal(signal.SIGCONT)
             server.wait()
 
-    def _spawn_once(self, request: dict[str, Any]) -> SupervisedProcess:
+    def _spawn_once(self, request: dict[str, Any], private: Path | None) -> SupervisedProcess:
         pipes = _open_pipes()
         try:
             try:
-                self._hand_over(pipes)
+                self._hand_over(pipes, private)
             finally:
                 pipes.close_far_ends()
             status = StatusReader(pipes.status)
@@ -99,12 +111,18 @@ class ForkServer:
         self._remember(process)
         return process
 
-    def _hand_over(self, pipes: _Pipes) -> None:
-        """Give the far ends to the server, which forks a supervisor that holds them."""
+    def _hand_over(self, pipes: _Pipes, private: Path | None) -> None:
+        """Give the far ends to the server, which forks a supervisor that holds them.
+
+        With them goes, in a frame of fixed size, what to remove if that supervisor is killed.
+        """
+        folder = os.fsencode(private.absolute()) if private else b""
+        if len(folder) > PRIVATE_BYTES:
+            raise SupervisionError(f"the path {private} is too long")
         with self._lock:
             requests = self._ensure_server()
             try:
-                socket.send_fds(requests, [b"!"], pipes.far_ends)
+                socket.send_fds(requests, [folder.ljust(PRIVATE_BYTES, b"\0")], pipes.far_ends)
             except OSError as error:
                 self._discard_server()
                 raise RequestNotTakenError("the fork server has died") from error

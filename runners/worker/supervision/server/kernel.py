@@ -8,6 +8,7 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -23,6 +24,14 @@ def become_subreaper() -> None:
 def die_with_parent() -> None:
     """Let the kernel KILL this process when its parent exits; it survives an exec."""
     _prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+
+
+def hide_memory() -> None:
+    """Keep other processes of the same user from reading memory and environment of this one.
+
+    Inherited by fork, gone with exec. root, and whoever holds CAP_SYS_PTRACE, reads on.
+    """
+    _prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0))
 
 
 def set_name(name: bytes) -> None:

@@ -13,9 +13,12 @@ from typing import NoReturn
 
 from . import kernel
 from .descendants import children_of, signal_below
+from .removal import remove_folder
 from .supervisor import supervise, tell
 
 _STRAY_SECONDS = 0.01
+# A request is a frame of this size: the path of a folder to remove afterwards, NUL-padded.
+PRIVATE_BYTES = 1024
 
 
 def main(requests: int) -> None:
@@ -23,6 +26,8 @@ def main(requests: int) -> None:
     os.set_inheritable(requests, False)
     kernel.ignore_signals()
     kernel.become_subreaper()
+    # Requests hold environments with secrets: no task of the same user may read them here.
+    kernel.hide_memory()
     kernel.set_name(b"forge-forkserver")
     gc.disable()
     gc.freeze()  # Keeps the collector from touching, and so copying, pages shared by fork.
@@ -34,10 +39,11 @@ class Server:
         self._requests = requests
         self._is_open = True
         self._exits = kernel.ChildExits()
-        self._supervisors: dict[int, int] = {}  # pid: status descriptor
-        # Status pipes of killed supervisors. They stay open until the tree is gone, because
+        # pid: status descriptor, folder to remove
+        self._supervisors: dict[int, tuple[int, bytes]] = {}
+        # The same of killed supervisors. Status pipes stay open until the tree is gone, because
         # their end of file is what tells the worker so.
-        self._bereaved: list[int] = []
+        self._bereaved: list[tuple[int, bytes]] = []
 
     def run(self) -> None:
         poll = select.poll()
@@ -53,20 +59,24 @@ class Server:
             self._end_strays()
 
     def _serve(self) -> None:
-        descriptors = self._receive()
-        if len(descriptors) == 3:
-            self._fork_supervisor(*descriptors)
+        descriptors, private = self._receive()
+        if len(descriptors) == 3 and self._is_open:
+            log, control, status = descriptors
+            self._fork_supervisor(log, control, status, private)
         else:
             # Nothing came with it: the worker is gone, or this process has no descriptor left.
             # Closing what did come makes the worker ask again or give up.
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _receive(self) -> list[int]:
+    def _receive(self) -> tuple[list[int], bytes]:
         descriptors = array.array("i")
         space = socket.CMSG_LEN(3 * descriptors.itemsize)
         try:
-            data, ancillary, _, _ = self._requests.recvmsg(1, space, _CLOSE_ON_EXEC)
+            data, ancillary, _, _ = self._requests.recvmsg(PRIVATE_BYTES, space, _CLOSE_ON_EXEC)
+            while data and len(data) < PRIVATE_BYTES:
+                rest = self._requests.recv(PRIVATE_BYTES - len(data))
+                data = data + rest if rest else b""
         except ConnectionResetError:
             data, ancillary = b"", []
         self._is_open = bool(data)
@@ -76,9 +86,9 @@ class Server:
                 descriptors.frombytes(payload[:whole])
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
-        return list(descriptors)
+        return list(descriptors), data.rstrip(b"\0")
 
-    def _fork_supervisor(self, log: int, control: int, status: int) -> None:
+    def _fork_supervisor(self, log: int, control: int, status: int, private: bytes) -> None:
         try:
             pid = os.fork()
         except OSError as error:
@@ -87,20 +97,20 @@ class Server:
             os.close(status)
             pid = -1
         if pid == 0:
-            self._run_supervisor(log, control, status)
+            self._run_supervisor(log, control, status, private)
         os.close(log)
         os.close(control)
         if pid > 0:
-            self._supervisors[pid] = status
+            self._supervisors[pid] = status, private
 
-    def _run_supervisor(self, log: int, control: int, status: int) -> NoReturn:
+    def _run_supervisor(self, log: int, control: int, status: int, private: bytes) -> NoReturn:
         code = 1
         try:
             self._exits.close()
             self._requests.close()
-            for descriptor in (*self._supervisors.values(), *self._bereaved):
+            for descriptor, _ in (*self._supervisors.values(), *self._bereaved):
                 os.close(descriptor)
-            supervise(log, control, status)
+            supervise(log, control, status, private)
             code = 0
         except BaseException:
             sys.excepthook(*sys.exc_info())
@@ -124,11 +134,11 @@ class Server:
         if os.WIFSTOPPED(wait_status):
             os.kill(pid, signal.SIGCONT)  # A task tried to hold its own supervisor up.
             return
-        status = self._supervisors.pop(pid)
+        status, private = self._supervisors.pop(pid)
         if wait_status == 0:
             os.close(status)
         else:
-            self._bereaved.append(status)
+            self._bereaved.append((status, private))
 
     def _end_strays(self) -> None:
         """End what killed supervisors left behind: every child here that is no supervisor."""
@@ -136,7 +146,8 @@ class Server:
             return
         signal_below(os.getpid(), signal.SIGKILL, spare=self._supervisors)
         if set(children_of(os.getpid())) <= self._supervisors.keys():
-            for status in self._bereaved:
+            for status, private in self._bereaved:
+                remove_folder(private)
                 os.close(status)
             self._bereaved.clear()
 

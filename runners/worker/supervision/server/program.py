@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import warnings  # noqa: F401  os.execvpe wants it; better once here than after each fork
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import kernel
 
@@ -16,12 +16,22 @@ class ProgramError(Exception):
 
 
 class Program:
-    """What to run: argument list, whole environment, absolute working directory."""
+    """What to run: argument list, whole environment, absolute working directory, and as whom.
 
-    def __init__(self, argv: list[str], environment: dict[str, str], directory: str) -> None:
+    user: uid, gid and groups of another user; None: the one who runs this.
+    """
+
+    def __init__(
+        self,
+        argv: list[str],
+        environment: dict[str, str],
+        directory: str,
+        user: dict[str, Any] | None = None,
+    ) -> None:
         self.argv = argv
         self.environment = environment
         self.directory = directory
+        self.user = user
 
     def start(self, log: int) -> int:
         """Fork and exec with stdout and stderr on `log`; return the pid. Raises ProgramError."""
@@ -61,6 +71,11 @@ class Program:
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         for source, target in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
+        if self.user is not None:
+            os.setgroups(self.user["groups"])
+            os.setgid(self.user["gid"])
+            os.setuid(self.user["uid"])
+        # After the change of user, with which the kernel forgets it.
         kernel.die_with_parent()
         if os.getppid() != supervisor:
             os._exit(127)  # The supervisor died before it could be noticed.

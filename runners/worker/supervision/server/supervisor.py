@@ -11,36 +11,44 @@ from typing import Any
 
 from . import kernel
 from .program import Program, ProgramError
+from .removal import remove_folder
 from .stopping import Stopping
 
 _LEFTOVER_STEPS = [(int(signal.SIGTERM), 1.0)]
 _LONGEST_WAIT = 3600.0
 
 
-def supervise(log: int, control: int, status: int) -> None:
+def supervise(log: int, control: int, status: int, private: bytes = b"") -> None:
     """Start the program that the control pipe asks for and return when its tree is gone.
 
     log: given to the program as stdout and stderr. control: lines of JSON from the worker, first
     the request, then orders; its end means that the worker is dead. status: lines of JSON to the
     worker: this pid, then the program's pid or why it did not start, at last the ending.
+    private: a folder to remove when the tree is gone, before the worker is told the ending.
     """
     os.setsid()
     kernel.become_subreaper()
     kernel.set_name(b"forge-supervise")
     tell(status, {"supervisor": os.getpid()})
-    orders = Orders(control)
+    ending = _run(log, Orders(control), status)
+    remove_folder(private)
+    if ending is not None:
+        tell(status, ending)
+
+
+def _run(log: int, orders: Orders, status: int) -> dict[str, Any] | None:
+    """The last thing to tell the worker; None if the worker died before it asked for anything."""
     request = orders.wait_for_one()
     if request is None:
-        return
+        return None
     exits = kernel.ChildExits()
     try:
         pid = Program(**request).start(log)
     except ProgramError as error:
-        tell(status, {"error": str(error)})
-        return
+        return {"error": str(error)}
     os.close(log)
     tell(status, {"pid": pid})
-    tell(status, Supervisor(pid, orders, exits).run())
+    return Supervisor(pid, orders, exits).run()
 
 
 class Supervisor:

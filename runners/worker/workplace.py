@@ -1,0 +1,166 @@
+"""Where the process of an attempt works: its script, its folder, its secret files.
+
+    <runner's folder>/work/<task>-<attempt>/script.sh, folder/
+    <folder for secrets>/<task>-<attempt>/1, 2, …
+
+Secret files lie in memory where the host has such a place (`Workplaces`). Whatever ends an
+attempt removes them: its supervisor, or the fork server if the supervisor was killed, or, if both
+were, the next start of the worker.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runners.worker.protocol import SecretFile
+from runners.worker.task_users import TaskUser
+
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108  # a folder of our own of mode 0700 is made in it
+PRIVATE = 0o700
+# Others may pass through, to what is theirs, and see no names.
+PASSABLE = 0o711
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """The folders of one attempt. With a `user`, all of it belongs to that user."""
+
+    place: Path
+    secrets: Path
+    user: TaskUser | None
+
+    @property
+    def folder(self) -> Path:
+        """Empty at first; the process starts in it."""
+        return self.place / "folder"
+
+    def make(self) -> None:
+        for folder in (self.place, self.folder):
+            folder.mkdir(mode=PRIVATE)
+            self._give_away(folder)
+
+    def write_script(self, name: str, text: str) -> Path:
+        path = self.place / name
+        self._write(path, text)
+        return path
+
+    def write_secrets(self, files: Sequence[SecretFile]) -> dict[str, str]:
+        """Put secrets into files of mode 0600; returns their paths by variable name."""
+        if not files:
+            return {}
+        self.secrets.mkdir(mode=PRIVATE)
+        self._give_away(self.secrets)
+        paths = {}
+        for number, file in enumerate(files, start=1):
+            # Nothing of the message becomes part of a path.
+            path = self.secrets / str(number)
+            self._write(path, file.content)
+            paths[file.variable] = str(path)
+        return paths
+
+    def _write(self, path: Path, text: str) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+            if self.user is not None:
+                os.fchown(file.fileno(), self.user.uid, self.user.gid)
+            file.write(text.encode(errors="surrogateescape"))
+
+    def _give_away(self, folder: Path) -> None:
+        if self.user is not None:
+            os.chown(folder, self.user.uid, self.user.gid, follow_symlinks=False)
+
+    def remove(self) -> None:
+        """Everything; what is gone already is fine."""
+        for folder in (self.secrets, self.place):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class Workplaces:
+    """All workplaces of one runner; `is_shared` when other users' processes work in them."""
+
+    def __init__(
+        self, runner_folder: Path, environment: Mapping[str, str], *, is_shared: bool
+    ) -> None:
+        self._mode = PASSABLE if is_shared else PRIVATE
+        self._base = runner_folder / "work"
+        self._otherwise = runner_folder / "secrets"
+        # A runtime folder is one user's alone: another user's process cannot pass through it.
+        runtime = "" if is_shared else environment.get("XDG_RUNTIME_DIR", "")
+        name = f"forge-{os.geteuid()}-{runner_folder.name}"
+        places = [Path(text) for text in (runtime, _SHARED_MEMORY) if text]
+        self._in_memory = [place / name for place in places]
+
+    def clear(self) -> None:
+        """At the start: remove what an earlier worker left."""
+        self.close()
+        shutil.rmtree(self._base, ignore_errors=True)
+        self._make(self._base)
+
+    def close(self) -> None:
+        """Remove the folders for secrets, wherever they are."""
+        for folder in (*self._in_memory, self._otherwise):
+            if _is_ours(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def of(
+        self, task: int, attempt: int, user: TaskUser | None, *, has_secrets: bool = True
+    ) -> Workplace:
+        """The workplace of one attempt; memory is looked for only if there is a use for it."""
+        name = f"{task}-{attempt}"
+        secrets = self._secrets_base() if has_secrets else self._otherwise
+        return Workplace(self._base / name, secrets / name, user)
+
+    def _secrets_base(self) -> Path:
+        """In memory if the host lets us, else beside the journal.
+
+        Looked for each time: a host may take the memory of a user who logs out. Anybody may
+        write into /dev/shm: what has this name and is not ours is left alone.
+        """
+        for folder in self._in_memory:
+            if _is_in_memory(folder.parent) and self._make(folder):
+                return folder
+        self._make(self._otherwise)
+        return self._otherwise
+
+    def _make(self, folder: Path) -> bool:
+        """Make the folder if need be; False if it cannot be had."""
+        try:
+            folder.mkdir(mode=PRIVATE, exist_ok=True)
+        except OSError:
+            return False
+        if not _is_ours(folder):
+            return False
+        folder.chmod(self._mode)
+        return True
+
+
+def _is_in_memory(place: Path) -> bool:
+    """Whether the file system of this folder is a tmpfs or ramfs that we may write to."""
+    if not os.access(place, os.W_OK | os.X_OK):
+        return False
+    best, kind = "", ""
+    try:
+        mounts = Path("/proc/self/mounts").read_text().splitlines()
+        real = str(place.resolve(strict=True))
+    except OSError:
+        return False
+    for line in mounts:
+        _, mounted, file_system, *_ = line.split(" ")
+        is_above = real == mounted or real.startswith(mounted.rstrip("/") + "/")
+        if is_above and len(mounted) >= len(best):
+            best, kind = mounted, file_system
+    return kind in ("tmpfs", "ramfs")
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether it is a folder, no link to one, that belongs to this user."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()

@@ -6,11 +6,11 @@ import pytest
 from django.core.exceptions import ValidationError
 from hypothesis import given
 from hypothesis import strategies as some
+from tasks.validation import is_environment
 
 from projects.models import is_one_line
 from runners import accounts
 from runners.models import Queue, Runner, is_runner_name, is_tag_name
-from tasks.validation import is_environment
 
 HIDDEN = [
     "pay\u202ements",

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from datetime import datetime
 from functools import cache
 from typing import Any
 
 import redis
+from django.utils import timezone
 
 from runners.broker import administrator, database_number, project_prefix
 from runners.models import Queue, Runner
@@ -27,12 +29,18 @@ ACCOUNT_PREFIX = "runner-"
 SETINFO_SINCE = (7, 2)
 
 
-def rules_for(runner: Runner, queues: Iterable[Queue], *, with_setinfo: bool) -> list[str]:
-    """The ACL SETUSER arguments of a runner that may consume `queues`."""
+def rules_for(
+    runner: Runner, queues: Iterable[Queue], *, digests: Iterable[str], with_setinfo: bool
+) -> list[str]:
+    """The ACL SETUSER arguments of a runner that may consume `queues`.
+
+    `digests` are of the tokens that open it: one, and the older ones during a rotation.
+    """
     prefix = project_prefix(runner.project_id)
     events = f"{prefix}/{database_number()}.celeryev/*"
     control = f"{prefix}/{database_number()}.celery.pidbox"
-    rules = ["reset", "on", f"#{runner.token_digest}", "-@all", "+ping", "+multi", "+exec"]
+    passwords = [f"#{digest}" for digest in digests]
+    rules = ["reset", "on", *passwords, "-@all", "+ping", "+multi", "+exec"]
     if with_setinfo:
         rules.append("+client|setinfo")
     # Its own name is the queue of a runner that no other queue fits (see runners.connect).
@@ -63,9 +71,43 @@ def _acl(*arguments: str) -> Any:
 
 
 def apply_account(runner: Runner) -> None:
-    """Create or correct the runner's account. Raises redis.RedisError."""
-    rules = rules_for(runner, runner.queues(), with_setinfo=_knows_setinfo())
+    """Create or correct the runner's account. Raises redis.RedisError.
+
+    Afterwards the tokens are read again: one that ended meanwhile, and that somebody else has
+    taken off the account already, was put back by this and is taken off again.
+    """
+    digests = runner.valid_digests(now=timezone.now())
+    _set_account(runner, digests)
+    while (now_valid := runner.valid_digests(now=timezone.now())) != digests:
+        digests = now_valid
+        _set_account(runner, digests)
+        cut_connections(runner)
+
+
+def _set_account(runner: Runner, digests: Iterable[str]) -> None:
+    rules = rules_for(runner, runner.queues(), digests=digests, with_setinfo=_knows_setinfo())
     _acl("SETUSER", runner.account, *rules)
+
+
+def cut_connections(runner: Runner) -> None:
+    """End the account's connections: a password that is taken off leaves them open.
+
+    The worker connects again, with the token that it has by then. Raises redis.RedisError.
+    """
+    administrator().execute_command(  # type: ignore[no-untyped-call]
+        "CLIENT", "KILL", "USER", runner.account
+    )
+
+
+def cut_ended_tokens(runner: Runner, *, now: datetime) -> None:
+    """Take the runner's ended tokens off its account, and their connections down.
+
+    Raises redis.RedisError, and then it is to be done again.
+    """
+    ended = list(runner.tokens.to_cut(now=now).values_list("pk", flat=True))
+    apply_account(runner)
+    cut_connections(runner)
+    runner.tokens.filter(pk__in=ended).update(cut_at=now)
 
 
 def remove_account(name: str) -> None:
@@ -79,6 +121,14 @@ def try_to_apply(runner: Runner) -> None:
         apply_account(runner)
     except redis.RedisError as error:
         logger.warning("account of runner %s not applied yet: %s", runner.name, error)
+
+
+def try_to_cut(runner: Runner, *, now: datetime) -> None:
+    """As `cut_ended_tokens`; a broker that is away is logged and left to the controller."""
+    try:
+        cut_ended_tokens(runner, now=now)
+    except redis.RedisError as error:
+        logger.warning("ended tokens of runner %s not cut yet: %s", runner.name, error)
 
 
 def try_to_remove(runner: Runner) -> None:

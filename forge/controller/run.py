@@ -17,6 +17,7 @@ from forge.controller.accounts import AccountLoop
 from forge.controller.events import EventRelay
 from forge.controller.hints import HintLoop
 from forge.controller.reaper import ReaperLoop
+from forge.controller.tokens import TokenLoop
 from tasks.models import Leadership
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class Controller:
     def run(self) -> None:
         signals = (self._is_leading, self._is_closing)
         loops = [HintLoop(*signals), AccountLoop(*signals), ReaperLoop(*signals)]
-        threads = [*loops, EventRelay(*signals)]
+        threads = [*loops, TokenLoop(*signals), EventRelay(*signals)]
         self._renew()
         for thread in threads:
             thread.start()

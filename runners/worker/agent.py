@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import platform
 import secrets
 import socket
 import sys
@@ -21,6 +20,7 @@ from runners.worker.configuration import Configuration
 from runners.worker.errors import RefusedError, RevokedError, UnreachableError
 from runners.worker.execution import FORCED, GENTLE, Outcome, Run
 from runners.worker.heart import Heart
+from runners.worker.host import system
 from runners.worker.journal import Entry, Journal
 from runners.worker.protocol import (
     PROTOCOL_VERSION,
@@ -30,6 +30,7 @@ from runners.worker.protocol import (
     ConnectRequest,
     HeartbeatReply,
     Job,
+    VerifyRequest,
 )
 from runners.worker.supervision import ForkServer, StopStep
 from runners.worker.uploader import Uploader
@@ -61,22 +62,36 @@ class Agent:
 
         Raises WorkerError, whose text says what to do.
         """
-        self.journal = Journal(self.configuration.data / _folder_name(self.configuration.token))
-        self.journal.open()
+        self.journal = self._open_journal()
         self.welcome = self.client.connect(self._introduction())
         self.forks.start()
         self._close_leftovers()
         return self.welcome
 
+    def _open_journal(self) -> Journal:
+        """The journal of the runner whose token this is; its name outlives tokens and addresses.
+
+        Forge is asked who this is before anything is begun: the journal has to be held before
+        `connect`, or a second worker on this host would displace the first.
+        """
+        token = self.configuration.token
+        found = self.client.verify(VerifyRequest(PROTOCOL_VERSION, VERSION))
+        self.account = f"runner-{found.welcome.runner}"
+        self.client.speak_as(self.account)
+        folder = self.configuration.data / f"{self.account}-{found.identity[:12]}"
+        journal = Journal(folder)
+        journal.take_over(self.configuration.data / _earlier_name(token))
+        journal.open()
+        return journal
+
     def _introduction(self) -> ConnectRequest:
-        system = f"{_system()} {platform.machine()}, Python {platform.python_version()}"
         return ConnectRequest(
             protocol=PROTOCOL_VERSION,
             version=VERSION,
             session=self.session,
             instance=self.journal.instance,
             host_name=socket.gethostname()[:255],
-            system=system[:120],
+            system=system(),
         )
 
     def _close_leftovers(self) -> None:
@@ -156,7 +171,7 @@ class Agent:
                 self.journal.forget(entry)
                 raise Ignore(error.message) from error
             except RevokedError as error:
-                self._revoked()
+                self._revoked(error)
                 raise Ignore(error.message) from error
             except UnreachableError:
                 self._is_leaving.wait(pause)
@@ -216,9 +231,14 @@ class Agent:
         elif entry.result is not None:
             self.journal.forget(entry)
 
-    def _revoked(self) -> None:
+    def _revoked(self, error: RevokedError) -> None:
         url = self.configuration.url
-        self._leave_for(f"This runner was removed from Forge at {url}; its tasks were ended.")
+        removed = f"This runner was removed from Forge at {url}; its tasks were ended."
+        # What does not say why comes from a Forge that has forgotten the runner altogether.
+        is_removed = error.code in ("removed", "unauthorized")
+        self._leave_for(
+            removed if is_removed else f"{error.message} The runner's tasks were ended."
+        )
 
     def _displaced(self, message: str) -> None:
         self._leave_for(message)
@@ -227,20 +247,11 @@ class Agent:
         if self._is_leaving.is_set():
             return
         self._is_leaving.set()
-        self.stop_all("The runner was removed.", FORCED)
+        self.stop_all("The runner was removed, or its token was.", FORCED)
         print(f"forge: {sentence}", file=sys.stderr, flush=True)
         self.leave(2)
 
 
-def _folder_name(token: str) -> str:
-    """One folder a token: several runners may share a host. A digest gives nothing away."""
+def _earlier_name(token: str) -> str:
+    """What the journal's folder was called when it was named after the token."""
     return "runner-" + hashlib.sha256(token.encode()).hexdigest()[:16]
-
-
-def _system() -> str:
-    if sys.platform != "linux":
-        return platform.platform(terse=True)
-    try:
-        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
-    except OSError:
-        return "Linux"

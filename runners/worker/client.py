@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import requests
@@ -15,6 +17,16 @@ from runners.worker.errors import RefusedError, RevokedError, UnreachableError
 CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 30.0
 MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024
+
+# By the code of a 401; the sentence says what to do.
+_WHY_REVOKED = {
+    "unauthorized": (
+        "it is wrong or the runner was removed. Add a runner in Forge and use its token."
+    ),
+    "removed": "the runner was removed. Add a runner in Forge and use its token.",
+    "replaced": "a newer one has replaced it. Put the newer one in its place.",
+    "other_runner": "it belongs to another runner. Put this runner's own in its place.",
+}
 
 _Reply = TypeVar("_Reply", bound=protocol.Message)
 
@@ -30,6 +42,53 @@ class _Bearer(AuthBase):
         return request
 
 
+def _no_sign_in(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keeps an entry in ~/.netrc from being sent along."""
+    return request
+
+
+class _Exchange:
+    """One request after the other to one Forge. Thread-safe: each thread has its connection."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.headers = {"Content-Type": "application/json"}
+        self._local = threading.local()
+
+    def send(self, path: str, message: protocol.Message, token: str) -> requests.Response:
+        """The answer, whatever its status. Raises UnreachableError."""
+        try:
+            return self._session().post(
+                f"{self.url}/runner/v1/{path}",
+                data=message.as_bytes(),
+                headers=self.headers,
+                auth=_Bearer(token),
+                timeout=(CONNECT_TIMEOUT, ANSWER_TIMEOUT),
+                # A redirect would carry the token to wherever it points.
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise UnreachableError(_unreachable(self.url, error)) from error
+
+    def reach(self) -> None:
+        """Ask for a page that needs no token. Raises UnreachableError."""
+        try:
+            timeout = (CONNECT_TIMEOUT, ANSWER_TIMEOUT)
+            response = self._session().get(
+                f"{self.url}/healthz", auth=_no_sign_in, timeout=timeout, allow_redirects=False
+            )
+        except requests.RequestException as error:
+            raise UnreachableError(_unreachable(self.url, error)) from error
+        if response.status_code != requests.codes.ok:
+            raise UnreachableError(_not_like_forge(self.url, f"HTTP {response.status_code}"))
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = requests.Session()
+        return session
+
+
 class Client:
     """Thread-safe: each thread keeps a connection of its own alive.
 
@@ -38,9 +97,19 @@ class Client:
     """
 
     def __init__(self, configuration: Configuration) -> None:
-        self._url = configuration.url
-        self._auth = _Bearer(configuration.token)
-        self._local = threading.local()
+        self._tokens = configuration.tokens
+        self._exchange = _Exchange(configuration.url)
+
+    def reach(self) -> None:
+        """Whether Forge is there at all, asked without the token. Raises UnreachableError."""
+        self._exchange.reach()
+
+    def speak_as(self, account: str) -> None:
+        """Say with every request which runner this is, once it is known."""
+        self._exchange.headers["Forge-Runner"] = account
+
+    def verify(self, request: protocol.VerifyRequest) -> protocol.VerifyReply:
+        return self._post("verify", request, protocol.VerifyReply)
 
     def connect(self, request: protocol.ConnectRequest) -> protocol.ConnectReply:
         return self._post("connect", request, protocol.ConnectReply)
@@ -54,32 +123,59 @@ class Client:
     def heartbeat(self, request: protocol.Heartbeat) -> protocol.HeartbeatReply:
         return self._post("heartbeat", request, protocol.HeartbeatReply)
 
-    def _post(self, path: str, message: protocol.Message, reply: type[_Reply]) -> _Reply:
-        try:
-            response = self._session().post(
-                f"{self._url}/runner/v1/{path}",
-                data=message.as_bytes(),
-                timeout=(CONNECT_TIMEOUT, ANSWER_TIMEOUT),
-                # A redirect would carry the token to wherever it points.
-                allow_redirects=False,
-            )
-        except requests.RequestException as error:
-            raise UnreachableError(_unreachable(self._url, error)) from error
-        if response.status_code != requests.codes.ok:
-            raise _refusal(self._url, response)
-        try:
-            return reply.parse(response.content)
-        except protocol.ProtocolError as error:
-            detail = f"{self._url} does not answer like Forge ({error}). Check FORGE_URL."
-            raise UnreachableError(detail) from error
+    def unregister(self, request: protocol.UnregisterRequest) -> protocol.UnregisterReply:
+        return self._post("unregister", request, protocol.UnregisterReply)
 
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = self._local.session = requests.Session()
-            session.auth = self._auth
-            session.headers["Content-Type"] = "application/json"
-        return session
+    def _post(self, path: str, message: protocol.Message, reply: type[_Reply]) -> _Reply:
+        """Send with the token of this moment; if it is refused, with another that there is."""
+        token, refused = self._tokens.current(), set[str]()
+        while True:
+            response = self._exchange.send(path, message, token)
+            if response.status_code != requests.codes.unauthorized:
+                break
+            refused.add(token)
+            other = self._tokens.another(refused)
+            if other is None:
+                break
+            token = other
+        return _read(self._exchange.url, response, reply, partial(self._tokens.accept, token))
+
+
+def register(
+    url: str, registration_token: str, request: protocol.RegisterRequest
+) -> protocol.RegisterReply:
+    """Exchange a registration token for a runner. Raises as Client's methods."""
+    response = _Exchange(url).send("register", request, registration_token)
+    if response.status_code == requests.codes.unauthorized:
+        raise RevokedError(
+            f"Forge at {url} does not know this registration token. Check that it is whole, and "
+            "FORGE_URL."
+        )
+    return _read(url, response, protocol.RegisterReply)
+
+
+def _read(
+    url: str,
+    response: requests.Response,
+    reply: type[_Reply],
+    authenticated: Callable[[], None] = lambda: None,
+) -> _Reply:
+    """The message in an answer; calls `authenticated` if it is Forge's own and not a 401.
+
+    Raises as Client's methods.
+    """
+    if response.status_code != requests.codes.ok:
+        raise _refusal(url, response)
+    try:
+        answer = reply.parse(response.content)
+    except protocol.ProtocolError as error:
+        raise UnreachableError(_not_like_forge(url, str(error))) from error
+    authenticated()
+    return answer
+
+
+def _not_like_forge(url: str, why: str) -> str:
+    return f"{url} does not answer like Forge ({why}). Check FORGE_URL."
 
 
 def _unreachable(url: str, error: requests.RequestException) -> str:
@@ -97,14 +193,12 @@ def _refusal(url: str, response: requests.Response) -> Exception:
     status = response.status_code
     code, sentence = _said(response)
     if status == requests.codes.unauthorized:
-        return RevokedError(
-            f"Forge at {url} does not accept this runner's token: it is wrong or the runner was "
-            "removed. Add a runner in Forge and use its token."
-        )
+        why = _WHY_REVOKED.get(code, _WHY_REVOKED["unauthorized"])
+        return RevokedError(f"Forge at {url} does not accept this runner's token: {why}", code)
     if status == requests.codes.too_many_requests or status >= requests.codes.server_error:
         return UnreachableError(f"Forge at {url} is in trouble (HTTP {status}). {sentence}")
     if not code:
-        return UnreachableError(f"{url} does not answer like Forge (HTTP {status}).")
+        return UnreachableError(_not_like_forge(url, f"HTTP {status}"))
     return RefusedError(sentence, code)
 
 

@@ -28,7 +28,7 @@ class Heart(threading.Thread):
         *,
         interval: float,
         obey: Callable[[HeartbeatReply], None],
-        revoked: Callable[[], None],
+        revoked: Callable[[RevokedError], None],
         displaced: Callable[[str], None],
     ) -> None:
         super().__init__(name="forge-heart", daemon=True)
@@ -68,8 +68,8 @@ class Heart(threading.Thread):
         while not self._is_closing:
             try:
                 self._beat()
-            except RevokedError:
-                self._revoked()
+            except RevokedError as error:
+                self._revoked(error)
                 return
             except RefusedError as error:
                 self._displaced(error.message)

@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import redis
 from celery import bootsteps
@@ -23,6 +23,7 @@ from runners.worker.celery import ignore_overrides
 from runners.worker.configuration import Configuration, require_loopback
 from runners.worker.errors import BrokerError
 from runners.worker.protocol import ConnectReply
+from runners.worker.tokens import BrokerCredentials
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +53,9 @@ class RunnerWorker(Worker):
         app.steps["consumer"].add(ListenStep)
         agent = app.agent = Agent(Configuration.from_environment(os.environ))
         welcome = agent.connect()
-        broker = broker_url(welcome, agent.configuration.token)
-        check_broker(broker, welcome)
+        app.credentials = BrokerCredentials(agent.account, agent.configuration.tokens)
+        broker = broker_url(welcome)
+        check_broker(broker, app.credentials)
         configure(app, welcome, broker)
         hush()
         super().__init__(
@@ -79,16 +81,15 @@ class RunnerWorker(Worker):
         super().on_stopped()
 
 
-def broker_url(welcome: ConnectReply, token: str) -> str:
-    """The URL that Forge gave, with the token as password. Raises ConfigurationError."""
+def broker_url(welcome: ConnectReply) -> str:
+    """The URL that Forge gave, without user and password. Raises ConfigurationError."""
     parts = urlsplit(welcome.broker_url)
     if parts.scheme == "redis":
         require_loopback("The broker", "redis://", parts.hostname or "", "rediss://")
-    user, _, place = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user}:{quote(token)}@{place}"))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def check_broker(url: str, welcome: ConnectReply) -> None:
+def check_broker(url: str, credentials: BrokerCredentials) -> None:
     """Sign in once, so that a wrong address ends the start instead of filling the log.
 
     The broker may have been restarted a moment ago, and the controller is about to restore
@@ -97,17 +98,22 @@ def check_broker(url: str, welcome: ConnectReply) -> None:
     deadline = time.monotonic() + BROKER_PATIENCE_SECONDS
     while True:
         try:
-            with redis.Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5) as client:
+            with redis.Redis.from_url(
+                url,
+                credential_provider=credentials,
+                socket_connect_timeout=5,
+                socket_timeout=5,
+            ) as client:
                 client.ping()
             return
         except redis.RedisError as error:
             if time.monotonic() > deadline:
-                raise BrokerError(_broker_trouble(welcome.broker_url, error)) from error
+                raise BrokerError(_broker_trouble(url, error)) from error
             time.sleep(0.2)
 
 
 def _broker_trouble(url: str, error: redis.RedisError) -> str:
-    place = url.rpartition("@")[2]
+    place = urlsplit(url).netloc
     if isinstance(error, redis.AuthenticationError):
         return (
             f"The broker at {place} refuses this runner's account. Check that the Forge "

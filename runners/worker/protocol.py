@@ -12,6 +12,7 @@ import base64
 import binascii
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -25,6 +26,8 @@ MAXIMUM_REPORT_BYTES = 1024 * 1024
 MAXIMUM_TASKS = 1000
 MAXIMUM_ID = 2**63 - 1
 MAXIMUM_REASON = 500
+
+_SHA256 = re.compile(r"\A[0-9a-f]{64}\Z")
 
 Reader = Callable[[str, Any], Any]
 
@@ -85,6 +88,12 @@ def octets(name: str, value: Any) -> bytes:
     if len(data) > MAXIMUM_PIECE_BYTES:
         raise _fail(name, f"at most {MAXIMUM_PIECE_BYTES} bytes")
     return data
+
+
+def sha256(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not _SHA256.match(value):
+        raise _fail(name, "a SHA-256 in 64 hexadecimal digits, in lower case")
+    return value
 
 
 def optional(reader: Reader) -> Reader:
@@ -195,6 +204,66 @@ class ConnectReply(Message):
     queues: tuple[str, ...] = value(many(text(450, minimum=1), 10_000))
     concurrency: int = value(integer(1, 1000))
     heartbeat_seconds: float = value(seconds)
+
+
+@dataclass(frozen=True)
+class RegisterRequest(Message):
+    """A host adds itself as a runner, with a registration token in the header.
+
+    It has made its runner token itself and sends its digest; the same digest again gets the same
+    answer again. Without a `name` Forge makes one from the host's.
+    """
+
+    protocol: int = value(integer(0, 10_000))
+    version: str = value(text(40))
+    digest: str = value(sha256)
+    host_name: str = value(text(255))
+    system: str = value(text(120))
+    name: str | None = value(optional(text(60, minimum=1)), default=None)
+
+
+@dataclass(frozen=True)
+class RegisterReply(Message):
+    runner: int = value(_id)
+    name: str = value(text(60, minimum=1))
+    project_name: str = value(text(80))
+
+
+@dataclass(frozen=True)
+class VerifyRequest(Message):
+    """Asks what `connect` would answer, and begins nothing."""
+
+    protocol: int = value(integer(0, 10_000))
+    version: str = value(text(40))
+
+
+@dataclass(frozen=True)
+class VerifyReply(Message):
+    """`identity` stays the same through all rotations and moves, and belongs to no other runner.
+
+    `token_seconds` is how long this token still works when a newer one has replaced it.
+    """
+
+    welcome: ConnectReply = value(message(ConnectReply))
+    identity: str = value(text(64, minimum=8))
+    protocol: int = value(integer(0, 10_000))
+    oldest_protocol: int = value(integer(0, 10_000))
+    token_seconds: float | None = value(optional(seconds))
+
+
+@dataclass(frozen=True)
+class UnregisterRequest(Message):
+    """A host takes its runner away."""
+
+    host_name: str = value(text(255))
+
+
+@dataclass(frozen=True)
+class UnregisterReply(Message):
+    """`ended` is how many tasks ended with it."""
+
+    name: str = value(text(60, minimum=1))
+    ended: int = value(_count)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from tests.cast import cast, runner, running_task, superuser, task, template
+from tests.cast import cast, registration, runner, running_task, superuser, task, template
 
-__all__ = ["cast", "runner", "running_task", "superuser", "task", "template"]
+__all__ = ["cast", "registration", "runner", "running_task", "superuser", "task", "template"]
 
 
 @pytest.fixture

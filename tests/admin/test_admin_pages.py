@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from projects.operations import create_user_token
-from runners.models import Queue, Runner, Tag
+from runners.models import Queue, RegistrationToken, Runner, RunnerToken, Tag
 from tasks.log import append
 from tasks.models import Leadership, LogChunk, Task
 from tests.cast import Cast
@@ -24,19 +24,20 @@ MODELS = [
     for app in ("projects", "runners", "tasks")
     for model in apps.get_app_config(app).get_models()
 ]
-READ_ONLY = (Task, LogChunk, Queue, Tag, Leadership)
+READ_ONLY = (Task, LogChunk, Queue, Tag, RunnerToken, Leadership)
 
 
 @pytest.fixture
-def everything(cast: Cast, running_task: Task) -> list[str]:
+def everything(cast: Cast, running_task: Task, registration: RegistrationToken) -> list[str]:
     """At least one row of each model; the answer is what no page may hold."""
     now = timezone.now()
     append(running_task, offset=0, data=b"hello", now=now)
     later = now + timedelta(minutes=1)
     Leadership.acquire("controller", holder="host-1", now=now, until=later)
-    new = create_user_token(user=cast.owner, name="ci", expires_at=None)
+    new = create_user_token(user=cast.owner, name="ci", expires_at=None, now=now)
     runner = Runner.objects.get()
-    return [new.token, new.row.digest, runner.token_digest, running_task.nonce]
+    digests = [new.row.digest, runner.tokens.get().digest, registration.digest]
+    return [new.token, *digests, running_task.nonce]
 
 
 def address(model: type[models.Model], page: str, *args: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Count, OuterRef, Subquery
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 class RunnerSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
     status = serializers.SerializerMethodField()
     tags = TagNames(required=False)
+    token_created_at = serializers.SerializerMethodField(help_text="When its token was made.")
+    older_token_expires_at = serializers.SerializerMethodField(
+        help_text="Until when a token that was replaced still works; null if none does."
+    )
 
     class Meta:
         model = Runner
@@ -43,6 +48,8 @@ class RunnerSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
             "last_heartbeat_at",
             "concurrency",
             "takes_untagged",
+            "token_created_at",
+            "older_token_expires_at",
         )
         read_only_fields = ("id", "last_heartbeat_at")
         validators: tuple[()] = ()
@@ -51,9 +58,17 @@ class RunnerSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
         running = getattr(runner, "running", 0)
         return runner.status_at(timezone.now(), running=running)
 
+    def get_token_created_at(self, runner: Runner) -> datetime | None:
+        token = runner.current_token
+        return token.created_at if token else None
+
+    def get_older_token_expires_at(self, runner: Runner) -> datetime | None:
+        older = runner.older_tokens(now=timezone.now())
+        return older[0].expires_at if older else None
+
 
 class NewRunnerSerializer(RunnerSerializer):
-    """The answer that creates a runner: the only one that ever holds the token."""
+    """The answer that creates a token: the only one that ever holds it."""
 
     token = serializers.CharField(read_only=True, help_text="Shown once; Forge keeps a digest.")
 
@@ -66,7 +81,7 @@ def runners_of(user: User) -> QuerySet[Runner]:
     held = Task.objects.held().filter(runner=OuterRef("pk")).order_by().values("runner")
     count = Subquery(held.annotate(number=Count("pk")).values("number"))
     rows = Runner.objects.for_user(user).annotate(running=Coalesce(count, 0))
-    return rows.select_related("project").prefetch_related("tags")
+    return rows.select_related("project").prefetch_related("tags", "tokens")
 
 
 class RunnerList(ApiView, ListAPIView[Runner]):
@@ -102,22 +117,25 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-class RunnerDetail(ApiView):
+class RunnerView(ApiView):
     serializer_class = RunnerSerializer
 
-    def _runner(self, pk: int, action: Action) -> Runner:
+    def runner(self, pk: int, action: Action) -> Runner:
+        """The runner if the user may do `action` to it."""
         runner = found(runners_of(self.user), pk)
         self.demand(runner.project, action)
         return runner
 
+
+class RunnerDetail(RunnerView):
     @extend_schema(operation_id="read_runner", responses={200: RunnerSerializer, **ERRORS})
     def get(self, request: Request, pk: int) -> Response:
         """One runner, with its status at this moment."""
-        return Response(RunnerSerializer(self._runner(pk, Action.PROJECT_VIEW)).data)
+        return Response(RunnerSerializer(self.runner(pk, Action.PROJECT_VIEW)).data)
 
     @extend_schema(operation_id="remove_runner", responses={204: None, **ERRORS})
     def delete(self, request: Request, pk: int) -> Response:
         """Removes the runner. Its token and its broker access end at once, and so do its tasks."""
-        runner = self._runner(pk, Action.RUNNER_CHANGE)
+        runner = self.runner(pk, Action.RUNNER_CHANGE)
         retire_runner(runner=runner, by=self.user, now=timezone.now())
         return Response(status=status.HTTP_204_NO_CONTENT)

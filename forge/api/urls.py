@@ -11,9 +11,12 @@ from django.views.decorators.csrf import csrf_exempt
 from forge.api.documents import Documentation, Schema
 from forge.api.logs import TaskLog
 from forge.api.projects import ProjectDetail, ProjectList
+from forge.api.registration_tokens import RegistrationTokenDetail, RegistrationTokenList
+from forge.api.rotation import RunnerEndOlderTokens, RunnerRotate
 from forge.api.runners import RunnerDetail, RunnerList
 from forge.api.tasks import TaskDetail, TaskList, TaskStop
 from forge.api.templates import TemplateDetail, TemplateList
+from forge.api.tokens import UserTokenDetail, UserTokenList
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -36,6 +39,24 @@ urlpatterns = [
     path("v1/tasks/<int:pk>/log", TaskLog.as_view(), name="api-task-log"),
     path("v1/tasks/<int:pk>/stop", TaskStop.as_view(), name="api-task-stop"),
     path("v1/runners/<int:pk>/", RunnerDetail.as_view(), name="api-runner"),
+    path("v1/runners/<int:pk>/rotate", RunnerRotate.as_view(), name="api-runner-rotate"),
+    path(
+        "v1/runners/<int:pk>/end-older-tokens",
+        RunnerEndOlderTokens.as_view(),
+        name="api-runner-end-older-tokens",
+    ),
+    path(
+        "v1/projects/<int:pk>/registration-tokens/",
+        RegistrationTokenList.as_view(),
+        name="api-registration-tokens",
+    ),
+    path(
+        "v1/registration-tokens/<int:pk>/",
+        RegistrationTokenDetail.as_view(),
+        name="api-registration-token",
+    ),
+    path("v1/tokens/", UserTokenList.as_view(), name="api-tokens"),
+    path("v1/tokens/<int:pk>/", UserTokenDetail.as_view(), name="api-token"),
     path("schema/", Schema.as_view(), name="api-schema"),
     path("docs/", Documentation.as_view(), name="api-docs"),
     re_path("", no_such_address),

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import URLPattern
+from django.utils import timezone
 
 from forge.pages.urls import urlpatterns
-from runners.models import Runner
+from projects.operations import create_user_token
+from runners.models import RegistrationToken, Runner
 from tasks.models import Task, TaskTemplate
 from tests.cast import EVERYBODY, Cast
 
@@ -46,6 +49,19 @@ TABLE = {
     ("GET", "runner-contact"): MEMBERS,
     ("GET", "runner-remove"): MANAGERS,
     ("POST", "runner-remove"): MANAGERS_DO,
+    ("GET", "runner-rotate"): MANAGERS,
+    ("POST", "runner-rotate"): MANAGERS_FILL_IN,
+    ("POST", "runner-end-older"): MANAGERS_DO,
+    ("GET", "registration-tokens"): MANAGERS,
+    ("GET", "registration-token-new"): MANAGERS,
+    ("POST", "registration-token-new"): MANAGERS_FILL_IN,
+    ("GET", "registration-token-revoke"): MANAGERS,
+    ("POST", "registration-token-revoke"): MANAGERS_DO,
+    ("GET", "tokens"): (200, 200, 200, 200, 200, 302),
+    ("POST", "tokens"): (400, 400, 400, 400, 400, 302),
+    # A token of the owner's: not even a manager of the same project sees it.
+    ("GET", "token-revoke"): (200, 404, 404, 404, 404, 302),
+    ("POST", "token-revoke"): (302, 404, 404, 404, 404, 302),
 }
 PATHS = {
     "home": "/",
@@ -64,9 +80,21 @@ PATHS = {
     "runner": "/runners/{runner}/",
     "runner-contact": "/runners/{runner}/contact/",
     "runner-remove": "/runners/{runner}/remove/",
+    "runner-rotate": "/runners/{runner}/rotate/",
+    "runner-end-older": "/runners/{runner}/end-older/",
+    "registration-tokens": "/projects/{project}/registration-tokens/",
+    "registration-token-new": "/projects/{project}/registration-tokens/new/",
+    "registration-token-revoke": "/registration-tokens/{registration}/revoke/",
+    "tokens": "/tokens/",
+    "token-revoke": "/tokens/{token}/revoke/",
 }
 # Open to everybody, or streams, which have tests of their own.
 ELSEWHERE = {"sign-in", "sign-out", "task-stream", "task-log"}
+
+
+def token_of(user: User) -> int:
+    new = create_user_token(user=user, name="mine", expires_at=None, now=timezone.now())
+    return new.row.pk
 
 
 @pytest.mark.parametrize("who", EVERYBODY)
@@ -80,9 +108,11 @@ def test_everybody_gets_the_answer_in_the_table(
     template: TaskTemplate,
     runner: Runner,
     task: Task,
+    registration: RegistrationToken,
     browser: Callable[..., Client],
 ) -> None:
     ids = {"template": template.pk, "runner": runner.pk, "task": task.pk}
+    ids |= {"registration": registration.pk, "token": token_of(cast.owner)}
     path = PATHS[name].format(project=cast.project.pk, **ids)
     answer = browser(cast.user(who)).generic(method, path)
     expected = dict(zip(EVERYBODY, TABLE.get((method, name), NOT_A_METHOD), strict=True))
@@ -158,7 +188,7 @@ def test_buttons_that_would_be_refused_are_not_shown(
     client = browser(cast.viewer)
     pages = {
         f"/tasks/{task.pk}/": f"/tasks/{task.pk}/stop/",
-        f"/runners/{runner.pk}/": f"/runners/{runner.pk}/remove/",
+        f"/runners/{runner.pk}/": f"/runners/{runner.pk}/r",
         f"/projects/{cast.project.pk}/runners/": "/runners/new/",
         f"/projects/{cast.project.pk}/templates/": "/run/",
     }
@@ -167,10 +197,15 @@ def test_buttons_that_would_be_refused_are_not_shown(
 
 
 def test_no_page_has_a_script_or_a_style_inside(
-    cast: Cast, task: Task, runner: Runner, browser: Callable[..., Client]
+    cast: Cast,
+    task: Task,
+    runner: Runner,
+    registration: RegistrationToken,
+    browser: Callable[..., Client],
 ) -> None:
     client = browser(cast.owner)
     ids = {"template": task.template_id, "runner": runner.pk, "task": task.pk}
+    ids |= {"registration": registration.pk, "token": token_of(cast.owner)}
     for method, name in TABLE:
         if method == "GET":
             text = client.get(PATHS[name].format(project=cast.project.pk, **ids)).content.decode()

@@ -5,16 +5,21 @@ from django.urls import include, path
 
 from forge.health import healthz, readyz
 from runners import wheel
-from runners.connect import connect
+from runners.connect import connect, verify
+from runners.registration import register
 from tasks.claim import claim
 from tasks.heartbeat import heartbeat
 from tasks.intake import report
+from tasks.unregister import unregister
 
 runner_api = [
     path("connect", connect),
     path("claim", claim),
     path("report", report),
     path("heartbeat", heartbeat),
+    path("register", register),
+    path("verify", verify),
+    path("unregister", unregister),
 ]
 
 urlpatterns = [

@@ -88,15 +88,17 @@ class RemovableAdmin(OperationAdmin):
         names = [str(row) for row in objs]
         return names, {str(self.opts.verbose_name_plural): len(names)}, set(), []
 
+    def is_present(self, obj: Any) -> bool:
+        """Whether it was not removed before."""
+        return obj.removed_at is None
+
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return super().has_change_permission(request, obj) and _is_present(obj)
+        is_there = obj is None or self.is_present(obj)
+        return super().has_change_permission(request, obj) and is_there
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return super().has_delete_permission(request, obj) and _is_present(obj)
-
-
-def _is_present(obj: Any) -> bool:
-    return obj is None or obj.removed_at is None
+        is_there = obj is None or self.is_present(obj)
+        return super().has_delete_permission(request, obj) and is_there
 
 
 class TokenAdmin(OperationAdmin):
@@ -116,20 +118,29 @@ class TokenAdmin(OperationAdmin):
     def response_add(
         self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
     ) -> HttpResponse:
+        title = f"{self.opts.verbose_name} {obj} was created".capitalize()
+        return self.show_token(request, obj, self._tokens.pop(request), title)
+
+    def show_token(
+        self, request: HttpRequest, obj: Any, token: str, title: str, **more: Any
+    ) -> HttpResponse:
+        """The page with the token, which nobody else may keep."""
         context = {
             **self.admin_site.each_context(request),
             **self.token_context(),
-            "title": f"{self.opts.verbose_name} {obj} was created".capitalize(),
+            "title": title,
             "opts": self.opts,
             "object": obj,
-            "token": self._tokens.pop(request),
+            "token": token,
+            **more,
         }
         answer = TemplateResponse(request, ONCE_SHOWN, context)
         answer["Cache-Control"] = "no-store"
         return answer
 
     def token_context(self) -> dict[str, str]:
-        return {}
+        """What the page says besides the token; `way` chooses the words of the template."""
+        return {"way": "header"}
 
 
 class MembershipInline(TabularInline):
@@ -196,6 +207,7 @@ class UserTokenAdmin(TokenAdmin):
     def create(self, request: HttpRequest, obj: Any, form: Any) -> None:
         if obj.user_id is None:
             obj.user = request.user
-        new = create_user_token(user=obj.user, name=obj.name, expires_at=obj.expires_at)
+        given = {"name": obj.name, "expires_at": obj.expires_at}
+        new = create_user_token(user=obj.user, now=timezone.now(), **given)
         obj.pk = new.row.pk
         self.keep_token(request, new.token)

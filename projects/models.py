@@ -18,7 +18,7 @@ from projects.characters import UNSEEN_IN_NAMES
 from projects.encryption import Sealed, SealedField
 from projects.errors import SecretsKeyError, SecretUnreadableError
 from projects.permissions import ACTIONS_OF, Action, Role
-from projects.tokens import digest_of
+from projects.tokens import digest_of, is_same_digest
 from projects.variables import is_shared_environment, is_shared_variable_name
 
 if TYPE_CHECKING:
@@ -122,11 +122,17 @@ class Membership(models.Model):
 
 
 class UserTokenQuerySet(models.QuerySet["UserToken"]):
+    def for_user(self, user: User | AnonymousUser) -> UserTokenQuerySet:
+        """The user's own, expired ones too. Nobody's are another's business, not a superuser's."""
+        return self.none() if user.is_anonymous else self.filter(user=user)
+
     def valid(self, token: str, *, now: datetime) -> UserToken | None:
-        """The unexpired row of this clear-text token, with its user, or None."""
+        """The unexpired row of this clear-text token, with its active user, or None."""
+        digest = digest_of(token)
         unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=now)
-        rows = self.filter(unexpired, digest=digest_of(token), user__is_active=True)
-        return rows.select_related("user").first()
+        rows = self.filter(unexpired, digest=digest, user__is_active=True)
+        row = rows.select_related("user").first()
+        return row if row is not None and is_same_digest(row.digest, digest) else None
 
 
 class UserToken(models.Model):
@@ -148,6 +154,9 @@ class UserToken(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} of {self.user}"
+
+    def is_expired(self, *, now: datetime) -> bool:
+        return self.expires_at is not None and self.expires_at <= now
 
     def note_use(self, *, now: datetime) -> None:
         """Remember the use, at most once a minute: not every request is worth a write."""

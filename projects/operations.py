@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from projects.errors import (
     AccessKeyNameTakenError,
     ProjectNameTakenError,
+    TooManyUserTokensError,
     VariableGroupNameTakenError,
 )
 from projects.models import (
@@ -34,13 +36,15 @@ from projects.variables import (
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
+MAXIMUM_USER_TOKENS = 50
+
 
 @dataclass(frozen=True)
 class NewUserToken:
     """A token's row and its clear text, which exists only here."""
 
     row: UserToken
-    token: str
+    token: str = field(repr=False)
 
 
 def create_project(*, name: str, description: str, owner: User, now: datetime) -> Project:
@@ -56,13 +60,49 @@ def create_project(*, name: str, description: str, owner: User, now: datetime) -
     return project
 
 
-def create_user_token(*, user: User, name: str, expires_at: datetime | None) -> NewUserToken:
-    """A new API token of `user`; the clear text is in the answer and nowhere else."""
+def create_user_token(
+    *,
+    user: User,
+    name: str,
+    expires_at: datetime | None,
+    now: datetime,
+    by: UserToken | None = None,
+) -> NewUserToken:
+    """A new API token of `user`; the clear text is in the answer and nowhere else.
+
+    `by` is the token that asks for it, if it is one: what a stolen token makes must not outlive
+    it. Raises ValidationError and TooManyUserTokensError.
+    """
+    _check_end(expires_at, by, now=now)
     token = new_token(USER_PREFIX)
     row = UserToken(user=user, name=name, digest=digest_of(token), expires_at=expires_at)
     row.full_clean()
-    row.save()
+    with transaction.atomic():
+        # Locked, so that two requests at once do not both take the last place.
+        get_user_model().objects.select_for_update().get(pk=user.pk)
+        if UserToken.objects.for_user(user).count() >= MAXIMUM_USER_TOKENS:
+            raise TooManyUserTokensError(MAXIMUM_USER_TOKENS)
+        row.save()
     return NewUserToken(row, token)
+
+
+def _check_end(expires_at: datetime | None, by: UserToken | None, *, now: datetime) -> None:
+    """Raises ValidationError for a token that has ended already or would outlive its maker."""
+    if expires_at is not None and expires_at <= now:
+        raise ValidationError({"expires_at": "Choose a time in the future."})
+    limit = by.expires_at if by is not None else None
+    if limit is not None and (expires_at is None or expires_at > limit):
+        raise ValidationError(
+            {
+                "expires_at": f"The token that you are using ends at {limit.isoformat()}, and one "
+                "that is made with it may not outlive it. Sign in to make one that lasts longer."
+            }
+        )
+
+
+def revoke_user_token(*, token: UserToken) -> None:
+    """It opens nothing from now on. The row goes: no history points at it."""
+    token.delete()
 
 
 # --- access keys and variable groups ---

@@ -8,10 +8,12 @@ never needed again.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 
 USER_PREFIX = "fgu_"
 RUNNER_PREFIX = "fgr_"
+REGISTRATION_PREFIX = "fgt_"
 
 RANDOM_BYTES = 32
 MAXIMUM_LENGTH = 100
@@ -28,6 +30,11 @@ def digest_of(token: str) -> str:
     A plain hash is enough: the token has 256 random bits, so there is nothing to guess.
     """
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def is_same_digest(one: str, other: str) -> bool:
+    """Whether two digests are equal, in a time that says nothing of where they differ."""
+    return hmac.compare_digest(one.encode(), other.encode())
 
 
 def bearer_token(header: str, prefix: str) -> str | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -33,12 +34,18 @@ ACCOUNT_PREFIX = "runner-"
 _LITERAL = re.compile(r"\A[A-Za-z0-9_.+-]+\Z")
 
 
-def rules_for(runner: Runner, queues: Iterable[Queue], *, with_setinfo: bool) -> list[str]:
-    """The ACL SETUSER arguments of a runner that may consume `queues`."""
+def rules_for(
+    runner: Runner, queues: Iterable[Queue], *, digests: Iterable[str], with_setinfo: bool
+) -> list[str]:
+    """The ACL SETUSER arguments of a runner that may consume `queues`.
+
+    `digests` are of the tokens that open it: one, and the older ones during a rotation.
+    """
     prefix = project_prefix(runner.project_id)
     events = f"{prefix}/{database_number()}.celeryev/*"
     control = f"{prefix}/{database_number()}.celery.pidbox"
-    rules = ["reset", "on", f"#{runner.token_digest}", "-@all", "+ping", "+multi", "+exec"]
+    passwords = [f"#{digest}" for digest in digests]
+    rules = ["reset", "on", *passwords, "-@all", "+ping", "+multi", "+exec"]
     if with_setinfo:
         rules.append("+client|setinfo")
     # Its own name is the queue of a runner that no other queue fits (see runners.connect).
@@ -68,11 +75,44 @@ def _acl(*arguments: str) -> Any:
 def apply_account(runner: Runner) -> None:
     """Create or correct the runner's account, if its row still says that it has one.
 
-    Raises redis.RedisError.
+    Afterwards the tokens are read again: one that ended meanwhile, and that somebody else has
+    taken off the account already, was put back by this and is taken off again. Raises
+    redis.RedisError.
     """
-    if Runner.objects.with_account(timezone.now()).filter(pk=runner.pk).exists():
-        rules = rules_for(runner, runner.queues(), with_setinfo=_knows_setinfo())
-        _acl("SETUSER", runner.account, *rules)
+    if not Runner.objects.with_account(timezone.now()).filter(pk=runner.pk).exists():
+        return
+    digests = runner.valid_digests(now=timezone.now())
+    _set_account(runner, digests)
+    while (now_valid := runner.valid_digests(now=timezone.now())) != digests:
+        digests = now_valid
+        _set_account(runner, digests)
+        cut_connections(runner)
+
+
+def _set_account(runner: Runner, digests: Iterable[str]) -> None:
+    rules = rules_for(runner, runner.queues(), digests=digests, with_setinfo=_knows_setinfo())
+    _acl("SETUSER", runner.account, *rules)
+
+
+def cut_connections(runner: Runner) -> None:
+    """End the account's connections: a password that is taken off leaves them open.
+
+    The worker connects again, with the token that it has by then. Raises redis.RedisError.
+    """
+    administrator().execute_command(  # type: ignore[no-untyped-call]
+        "CLIENT", "KILL", "USER", runner.account
+    )
+
+
+def cut_ended_tokens(runner: Runner, *, now: datetime) -> None:
+    """Take the runner's ended tokens off its account, and their connections down.
+
+    Raises redis.RedisError, and then it is to be done again.
+    """
+    ended = list(runner.tokens.to_cut(now=now).values_list("pk", flat=True))
+    apply_account(runner)
+    cut_connections(runner)
+    runner.tokens.filter(pk__in=ended).update(cut_at=now)
 
 
 def remove_account(name: str) -> None:
@@ -86,6 +126,14 @@ def try_to_apply(runner: Runner) -> None:
         apply_account(runner)
     except redis.RedisError as error:
         logger.warning("account of runner %s not applied yet: %s", runner.name, error)
+
+
+def try_to_cut(runner: Runner, *, now: datetime) -> None:
+    """As `cut_ended_tokens`; a broker that is away is logged and left to the controller."""
+    try:
+        cut_ended_tokens(runner, now=now)
+    except redis.RedisError as error:
+        logger.warning("ended tokens of runner %s not cut yet: %s", runner.name, error)
 
 
 def try_to_remove(runner: Runner) -> None:

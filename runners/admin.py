@@ -1,4 +1,4 @@
-"""The Django admin of runners, tags and queues."""
+"""The Django admin of runners, their tokens, registration tokens, tags and queues."""
 
 from __future__ import annotations
 
@@ -6,20 +6,32 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from projects.admin import ReadOnlyAdmin, RemovableAdmin, TokenAdmin
+from projects.errors import ForgeError
 from runners import wheel
 from runners.errors import RunnerNameTakenError
-from runners.models import MAXIMUM_TAGS, Queue, Runner, Tag, is_tag_name
-from runners.operations import create_runner, lift_quarantine
+from runners.models import (
+    MAXIMUM_TAGS,
+    Queue,
+    RegistrationToken,
+    Runner,
+    RunnerToken,
+    Tag,
+    is_tag_name,
+)
+from runners.operations import create_runner, lift_quarantine, rotate_token
+from runners.overlap import OverlapForm, overlap_in_words
+from runners.registration import create_registration_token, revoke_registration_token
 from runners.status import RunnerStatus
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.db.models import QuerySet
-    from django.http import HttpRequest
+    from django.http import HttpRequest, HttpResponse
 
     ModelForm = forms.ModelForm[Any]
 else:
@@ -85,7 +97,7 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
     list_select_related = ("project",)
     search_fields = ("name", "host_name", "project__name", "tags__name")
     autocomplete_fields = ("project",)
-    actions = ("lift_quarantine",)
+    actions = ("lift_quarantine", "rotate")
     date_hierarchy = "created_at"
     new_fields = ("project", "name", "tag_names", "concurrency", "takes_untagged")
     # What the broker account and the node name follow from stays as it was registered.
@@ -153,7 +165,149 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
         self.keep_token(request, new.token)
 
     def token_context(self) -> dict[str, str]:
-        return {"forge_url": settings.FORGE_URL, "wheel": wheel.NAME}
+        return {"way": "runner", "forge_url": settings.FORGE_URL, "wheel": wheel.NAME}
+
+    @admin.action(description="Make a new token", permissions=["change"])
+    def rotate(self, request: HttpRequest, queryset: QuerySet[Runner]) -> HttpResponse | None:
+        """Ask for the overlap, then rotate and show the token, once."""
+        runner = queryset.filter(removed_at=None).first()
+        if runner is None or queryset.count() != 1:
+            sentence = "Select one runner that was not removed: its new token is shown once."
+            self.message_user(request, sentence, messages.ERROR)
+            return None
+        form = OverlapForm(request.POST if "sure" in request.POST else None)
+        if not form.is_valid():
+            return self._ask_for_overlap(request, runner, form)
+        try:
+            overlap = form.cleaned_data["overlap"]
+            user, now = cast("User", request.user), timezone.now()
+            new = rotate_token(runner=runner, overlap=overlap, by=user, now=now)
+        except ForgeError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return None
+        words, title = overlap_in_words(overlap), f"Runner {runner} has a new token"
+        return self.show_token(request, runner, new.token, title, way="rotate", overlap_words=words)
+
+    def _ask_for_overlap(
+        self, request: HttpRequest, runner: Runner, form: OverlapForm
+    ) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Make a new token for runner {runner}",
+            "opts": self.opts,
+            "object": runner,
+            "form": form,
+        }
+        return TemplateResponse(request, "admin/rotate_token.html", context)
+
+
+@admin.register(RunnerToken)
+class RunnerTokenAdmin(ReadOnlyAdmin):
+    """Made by a rotation, ended by the next; the digest is nobody's business."""
+
+    list_display = ("runner", "created_at", "created_by", "expires_at", "last_used_at")
+    list_filter = (("expires_at", admin.EmptyFieldListFilter), "runner__project", "created_at")
+    list_select_related = ("runner", "created_by")
+    search_fields = ("runner__name", "runner__project__name")
+    date_hierarchy = "created_at"
+    fields = ("runner", "created_at", "created_by", "expires_at", "cut_at", "last_used_at")
+
+
+class NewRegistrationTokenForm(ModelForm):
+    tag_names = TagNamesField()
+
+    class Meta:
+        model = RegistrationToken
+        fields = (
+            "project",
+            "name",
+            "concurrency",
+            "takes_untagged",
+            "max_uses",
+            "expires_at",
+        )
+
+
+@admin.register(RegistrationToken)
+class RegistrationTokenAdmin(TokenAdmin, RemovableAdmin):
+    """Deleting one revokes it: runners that were made with it point at its row."""
+
+    list_display = ("name", "project", "status", "uses", "max_uses", "expires_at", "created_by")
+    list_filter = (("revoked_at", admin.EmptyFieldListFilter), "project", "expires_at")
+    list_select_related = ("project", "created_by")
+    search_fields = ("name", "project__name", "tags__name")
+    autocomplete_fields = ("project",)
+    date_hierarchy = "created_at"
+    new_fields = (
+        "project",
+        "name",
+        "tag_names",
+        "concurrency",
+        "takes_untagged",
+        "max_uses",
+        "expires_at",
+    )
+    fields = (
+        "project",
+        "name",
+        "status",
+        "tag_list",
+        "concurrency",
+        "takes_untagged",
+        "uses",
+        "max_uses",
+        "created_by",
+        "created_at",
+        "expires_at",
+        "revoked_at",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RegistrationToken]:
+        return super().get_queryset(request).prefetch_related("tags")
+
+    def get_form(self, request: HttpRequest, obj: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if obj is None:
+            kwargs["form"] = NewRegistrationTokenForm
+        return super().get_form(request, obj, *args, **kwargs)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.new_fields if obj is None else self.fields
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """What somebody was handed the token for does not change under them."""
+        return () if obj is None else self.fields
+
+    @admin.display(description="tags")
+    def tag_list(self, token: RegistrationToken) -> str:
+        return ", ".join(tag.name for tag in token.tags.all())
+
+    @admin.display(description="status")
+    def status(self, token: RegistrationToken) -> str:
+        return str(token.status_at(timezone.now()).label)
+
+    def is_present(self, obj: RegistrationToken) -> bool:
+        return obj.revoked_at is None
+
+    def remove(self, request: HttpRequest, obj: RegistrationToken) -> None:
+        revoke_registration_token(token=obj, now=timezone.now())
+
+    def create(self, request: HttpRequest, obj: Any, form: Any) -> None:
+        new = create_registration_token(
+            project=obj.project,
+            name=obj.name,
+            tags=form.cleaned_data["tag_names"],
+            concurrency=obj.concurrency,
+            takes_untagged=obj.takes_untagged,
+            max_uses=obj.max_uses,
+            expires_at=obj.expires_at,
+            by=cast("User", request.user),
+            now=timezone.now(),
+        )
+        obj.pk = new.row.pk
+        self.keep_token(request, new.token)
+
+    def token_context(self) -> dict[str, str]:
+        return {"way": "register", "forge_url": settings.FORGE_URL, "wheel": wheel.NAME}
 
 
 @admin.register(Tag)

@@ -1,4 +1,4 @@
-"""`POST /runner/v1/connect`: a worker begins and is told all that it needs."""
+"""`POST /runner/v1/connect` and `verify`: a worker is told all that it needs, and begins."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from runners.broker import project_prefix, runner_url
-from runners.endpoint import address_of, refusal, runner_endpoint
+from runners.endpoint import address_of, refusal, runner_endpoint, seconds_left
 from runners.errors import RunnerInUseError, RunnerQuarantinedError
 from runners.models import Runner
 from runners.operations import connect_runner
-from runners.worker.protocol import OLDEST_PROTOCOL_VERSION, ConnectReply, ConnectRequest
+from runners.worker.protocol import (
+    OLDEST_PROTOCOL_VERSION,
+    PROTOCOL_VERSION,
+    ConnectReply,
+    ConnectRequest,
+    VerifyReply,
+    VerifyRequest,
+)
 
 
 @runner_endpoint(ConnectRequest)
@@ -19,12 +26,7 @@ def connect(
     request: HttpRequest, runner: Runner, message: ConnectRequest
 ) -> ConnectReply | HttpResponse:
     if message.protocol < OLDEST_PROTOCOL_VERSION:
-        return refusal(
-            426,
-            "protocol_too_old",
-            f"This runner's software ({message.version}) is too old for this Forge. "
-            f"Install the current one from {settings.FORGE_URL} and start it again.",
-        )
+        return too_old(message.version)
     try:
         connect_runner(
             runner=runner, request=message, address=address_of(request), now=timezone.now()
@@ -34,6 +36,31 @@ def connect(
     except RunnerInUseError as error:
         return refusal(409, "in_use", str(error))
     return welcome(runner)
+
+
+def too_old(version: str) -> HttpResponse:
+    return refusal(
+        426,
+        "protocol_too_old",
+        f"This runner's software ({version}) is too old for this Forge. "
+        f"Install the current one from {settings.FORGE_URL} and start it again.",
+    )
+
+
+@runner_endpoint(VerifyRequest)
+def verify(
+    request: HttpRequest, runner: Runner, message: VerifyRequest
+) -> VerifyReply | HttpResponse:
+    """What `connect` would say, without a session: a worker that runs is not disturbed."""
+    if message.protocol < OLDEST_PROTOCOL_VERSION:
+        return too_old(message.version)
+    return VerifyReply(
+        welcome=welcome(runner),
+        identity=runner.identity.hex,
+        protocol=PROTOCOL_VERSION,
+        oldest_protocol=OLDEST_PROTOCOL_VERSION,
+        token_seconds=seconds_left(request, now=timezone.now()),
+    )
 
 
 def welcome(runner: Runner) -> ConnectReply:

@@ -7,22 +7,27 @@ import ipaddress
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from projects.tokens import RUNNER_PREFIX, bearer_token, digest_of
 from runners import quotas
-from runners.models import Runner
+from runners.models import Runner, RunnerToken
 from runners.refusals import refusals
 from runners.worker.protocol import Message, ProtocolError
 
 # Answers that honest workers get too, such as for a hint that came twice.
 EXPECTED = (409, 426)
+
+# Which runner a worker is, once it knows: `runner-7`.
+RUNNER_HEADER = "Forge-Runner"
 
 _Request = TypeVar("_Request", bound=Message)
 Handler = Callable[[HttpRequest, Runner, _Request], Message | HttpResponse]
@@ -58,7 +63,7 @@ def runner_endpoint(
         def view(request: HttpRequest) -> HttpResponse:
             runner = authenticated(request)
             if runner is None:
-                return _refuse_stranger(request)
+                return refuse_stranger(request, *_why_refused(request))
             answer = _answer(request, runner, kind, handler)
             if isinstance(answer, Refusal):
                 level = logging.INFO if answer.status_code in EXPECTED else logging.WARNING
@@ -97,7 +102,7 @@ def _too_many(sentence: str, wait: float) -> Refusal:
     return answer
 
 
-def _refuse_stranger(request: HttpRequest) -> HttpResponse:
+def refuse_stranger(request: HttpRequest, code: str, sentence: str) -> HttpResponse:
     """No token, or one that opens nothing: 401, and 429 when an address sends many of them."""
     network = quotas.network_of(address_of(request))
     wait = quotas.wrong_tokens.wait_before(network)
@@ -105,7 +110,7 @@ def _refuse_stranger(request: HttpRequest) -> HttpResponse:
         refusals.of_stranger(network, "too_many_wrong_tokens", "more than anybody mistypes")
         return _too_many("Too many requests with a wrong token came from your address.", wait)
     refusals.of_stranger(network, *_about_token(request))
-    return refusal(401, "unauthorized", "The runner token is unknown or was revoked.")
+    return refusal(401, code, sentence)
 
 
 def _about_token(request: HttpRequest) -> tuple[str, str]:
@@ -113,10 +118,25 @@ def _about_token(request: HttpRequest) -> tuple[str, str]:
     token = bearer_token(request.headers.get("Authorization", ""), RUNNER_PREFIX)
     if token is None:
         return "no_token", "no runner token was sent"
-    removed = Runner.objects.filter(token_digest=digest_of(token)).first()
-    if removed is not None:
-        return "removed", f"the token of runner {removed.name} ({removed.pk}), which was removed"
-    return "unknown_token", f"a runner token with the fingerprint {digest_of(token)[:8]}"
+    row = _token_of(request)
+    if row is None:
+        return "unknown_token", f"a runner token with the fingerprint {digest_of(token)[:8]}"
+    code, _ = _why_refused(request)
+    return code, f"a token of runner {row.runner.name} ({row.runner.pk})"
+
+
+def answer_to(
+    request: HttpRequest,
+    kind: type[_Request],
+    handle: Callable[[_Request], Message | HttpResponse],
+) -> HttpResponse:
+    """Read the message of a caller who is let in, and send what `handle` makes of it."""
+    try:
+        message = kind.parse(request.body)
+    except (ProtocolError, RequestDataTooBig) as error:
+        return refusal(400, "malformed", str(error))
+    answer = handle(message)
+    return answer if isinstance(answer, HttpResponse) else _response(answer)
 
 
 def _response(message: Message) -> HttpResponse:
@@ -127,15 +147,44 @@ def _response(message: Message) -> HttpResponse:
 
 
 def authenticated(request: HttpRequest) -> Runner | None:
-    """The runner whose token the request carries.
+    """The runner whose token the request carries; any of those that are valid at once.
 
-    The row is found by the digest of 256 random bits; comparing times tells nothing about it.
+    A worker also says which runner it is. The token of another one is no token for it: whoever
+    puts a wrong file in place would otherwise end both workers.
     """
-    token = bearer_token(request.headers.get("Authorization", ""), RUNNER_PREFIX)
-    if token is None:
+    row = _token_of(request)
+    now = timezone.now()
+    if row is None or not row.is_valid(now=now) or row.runner.removed_at is not None:
         return None
-    rows = Runner.objects.present().select_related("project")
-    return rows.filter(token_digest=digest_of(token)).first()
+    if request.headers.get(RUNNER_HEADER, row.runner.account) != row.runner.account:
+        return None
+    row.note_use(now=now)
+    return row.runner
+
+
+def _token_of(request: HttpRequest) -> RunnerToken | None:
+    token = bearer_token(request.headers.get("Authorization", ""), RUNNER_PREFIX)
+    return RunnerToken.objects.find(token) if token is not None else None
+
+
+def seconds_left(request: HttpRequest, *, now: datetime) -> float | None:
+    """How long the token of the request still works; None for the current one."""
+    row = _token_of(request)
+    if row is None or row.expires_at is None:
+        return None
+    return max((row.expires_at - now).total_seconds(), 0.0)
+
+
+def _why_refused(request: HttpRequest) -> tuple[str, str]:
+    """A code and a sentence for whoever holds a token that opens nothing (any more)."""
+    row = _token_of(request)
+    if row is None:
+        return "unauthorized", "The runner token is unknown or was revoked."
+    if row.runner.removed_at is not None:
+        return "removed", f"Runner {row.runner.name} was removed."
+    if not row.is_valid(now=timezone.now()):
+        return "replaced", f"A newer token has replaced this one of runner {row.runner.name}."
+    return "other_runner", f"This is the token of another runner, {row.runner.name}."
 
 
 def address_of(request: HttpRequest) -> str | None:

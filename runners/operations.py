@@ -1,10 +1,10 @@
-"""What people and hosts do with runners."""
+"""What people and hosts do with runners. Registration tokens: `runners.registration`."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,7 +16,13 @@ from django.utils import timezone
 
 from projects.tokens import RUNNER_PREFIX, digest_of, new_token
 from runners import accounts
-from runners.errors import RunnerInUseError, RunnerNameTakenError, RunnerQuarantinedError
+from runners.errors import (
+    RunnerInUseError,
+    RunnerNameTakenError,
+    RunnerQuarantinedError,
+    RunnerRemovedError,
+    TooManyTokensError,
+)
 from runners.models import MAXIMUM_TAGS, Queue, Runner, Tag
 
 if TYPE_CHECKING:
@@ -27,13 +33,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LONGEST_OVERLAP = timedelta(days=30)
+# Each is a password that the broker compares with when the account signs in.
+MAXIMUM_TOKENS = 20
+
 
 @dataclass(frozen=True)
 class NewRunner:
     """A runner's row and its token in clear text, which exists only here."""
 
     runner: Runner
-    token: str
+    token: str = field(repr=False)
 
 
 def tags_named(*, project: Project, names: Sequence[str]) -> list[Tag]:
@@ -95,22 +105,71 @@ def create_runner(
     runner = Runner(
         project=project,
         name=name,
-        token_digest=digest_of(token),
         concurrency=concurrency,
         takes_untagged=takes_untagged,
         created_by=by,
         created_at=now,
     )
-    runner.clean_fields()
     try:
         with transaction.atomic():
-            runner.save()
-            runner.tags.set(tags_named(project=project, names=tags))
-            queue_for(project=project, tags=())
-            transaction.on_commit(partial(accounts.try_to_apply, runner))
+            found = tags_named(project=project, names=tags)
+            add_runner(runner=runner, tags=found, digest=digest_of(token), now=now)
     except IntegrityError as error:
         raise RunnerNameTakenError(name) from error
     return NewRunner(runner, token)
+
+
+def add_runner(*, runner: Runner, tags: Sequence[Tag], digest: str, now: datetime) -> None:
+    """Store a new runner with its first token and its broker account; in a transaction.
+
+    Raises ValidationError, and IntegrityError for a name or a digest that is taken.
+    """
+    runner.clean_fields()
+    runner.save()
+    runner.tags.set(tags)
+    runner.tokens.create(digest=digest, created_at=now, created_by=runner.created_by)
+    queue_for(project=runner.project, tags=())
+    transaction.on_commit(partial(accounts.try_to_apply, runner))
+
+
+def rotate_token(*, runner: Runner, overlap: timedelta, by: User, now: datetime) -> NewRunner:
+    """A new token; all earlier ones end after `overlap`, or sooner if they already were to.
+
+    Raises RunnerRemovedError, TooManyTokensError, and ValidationError for an overlap that is
+    negative or longer than LONGEST_OVERLAP.
+    """
+    if not timedelta() <= overlap <= LONGEST_OVERLAP:
+        raise ValidationError({"overlap_seconds": "The overlap is 0 seconds to 30 days."})
+    token = new_token(RUNNER_PREFIX)
+    until = now + overlap
+    with transaction.atomic():
+        # Locked: of two rotations at once the second replaces the token of the first.
+        row = Runner.objects.present().select_for_update().filter(pk=runner.pk).first()
+        if row is None:
+            raise RunnerRemovedError(runner)
+        if row.tokens.valid(now=now).count() >= MAXIMUM_TOKENS and until > now:
+            raise TooManyTokensError(row, MAXIMUM_TOKENS)
+        row.tokens.outliving(until).update(expires_at=until)
+        row.tokens.create(digest=digest_of(token), created_at=now, created_by=by)
+        transaction.on_commit(partial(_apply_rotation, row, now))
+    return NewRunner(row, token)
+
+
+def end_older_tokens(*, runner: Runner, now: datetime) -> int:
+    """End the overlap of a rotation now; returns how many tokens that ended."""
+    with transaction.atomic():
+        older = runner.tokens.valid(now=now).exclude(expires_at=None)
+        ended = older.update(expires_at=now)
+        transaction.on_commit(partial(_apply_rotation, runner, now))
+    return ended
+
+
+def _apply_rotation(runner: Runner, now: datetime) -> None:
+    """Tell the broker at once; what it misses, being away, the controller repeats."""
+    if runner.tokens.to_cut(now=now).exists():
+        accounts.try_to_cut(runner, now=now)
+    else:
+        accounts.try_to_apply(runner)
 
 
 def remove_runner(*, runner: Runner, now: datetime) -> bool:

@@ -18,7 +18,7 @@ import redis
 from django.utils import timezone
 
 from runners.accounts import ACCOUNT_PREFIX, rules_for
-from runners.models import Queue, Runner
+from runners.models import Queue, Runner, RunnerToken
 from runners.nodes import Node
 
 logger = logging.getLogger(__name__)
@@ -116,6 +116,10 @@ class Expectation:
         # Two columns: as rows of a model, a thousand runners' tags take four times as long.
         for pk, tag in rows.exclude(tags=None).values_list("pk", "tags__name"):
             self._tags.setdefault(pk, set()).add(tag)
+        self._digests: dict[int, list[str]] = {}
+        valid = RunnerToken.objects.valid(now=timezone.now()).filter(runner__in=rows)
+        for pk, digest in valid.order_by().values_list("runner_id", "digest"):
+            self._digests.setdefault(pk, []).append(digest)
         self._queues: dict[int, list[Queue]] = {}
         for queue in queues:
             self._queues.setdefault(queue.project_id, []).append(queue)
@@ -127,7 +131,8 @@ class Expectation:
         mine = [queue for queue in self._queues.get(runner.project_id, []) if _fits(queue, tags)]
         if not runner.takes_untagged:
             mine = [queue for queue in mine if queue.name != Queue.UNTAGGED]
-        return rules_for(runner, mine, with_setinfo=with_setinfo)
+        digests = self._digests.get(runner.pk, [])
+        return rules_for(runner, mine, digests=digests, with_setinfo=with_setinfo)
 
 
 def _fits(queue: Queue, tags: set[str]) -> bool:

@@ -1,4 +1,4 @@
-"""The words for how a runner is. Derived from its row, never stored."""
+"""The words for how a runner or a registration token is. Derived from rows, never stored."""
 
 from __future__ import annotations
 
@@ -11,4 +11,11 @@ class RunnerStatus(TextChoices):
     BUSY = "busy", "Busy"
     UNHEALTHY = "unhealthy", "Unhealthy"
     OFFLINE = "offline", "Offline"
+    REVOKED = "revoked", "Revoked"
+
+
+class RegistrationStatus(TextChoices):
+    ACTIVE = "active", "Active"
+    USED_UP = "used_up", "Used up"
+    EXPIRED = "expired", "Expired"
     REVOKED = "revoked", "Revoked"

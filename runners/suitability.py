@@ -134,9 +134,10 @@ def _check_accounts(node: Node) -> None:
 def _probe(node: Node) -> Iterator[str]:
     """An account with a runner's rules, in a project that cannot be. Nobody has its password."""
     name = f"{PROBE_PREFIX}{secrets.token_hex(8)}"
-    nobody = Runner(pk=0, project_id=0, token_digest=secrets.token_hex(32))
+    nobody = Runner(pk=0, project_id=0)
+    digests = [secrets.token_hex(32)]
     queue = Queue(project_id=0, name=Queue.UNTAGGED)
-    rules = rules_for(nobody, [queue], with_setinfo=node.knows_setinfo())
+    rules = rules_for(nobody, [queue], digests=digests, with_setinfo=node.knows_setinfo())
     node.command("ACL", "SETUSER", name, *rules)
     try:
         node.command("ACL", "GETUSER", name)

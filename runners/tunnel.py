@@ -22,13 +22,13 @@ from django.conf import settings
 from django.db import connections
 from django.utils import timezone
 
-from projects.tokens import RUNNER_PREFIX, bearer_token, digest_of
+from projects.tokens import RUNNER_PREFIX, bearer_token
 from runners import quotas
 from runners.broker import place_of
 from runners.commands import CommandReader
 from runners.endpoint import address_in
 from runners.errors import RunnerQuarantinedError, TunnelAbusedError, TunnelRefusedError
-from runners.models import Runner
+from runners.models import Runner, RunnerToken
 from runners.quotas import Bucket
 from runners.refusals import refusals
 
@@ -127,16 +127,16 @@ def _unauthorized() -> TunnelRefusedError:
 
 def _runner_of(token: str) -> Runner:
     try:
-        rows = Runner.objects.present().select_related("project")
-        runner = rows.filter(token_digest=digest_of(token)).first()
+        row = RunnerToken.objects.find(token)
     finally:
         # A thread of the loop's own executor: no request ends here that would give it back.
         connections.close_all()
-    if runner is None:
+    now = timezone.now()
+    if row is None or not row.is_valid(now=now) or row.runner.removed_at is not None:
         raise _unauthorized()
-    if runner.is_quarantined(now=timezone.now()):
-        raise TunnelRefusedError(503, "quarantined", str(RunnerQuarantinedError(runner)))
-    return runner
+    if row.runner.is_quarantined(now=now):
+        raise TunnelRefusedError(503, "quarantined", str(RunnerQuarantinedError(row.runner)))
+    return row.runner
 
 
 async def _sign_in(runner: Runner, token: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

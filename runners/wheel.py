@@ -1,7 +1,7 @@
 """`/runner/forge_runner-….whl`: what a host installs, built from the files of this Forge.
 
 So the runner is always of the server's version, and a host needs no checkout. A wheel is a zip
-archive with three files of metadata (PyPA binary distribution format).
+archive with four files of metadata (PyPA binary distribution format).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ NAME = f"forge_runner-{VERSION}-py3-none-any.whl"
 _ROOT = Path(__file__).resolve().parent
 # A zip entry cannot be older; one fixed date makes the same files the same wheel.
 _DATE = (1980, 1, 1, 0, 0, 0)
+_ENTRY_POINTS = b"[console_scripts]\nforge-runner = runners.worker.commands:main\n"
 
 
 def download(request: HttpRequest) -> HttpResponse:
@@ -39,6 +40,7 @@ def build() -> bytes:
     files[f"{info}/WHEEL"] = (
         b"Wheel-Version: 1.0\nGenerator: forge\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     )
+    files[f"{info}/entry_points.txt"] = _ENTRY_POINTS
     record = [f"{name},{_hash(data)},{len(data)}" for name, data in files.items()]
     record.append(f"{info}/RECORD,,")
     files[f"{info}/RECORD"] = ("\n".join(record) + "\n").encode()

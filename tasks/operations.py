@@ -183,13 +183,20 @@ def _after_end(task: Task) -> None:
     put_out_project(task.project_id)
 
 
-def retire_runner(*, runner: Runner, by: User, now: datetime) -> None:
-    """Remove a runner: its token and broker account end now, and so do the tasks it holds."""
-    reason = f"Runner {runner.name} was removed by {by.get_username()} while the task was with it."
+def retire_runner(*, runner: Runner, by: User | None, now: datetime) -> int:
+    """Remove a runner: its tokens and broker account end now, and so do the tasks it holds.
+
+    `by` is None when its own host unregisters it. Returns how many tasks ended with it.
+    """
+    done = f"removed by {by.get_username()}" if by else "unregistered by its host"
+    reason = f"Runner {runner.name} was {done} while the task was with it."
+    ended = 0
     with transaction.atomic():
         if not remove_runner(runner=runner, now=now):
-            return
+            return 0
         for task in Task.objects.held_by(runner):
             end = partial(task.finish, runner=runner, attempt=task.attempt, now=now)
             if end(TaskState.FAILED, reason=reason):
+                ended += 1
                 transaction.on_commit(partial(_after_end, task))
+    return ended

@@ -7,6 +7,7 @@ project of their own; nobody is not signed in (`cast.user("nobody")` is None).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
@@ -14,8 +15,9 @@ from django.utils import timezone
 
 from projects.models import AccessKey, Membership, Project, VariableGroup
 from projects.permissions import Role
-from runners.models import Runner
+from runners.models import RegistrationToken, Runner
 from runners.operations import create_runner
+from runners.registration import create_registration_token
 from tasks.models import Task, TaskTemplate
 from tasks.operations import (
     run_template,
@@ -93,6 +95,23 @@ def runner(cast: Cast) -> Runner:
         by=cast.owner,
         now=timezone.now(),
     ).runner
+
+
+@pytest.fixture
+def registration(cast: Cast) -> RegistrationToken:
+    """A registration token that works once."""
+    now = timezone.now()
+    return create_registration_token(
+        project=cast.project,
+        name="rack 7",
+        tags=["linux"],
+        concurrency=2,
+        takes_untagged=True,
+        max_uses=1,
+        expires_at=now + timedelta(hours=1),
+        by=cast.owner,
+        now=now,
+    ).row
 
 
 @pytest.fixture

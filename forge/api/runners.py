@@ -37,6 +37,10 @@ class RunnerSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
         help_text="Until then the broker does not let it in. Null while it does."
     )
     quarantine_reason = serializers.SerializerMethodField(help_text="What it did; or empty.")
+    token_created_at = serializers.SerializerMethodField(help_text="When its token was made.")
+    older_token_expires_at = serializers.SerializerMethodField(
+        help_text="Until when a token that was replaced still works; null if none does."
+    )
 
     class Meta:
         model = Runner
@@ -50,6 +54,8 @@ class RunnerSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
             "takes_untagged",
             "quarantined_until",
             "quarantine_reason",
+            "token_created_at",
+            "older_token_expires_at",
         )
         read_only_fields = ("id", "last_heartbeat_at")
         validators: tuple[()] = ()
@@ -65,13 +71,21 @@ class RunnerSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
     def get_quarantine_reason(self, runner: Runner) -> str:
         return runner.quarantine_reason if runner.is_quarantined(now=timezone.now()) else ""
 
+    def get_token_created_at(self, runner: Runner) -> datetime | None:
+        token = runner.current_token
+        return token.created_at if token else None
+
+    def get_older_token_expires_at(self, runner: Runner) -> datetime | None:
+        older = runner.older_tokens(now=timezone.now())
+        return older[0].expires_at if older else None
+
 
 class NoFieldsSerializer(StrictMixin):
     """The body of a request that needs none."""
 
 
 class NewRunnerSerializer(RunnerSerializer):
-    """The answer that creates a runner: the only one that ever holds the token."""
+    """The answer that creates a token: the only one that ever holds it."""
 
     token = serializers.CharField(read_only=True, help_text="Shown once; Forge keeps a digest.")
 
@@ -84,7 +98,7 @@ def runners_of(user: User) -> QuerySet[Runner]:
     held = Task.objects.held().filter(runner=OuterRef("pk")).order_by().values("runner")
     count = Subquery(held.annotate(number=Count("pk")).values("number"))
     rows = Runner.objects.for_user(user).annotate(running=Coalesce(count, 0))
-    return rows.select_related("project").prefetch_related("tags")
+    return rows.select_related("project").prefetch_related("tags", "tokens")
 
 
 class RunnerList(ApiView, ListAPIView[Runner]):
@@ -124,6 +138,7 @@ class RunnerView(ApiView):
     serializer_class = RunnerSerializer
 
     def runner(self, pk: int, action: Action) -> Runner:
+        """The runner if the user may do `action` to it."""
         runner = found(runners_of(self.user), pk)
         self.demand(runner.project, action)
         return runner

@@ -12,9 +12,12 @@ from forge.api.access_keys import AccessKeyDetail, AccessKeyList
 from forge.api.documents import Documentation, Schema
 from forge.api.logs import TaskLog
 from forge.api.projects import ProjectDetail, ProjectList
+from forge.api.registration_tokens import RegistrationTokenDetail, RegistrationTokenList
+from forge.api.rotation import RunnerEndOlderTokens, RunnerRotate
 from forge.api.runners import RunnerDetail, RunnerLift, RunnerList
 from forge.api.tasks import TaskDetail, TaskList, TaskStop
 from forge.api.templates import TemplateDetail, TemplateList
+from forge.api.tokens import UserTokenDetail, UserTokenList
 from forge.api.variable_groups import VariableGroupDetail, VariableGroupList
 
 if TYPE_CHECKING:
@@ -47,6 +50,24 @@ urlpatterns = [
         name="api-variable-groups",
     ),
     path("v1/variable-groups/<int:pk>/", VariableGroupDetail.as_view(), name="api-variable-group"),
+    path("v1/runners/<int:pk>/rotate", RunnerRotate.as_view(), name="api-runner-rotate"),
+    path(
+        "v1/runners/<int:pk>/end-older-tokens",
+        RunnerEndOlderTokens.as_view(),
+        name="api-runner-end-older-tokens",
+    ),
+    path(
+        "v1/projects/<int:pk>/registration-tokens/",
+        RegistrationTokenList.as_view(),
+        name="api-registration-tokens",
+    ),
+    path(
+        "v1/registration-tokens/<int:pk>/",
+        RegistrationTokenDetail.as_view(),
+        name="api-registration-token",
+    ),
+    path("v1/tokens/", UserTokenList.as_view(), name="api-tokens"),
+    path("v1/tokens/<int:pk>/", UserTokenDetail.as_view(), name="api-token"),
     path("schema/", Schema.as_view(), name="api-schema"),
     path("docs/", Documentation.as_view(), name="api-docs"),
     re_path("", no_such_address),

@@ -18,6 +18,7 @@ from forge.controller.broker_check import BrokerCheck
 from forge.controller.events import EventRelay
 from forge.controller.hints import HintLoop
 from forge.controller.reaper import ReaperLoop
+from forge.controller.tokens import TokenLoop
 from forge.controller.watch import WatchLoop
 from projects.checks import report_trouble
 from tasks.models import Leadership
@@ -48,7 +49,7 @@ class Controller:
             return UNSUITABLE
         signals = (self._is_leading, self._is_closing)
         loops = [HintLoop(*signals), AccountLoop(*signals), ReaperLoop(*signals)]
-        threads = [*loops, WatchLoop(*signals), EventRelay(*signals)]
+        threads = [*loops, TokenLoop(*signals), WatchLoop(*signals), EventRelay(*signals)]
         report_trouble()
         self._renew()
         for thread in threads:

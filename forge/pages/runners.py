@@ -116,8 +116,9 @@ def contact(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _runner_for(request: HttpRequest, pk: int) -> Runner:
-    rows = Runner.objects.for_user(request.user).select_related("project", "created_by")
-    return get_object_or_404(rows, pk=pk)
+    rows = Runner.objects.for_user(request.user)
+    rows = rows.select_related("project", "created_by", "registered_with")
+    return get_object_or_404(rows.prefetch_related("tokens__created_by"), pk=pk)
 
 
 @login_required
@@ -131,6 +132,8 @@ def runner(request: HttpRequest, pk: int) -> HttpResponse:
         "runner": row,
         "latest": rows_of(latest, now=now),
         "queues": [queue.name for queue in row.queues()],
+        "current": row.current_token,
+        "older": row.older_tokens(now=now),
     }
     name = "runner_live.html" if "part" in request.GET else "runner.html"
     return page(request, name, project=row.project, section="runners", **context)

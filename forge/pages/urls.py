@@ -3,7 +3,17 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from forge.pages import home, projects, runners, stream, tasks, templates
+from forge.pages import (
+    home,
+    projects,
+    registration_tokens,
+    rotation,
+    runners,
+    stream,
+    tasks,
+    templates,
+    tokens,
+)
 from forge.pages.sources import access_keys, variable_groups
 
 sign_in = LoginView.as_view(template_name="sign_in.html", redirect_authenticated_user=True)
@@ -38,4 +48,23 @@ urlpatterns = [
     path("projects/<int:pk>/variable-groups/new/", variable_groups.new, name="variable-group-new"),
     path("variable-groups/<int:pk>/", variable_groups.detail, name="variable-group"),
     path("variable-groups/<int:pk>/remove/", variable_groups.remove, name="variable-group-remove"),
+    path("runners/<int:pk>/rotate/", rotation.rotate, name="runner-rotate"),
+    path("runners/<int:pk>/end-older/", rotation.end_older, name="runner-end-older"),
+    path(
+        "projects/<int:pk>/registration-tokens/",
+        registration_tokens.registration_tokens,
+        name="registration-tokens",
+    ),
+    path(
+        "projects/<int:pk>/registration-tokens/new/",
+        registration_tokens.new,
+        name="registration-token-new",
+    ),
+    path(
+        "registration-tokens/<int:pk>/revoke/",
+        registration_tokens.revoke,
+        name="registration-token-revoke",
+    ),
+    path("tokens/", tokens.tokens, name="tokens"),
+    path("tokens/<int:pk>/revoke/", tokens.revoke, name="token-revoke"),
 ]

@@ -11,7 +11,7 @@ from forge.quickstart.demo import PROJECT, RUNNER, TEMPLATES
 from projects.models import Project, UserToken
 from projects.operations import create_project, create_user_token
 from projects.tokens import digest_of
-from runners.models import Runner
+from runners.models import Runner, RunnerToken
 from runners.operations import create_runner
 from tasks.models import TaskTemplate
 from tasks.operations import save_template
@@ -34,7 +34,7 @@ def seed(known: dict[str, Any], *, now: datetime) -> dict[str, Any]:
     return {
         "username": user.get_username(),
         "password": known["password"],
-        "api_token": _api_token(user, known.get("api_token", "")),
+        "api_token": _api_token(user, known.get("api_token", ""), now=now),
         "project_id": project.pk,
         "runner_id": runner.pk,
         "runner_token": runner_token,
@@ -73,7 +73,8 @@ def _templates(project: Project) -> list[int]:
 def _runner(project: Project, user: User, token: str, *, now: datetime) -> tuple[Runner, str]:
     """The runner whose token is known, or a new one if it was removed."""
     rows = Runner.objects.present()
-    found = rows.filter(project=project, token_digest=digest_of(token)).first()
+    known = RunnerToken.objects.valid(now=now).filter(digest=digest_of(token))
+    found = rows.filter(project=project, tokens__in=known).first()
     if found is not None:
         return found, token
     taken = set(rows.filter(project=project).values_list("name", flat=True))
@@ -91,7 +92,7 @@ def _runner(project: Project, user: User, token: str, *, now: datetime) -> tuple
     return new.runner, new.token
 
 
-def _api_token(user: User, token: str) -> str:
+def _api_token(user: User, token: str, *, now: datetime) -> str:
     if UserToken.objects.filter(user=user, digest=digest_of(token)).exists():
         return token
-    return create_user_token(user=user, name="quick start", expires_at=None).token
+    return create_user_token(user=user, name="quick start", expires_at=None, now=now).token

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString, mark_safe
 from forge.pages.icons import ICONS
 from forge.pages.words import bytes_in_words, counted, duration_in_words
 from projects.characters import UNSEEN_OR_CONTROL
-from runners.status import RunnerStatus
+from runners.status import RegistrationStatus, RunnerStatus
 from runners.worker.protocol import printable
 from tasks.lifecycle import TaskState
 
@@ -45,6 +45,12 @@ RUNNER_LOOKS: dict[str, tuple[str, str]] = {
     RunnerStatus.OFFLINE: ("bad", "offline"),
     RunnerStatus.REVOKED: ("mute", "revoked"),
 }
+REGISTRATION_LOOKS: dict[str, tuple[str, str]] = {
+    RegistrationStatus.ACTIVE: ("ok", "idle"),
+    RegistrationStatus.USED_UP: ("mute", "succeeded"),
+    RegistrationStatus.EXPIRED: ("mute", "stale"),
+    RegistrationStatus.REVOKED: ("mute", "revoked"),
+}
 PIP_WIDTH = 9
 MAXIMUM_PIPS = 12
 LONGEST_NAME = 200
@@ -72,6 +78,13 @@ def state_badge(task: Task, since: datetime | None = None) -> SafeString:
 def runner_status(status: str, text: str = "") -> SafeString:
     look, drawing = RUNNER_LOOKS[status]
     label = text or RunnerStatus(status).label
+    return format_html('<span class="st {}">{}{}</span>', look, icon(drawing), label)
+
+
+@register.simple_tag
+def registration_status(status: str) -> SafeString:
+    look, drawing = REGISTRATION_LOOKS[status]
+    label = RegistrationStatus(status).label
     return format_html('<span class="st {}">{}{}</span>', look, icon(drawing), label)
 
 

@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('projects', '0001_initial'),
-        ('runners', '0001_initial'),
+        ('runners', '0002_tokens'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

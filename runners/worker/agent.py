@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import platform
 import secrets
 import socket
 import sys
@@ -13,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from celery.exceptions import Ignore
@@ -22,6 +22,7 @@ from runners.worker.configuration import Configuration
 from runners.worker.errors import LONGEST_LINE, RefusedError, RevokedError, UnreachableError
 from runners.worker.execution import FORCED, GENTLE, Outcome, Run
 from runners.worker.heart import Heart
+from runners.worker.host import system
 from runners.worker.journal import Entry, Journal
 from runners.worker.protocol import (
     PROTOCOL_VERSION,
@@ -31,6 +32,7 @@ from runners.worker.protocol import (
     ConnectRequest,
     HeartbeatReply,
     Job,
+    VerifyRequest,
     printable,
 )
 from runners.worker.supervision import ForkServer, StopStep
@@ -69,17 +71,17 @@ class Agent:
 
         Raises WorkerError, whose text says what to do.
         """
-        folder = self.configuration.data / _folder_name(self.configuration.token)
+        folder = self._find_folder()
         is_shared = bool(self.configuration.task_users)
-        self.journal = Journal(folder, is_passable=is_shared)
-        self.journal.open()
+        self.journal = self._open_journal(folder, is_shared=is_shared)
         self.workplaces = Workplaces(folder, os.environ, is_shared=is_shared)
         self.workplaces.clear()
         if is_shared:
             require_passage(folder / "work")
         self.welcome = self._bounded(self.client.connect(self._introduction()))
         if not self.welcome.broker_url:
-            self.tunnel = Tunnel(self.configuration, self._token, folder, refused=self.ask_forge)
+            tokens = self.configuration.tokens
+            self.tunnel = Tunnel(self.configuration, tokens.current, folder, refused=self.ask_forge)
             self.tunnel.open()
         self.forks.start()
         self._close_leftovers()
@@ -103,18 +105,31 @@ class Agent:
         if self.heart is not None:
             self.heart.poke()
 
-    def _token(self) -> str:
-        return self.configuration.token
+    def _find_folder(self) -> Path:
+        """The journal's folder; its name outlives tokens and addresses.
+
+        Forge is asked who this is before anything is begun: the journal has to be held before
+        `connect`, or a second worker on this host would displace the first.
+        """
+        found = self.client.verify(VerifyRequest(PROTOCOL_VERSION, VERSION))
+        self.account = f"runner-{found.welcome.runner}"
+        self.client.speak_as(self.account)
+        return self.configuration.data / f"{self.account}-{found.identity[:12]}"
+
+    def _open_journal(self, folder: Path, *, is_shared: bool) -> Journal:
+        journal = Journal(folder, is_passable=is_shared)
+        journal.take_over(self.configuration.data / _earlier_name(self.configuration.token))
+        journal.open()
+        return journal
 
     def _introduction(self) -> ConnectRequest:
-        system = f"{_system()} {platform.machine()}, Python {platform.python_version()}"
         return ConnectRequest(
             protocol=PROTOCOL_VERSION,
             version=VERSION,
             session=self.session,
             instance=self.journal.instance,
             host_name=socket.gethostname()[:255],
-            system=system[:120],
+            system=system(),
         )
 
     def _close_leftovers(self) -> None:
@@ -202,7 +217,7 @@ class Agent:
                 self.journal.forget(entry)
                 raise Ignore(error.message) from error
             except RevokedError as error:
-                self._revoked()
+                self._revoked(error)
                 raise Ignore(error.message) from error
             except UnreachableError as error:
                 self._is_leaving.wait(spread_pause(pause, error.retry_after))
@@ -262,9 +277,14 @@ class Agent:
         elif entry.result is not None:
             self.journal.forget(entry)
 
-    def _revoked(self) -> None:
+    def _revoked(self, error: RevokedError) -> None:
         url = self.configuration.url
-        self._leave_for(f"This runner was removed from Forge at {url}; its tasks were ended.")
+        removed = f"This runner was removed from Forge at {url}; its tasks were ended."
+        # What does not say why comes from a Forge that has forgotten the runner altogether.
+        is_removed = error.code in ("removed", "unauthorized")
+        self._leave_for(
+            removed if is_removed else f"{error.message} The runner's tasks were ended."
+        )
 
     def _displaced(self, message: str) -> None:
         self._leave_for(message)
@@ -273,20 +293,11 @@ class Agent:
         if self._is_leaving.is_set():
             return
         self._is_leaving.set()
-        self.stop_all("The runner was removed.", FORCED)
+        self.stop_all("The runner was removed, or its token was.", FORCED)
         print(f"forge: {printable(sentence, LONGEST_LINE)}", file=sys.stderr, flush=True)
         self.leave(2)
 
 
-def _folder_name(token: str) -> str:
-    """One folder a token: several runners may share a host. A digest gives nothing away."""
+def _earlier_name(token: str) -> str:
+    """What the journal's folder was called when it was named after the token."""
     return "runner-" + hashlib.sha256(token.encode()).hexdigest()[:16]
-
-
-def _system() -> str:
-    if sys.platform != "linux":
-        return platform.platform(terse=True)
-    try:
-        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
-    except OSError:
-        return "Linux"

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from celery import Celery
+from redis import CredentialProvider
 
 from runners.worker.agent import Agent
 from runners.worker.configuration import OVERRIDING_VARIABLES
@@ -20,6 +21,16 @@ class RunnerApp(Celery):
     """A Celery app whose worker configures itself from Forge."""
 
     agent: Agent
+    credentials: CredentialProvider | None = None
+
+    def _connection(self, url: str, *arguments: Any, **options: Any) -> Any:
+        """As Celery's; the connection signs in with the token of the moment, not with a URL's.
+
+        Celery has no setting for this; every connection of an app, pools included, is made here.
+        """
+        connection = super()._connection(url, *arguments, **options)  # type: ignore[misc]
+        connection.credential_provider = self.credentials
+        return connection
 
     @cached_property
     def Worker(self) -> type:  # noqa: N802  # the name that Celery's command line looks for

@@ -6,13 +6,15 @@ import json
 import random
 import re
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import requests
 from requests.auth import AuthBase
 
 from runners.worker import protocol
-from runners.worker.configuration import Configuration
+from runners.worker.configuration import Configuration, Trust
 from runners.worker.errors import RefusedError, RevokedError, UnreachableError
 from runners.worker.tls import TlsAdapter, context_for
 
@@ -21,6 +23,16 @@ ANSWER_TIMEOUT = 30.0
 MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024
 READ_BYTES = 64 * 1024
 LONGEST_RETRY_AFTER = 300.0
+
+# By the code of a 401; the sentence says what to do.
+_WHY_REVOKED = {
+    "unauthorized": (
+        "it is wrong or the runner was removed. Add a runner in Forge and use its token."
+    ),
+    "removed": "the runner was removed. Add a runner in Forge and use its token.",
+    "replaced": "a newer one has replaced it. Put the newer one in its place.",
+    "other_runner": "it belongs to another runner. Put this runner's own in its place.",
+}
 
 _Reply = TypeVar("_Reply", bound=protocol.Message)
 
@@ -36,6 +48,59 @@ class _Bearer(AuthBase):
         return request
 
 
+def _no_sign_in(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keeps an entry in ~/.netrc from being sent along."""
+    return request
+
+
+class _Exchange:
+    """One request after the other to one Forge. Thread-safe: each thread has its connection."""
+
+    def __init__(self, url: str, trust: Trust) -> None:
+        self.url = url
+        self._tls = context_for(trust)
+        self.headers = {"Content-Type": "application/json"}
+        self._local = threading.local()
+
+    def send(
+        self, path: str, message: protocol.Message, token: str
+    ) -> tuple[requests.Response, bytes]:
+        """The answer, whatever its status, and its body. Raises UnreachableError."""
+        try:
+            response = self._session().post(
+                f"{self.url}/runner/v1/{path}",
+                data=message.as_bytes(),
+                headers=self.headers,
+                auth=_Bearer(token),
+                timeout=(CONNECT_TIMEOUT, ANSWER_TIMEOUT),
+                # A redirect would carry the token to wherever it points.
+                allow_redirects=False,
+                stream=True,
+            )
+            return response, _read(self.url, response)
+        except requests.RequestException as error:
+            raise UnreachableError(_unreachable(self.url, error)) from error
+
+    def reach(self) -> None:
+        """Ask for a page that needs no token. Raises UnreachableError."""
+        try:
+            timeout = (CONNECT_TIMEOUT, ANSWER_TIMEOUT)
+            response = self._session().get(
+                f"{self.url}/healthz", auth=_no_sign_in, timeout=timeout, allow_redirects=False
+            )
+        except requests.RequestException as error:
+            raise UnreachableError(_unreachable(self.url, error)) from error
+        if response.status_code != requests.codes.ok:
+            raise UnreachableError(_not_like_forge(self.url, f"HTTP {response.status_code}"))
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = requests.Session()
+            session.mount("https://", TlsAdapter(self._tls))
+        return session
+
+
 class Client:
     """Thread-safe: each thread keeps a connection of its own alive.
 
@@ -44,10 +109,19 @@ class Client:
     """
 
     def __init__(self, configuration: Configuration) -> None:
-        self._url = configuration.url
-        self._auth = _Bearer(configuration.token)
-        self._tls = context_for(configuration)
-        self._local = threading.local()
+        self._tokens = configuration.tokens
+        self._exchange = _Exchange(configuration.url, configuration.trust)
+
+    def reach(self) -> None:
+        """Whether Forge is there at all, asked without the token. Raises UnreachableError."""
+        self._exchange.reach()
+
+    def speak_as(self, account: str) -> None:
+        """Say with every request which runner this is, once it is known."""
+        self._exchange.headers["Forge-Runner"] = account
+
+    def verify(self, request: protocol.VerifyRequest) -> protocol.VerifyReply:
+        return self._post("verify", request, protocol.VerifyReply)
 
     def connect(self, request: protocol.ConnectRequest) -> protocol.ConnectReply:
         return self._post("connect", request, protocol.ConnectReply)
@@ -61,35 +135,65 @@ class Client:
     def heartbeat(self, request: protocol.Heartbeat) -> protocol.HeartbeatReply:
         return self._post("heartbeat", request, protocol.HeartbeatReply)
 
-    def _post(self, path: str, message: protocol.Message, reply: type[_Reply]) -> _Reply:
-        try:
-            response = self._session().post(
-                f"{self._url}/runner/v1/{path}",
-                data=message.as_bytes(),
-                timeout=(CONNECT_TIMEOUT, ANSWER_TIMEOUT),
-                # A redirect would carry the token to wherever it points.
-                allow_redirects=False,
-                stream=True,
-            )
-            body = _read(self._url, response)
-        except requests.RequestException as error:
-            raise UnreachableError(_unreachable(self._url, error)) from error
-        if response.status_code != requests.codes.ok:
-            raise _refusal(self._url, response, body)
-        try:
-            return reply.parse(body)
-        except protocol.ProtocolError as error:
-            detail = f"{self._url} does not answer like Forge ({error}). Check FORGE_URL."
-            raise UnreachableError(detail) from error
+    def unregister(self, request: protocol.UnregisterRequest) -> protocol.UnregisterReply:
+        return self._post("unregister", request, protocol.UnregisterReply)
 
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = self._local.session = requests.Session()
-            session.auth = self._auth
-            session.mount("https://", TlsAdapter(self._tls))
-            session.headers["Content-Type"] = "application/json"
-        return session
+    def _post(self, path: str, message: protocol.Message, reply: type[_Reply]) -> _Reply:
+        """Send with the token of this moment; if it is refused, with another that there is."""
+        token, refused = self._tokens.current(), set[str]()
+        while True:
+            response, body = self._exchange.send(path, message, token)
+            if response.status_code != requests.codes.unauthorized:
+                break
+            refused.add(token)
+            other = self._tokens.another(refused)
+            if other is None:
+                break
+            token = other
+        accept = partial(self._tokens.accept, token)
+        return _parse(self._exchange.url, response, body, reply, accept)
+
+
+def register(
+    url: str, trust: Trust, registration_token: str, request: protocol.RegisterRequest
+) -> protocol.RegisterReply:
+    """Exchange a registration token for a runner. Raises as Client's methods."""
+    response, body = _Exchange(url, trust).send("register", request, registration_token)
+    if response.status_code == requests.codes.unauthorized:
+        raise RevokedError(
+            f"Forge at {url} does not know this registration token. Check that it is whole, and "
+            "FORGE_URL."
+        )
+    return _parse(url, response, body, protocol.RegisterReply)
+
+
+def _parse(
+    url: str,
+    response: requests.Response,
+    body: bytes,
+    reply: type[_Reply],
+    authenticated: Callable[[], None] = lambda: None,
+) -> _Reply:
+    """The message in an answer; calls `authenticated` if it is Forge's own and not a 401.
+
+    Raises as Client's methods.
+    """
+    if response.status_code != requests.codes.ok:
+        raise _refusal(url, response, body)
+    try:
+        answer = reply.parse(body)
+    except protocol.ProtocolError as error:
+        raise UnreachableError(_not_like_forge(url, str(error))) from error
+    authenticated()
+    return answer
+
+
+def _not_like_forge(url: str, why: str) -> str:
+    return (
+        f"{url} does not answer like Forge ({why}). Check FORGE_URL, that ALLOWED_HOSTS of Forge "
+        "has its host name, and whether a proxy before it asks for a client certificate "
+        "(FORGE_CLIENT_CERT)."
+    )
 
 
 def _read(url: str, response: requests.Response) -> bytes:
@@ -99,7 +203,7 @@ def _read(url: str, response: requests.Response) -> bytes:
         body += piece
         if len(body) > MAXIMUM_ANSWER_BYTES:
             response.close()
-            raise UnreachableError(f"{url} does not answer like Forge (too much). Check FORGE_URL.")
+            raise UnreachableError(_not_like_forge(url, "too much"))
     return bytes(body)
 
 
@@ -118,10 +222,8 @@ def _refusal(url: str, response: requests.Response, body: bytes) -> Exception:
     status = response.status_code
     code, sentence = _said(body)
     if status == requests.codes.unauthorized:
-        return RevokedError(
-            f"Forge at {url} does not accept this runner's token: it is wrong or the runner was "
-            "removed. Add a runner in Forge and use its token."
-        )
+        why = _WHY_REVOKED.get(code, _WHY_REVOKED["unauthorized"])
+        return RevokedError(f"Forge at {url} does not accept this runner's token: {why}", code)
     retry_after = _retry_after(response)
     if status == requests.codes.too_many_requests:
         return UnreachableError(f"Forge at {url} asks for patience: {sentence}", retry_after)
@@ -129,11 +231,7 @@ def _refusal(url: str, response: requests.Response, body: bytes) -> Exception:
         trouble = f"Forge at {url} is in trouble (HTTP {status}). {sentence}"
         return UnreachableError(trouble, retry_after)
     if not code:
-        hint = (
-            "Check FORGE_URL, that ALLOWED_HOSTS of Forge has its host name, and whether a proxy "
-            "before it asks for a client certificate (FORGE_CLIENT_CERT)."
-        )
-        return UnreachableError(f"{url} does not answer like Forge (HTTP {status}). {hint}")
+        return UnreachableError(_not_like_forge(url, f"HTTP {status}"))
     return RefusedError(sentence, code)
 
 

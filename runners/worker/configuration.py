@@ -6,14 +6,16 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from runners.worker.errors import ConfigurationError
 from runners.worker.task_users import TaskUser, task_users
+from runners.worker.tokens import TokenSource, checked, read_secret
 
-_TOKEN = re.compile(r"\Afgr_[A-Za-z0-9_-]{20,90}\Z")
+_REGISTRATION_TOKEN = re.compile(r"\Afgt_[A-Za-z0-9_-]{20,90}\Z")
+TOKEN_FILE = "token"  # noqa: S105  # a name, in the data folder
 SHARED_DATA = Path("/var/lib/forge-runner")
 # Celery reads these by itself and lets them win over what Forge says.
 OVERRIDING_VARIABLES = (
@@ -27,42 +29,58 @@ OVERRIDING_VARIABLES = (
 
 
 @dataclass(frozen=True)
+class Trust:
+    """PEM files: `ca_file` replaces the system's authorities; a client certificate, its key."""
+
+    ca_file: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Trust:
+        """Forge's own variables, or the one that many hosts set for requests already."""
+        return cls(
+            environment.get("FORGE_CA_FILE") or environment.get("REQUESTS_CA_BUNDLE") or None,
+            environment.get("FORGE_CLIENT_CERT") or None,
+            environment.get("FORGE_CLIENT_KEY") or None,
+        )
+
+
+@dataclass(frozen=True)
 class Configuration:
     """`url` without a trailing slash; `data` is where journals live, one folder a runner.
 
-    `ca_file` replaces the system's authorities; client certificate and key are PEM files.
     With `task_users`, each running task has one of them for itself.
     """
 
     url: str
-    token: str = field(repr=False)
+    tokens: TokenSource
     data: Path
-    ca_file: str | None = None
-    client_certificate: str | None = None
-    client_key: str | None = None
+    trust: Trust = Trust()
     task_users: tuple[TaskUser, ...] = ()
+
+    @property
+    def token(self) -> str:
+        """The token to use now; another one after a rotation."""
+        return self.tokens.current()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Configuration:
         """Raises ConfigurationError with a sentence that says what to set."""
         users = task_users(environment.get("FORGE_RUNNER_TASK_USERS", ""))
+        url, data = forge_url(environment), data_folder(environment)
         return cls(
-            url=_url(environment.get("FORGE_URL", "")),
-            token=_token(environment),
-            data=_data_folder(environment, is_shared=bool(users)),
-            ca_file=_ca_file(environment),
-            client_certificate=environment.get("FORGE_CLIENT_CERT") or None,
-            client_key=environment.get("FORGE_CLIENT_KEY") or None,
+            url=url,
+            tokens=_tokens(environment, data),
+            data=data,
+            trust=Trust.from_environment(environment),
             task_users=users,
         )
 
 
-def _ca_file(environment: Mapping[str, str]) -> str | None:
-    """Forge's own variable, or the one that many hosts set for requests already."""
-    return environment.get("FORGE_CA_FILE") or environment.get("REQUESTS_CA_BUNDLE") or None
-
-
-def _url(text: str) -> str:
+def forge_url(environment: Mapping[str, str]) -> str:
+    """The address of Forge, without a slash at its end. Raises ConfigurationError."""
+    text = environment.get("FORGE_URL", "")
     if not text:
         raise ConfigurationError("FORGE_URL is not set. Give the address of Forge.")
     parts = urlsplit(text)
@@ -92,41 +110,58 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _token(environment: Mapping[str, str]) -> str:
-    """The token itself, or what stands in the file that FORGE_RUNNER_TOKEN_FILE names."""
+def _tokens(environment: Mapping[str, str], data: Path) -> TokenSource:
+    """The token itself, or the file that holds it: one that is named, or the default one."""
     file = environment.get("FORGE_RUNNER_TOKEN_FILE", "")
-    name = "FORGE_RUNNER_TOKEN_FILE" if file else "FORGE_RUNNER_TOKEN"
-    text = _read_token(file) if file else environment.get("FORGE_RUNNER_TOKEN", "")
+    if file:
+        return TokenSource.from_file(Path(file).expanduser(), "FORGE_RUNNER_TOKEN_FILE")
+    text = environment.get("FORGE_RUNNER_TOKEN", "")
+    if text:
+        return TokenSource(checked(text, "FORGE_RUNNER_TOKEN"))
+    default = data / TOKEN_FILE
+    if default.exists():
+        return TokenSource.from_file(default, str(default))
+    raise ConfigurationError(
+        f"FORGE_RUNNER_TOKEN is not set, nor FORGE_RUNNER_TOKEN_FILE, and {default} is not there. "
+        "Forge shows a runner's token when it is added; with a registration token, "
+        "`python -m runners.worker register` gets one."
+    )
+
+
+def registration_token(environment: Mapping[str, str]) -> str:
+    """The token that a host registers with; never on the command line, where `ps` shows it.
+
+    Raises ConfigurationError.
+    """
+    file = environment.get("FORGE_REGISTRATION_TOKEN_FILE", "")
+    name = "FORGE_REGISTRATION_TOKEN_FILE" if file else "FORGE_REGISTRATION_TOKEN"
+    text = environment.get("FORGE_REGISTRATION_TOKEN", "")
+    if file:
+        text = read_secret(Path(file), name)
     if not text:
         raise ConfigurationError(
-            "FORGE_RUNNER_TOKEN is not set, nor FORGE_RUNNER_TOKEN_FILE. Forge shows a runner's "
-            "token when it is added."
+            "FORGE_REGISTRATION_TOKEN is not set, nor FORGE_REGISTRATION_TOKEN_FILE. A manager "
+            "of the project makes a registration token in Forge."
         )
-    if not _TOKEN.match(text.strip()):
+    if not _REGISTRATION_TOKEN.match(text.strip()):
         raise ConfigurationError(
-            f"{name} is not a runner token: they begin with fgr_ and are shown once, when a "
-            "runner is added."
+            f"{name} is not a registration token: they begin with fgt_ and are shown once."
         )
     return text.strip()
 
 
-def _read_token(file: str) -> str:
-    try:
-        text = Path(file).expanduser().read_text(errors="replace")
-    except OSError as error:
-        raise ConfigurationError(
-            f"FORGE_RUNNER_TOKEN_FILE: {file[:200]} cannot be read: {error.strerror}."
-        ) from error
-    if not text.strip():
-        raise ConfigurationError(f"FORGE_RUNNER_TOKEN_FILE: {file[:200]} is empty.")
-    return text
+def token_file(environment: Mapping[str, str]) -> Path:
+    """Where `register` keeps the runner token, and a worker finds it."""
+    file = environment.get("FORGE_RUNNER_TOKEN_FILE", "")
+    return Path(file).expanduser().absolute() if file else data_folder(environment) / TOKEN_FILE
 
 
-def _data_folder(environment: Mapping[str, str], *, is_shared: bool) -> Path:
+def data_folder(environment: Mapping[str, str]) -> Path:
+    """Where this host keeps journals and, by default, its token."""
     given = environment.get("FORGE_RUNNER_DATA", "")
     if given:
         return Path(given).expanduser().absolute()
-    if is_shared:
+    if environment.get("FORGE_RUNNER_TASK_USERS"):
         return SHARED_DATA  # root's home is closed to the users that tasks run as
     state = environment.get("XDG_STATE_HOME", "")
     base = Path(state) if state else Path("~/.local/state").expanduser()

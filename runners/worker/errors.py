@@ -33,7 +33,14 @@ class AlreadyRunningError(WorkerError):
 
 
 class RevokedError(WorkerError):
-    """Forge does not know the token (any more). Only an HTTPS 401 means this."""
+    """Forge does not accept the token (any more). Only an HTTPS 401 means this.
+
+    `code` says why: the runner was removed, a newer token has replaced this one, or unknown.
+    """
+
+    def __init__(self, message: str, code: str = "unauthorized") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class RefusedError(WorkerError):

@@ -28,7 +28,7 @@ class Heart(threading.Thread):
         *,
         interval: float,
         obey: Callable[[HeartbeatReply], None],
-        revoked: Callable[[], None],
+        revoked: Callable[[RevokedError], None],
         displaced: Callable[[str], None],
         back: Callable[[], None] = lambda: None,
     ) -> None:
@@ -71,8 +71,8 @@ class Heart(threading.Thread):
             asked = 0.0
             try:
                 self._beat()
-            except RevokedError:
-                self._revoked()
+            except RevokedError as error:
+                self._revoked(error)
                 return
             except RefusedError as error:
                 self._displaced(error.message)

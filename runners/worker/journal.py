@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from runners.worker.errors import AlreadyRunningError, ConfigurationError
+from runners.worker.whole_file import write_whole
 
 _ENTRY = re.compile(r"\A([0-9]{1,19})-([0-9]{1,7})\Z")
 READ_BYTES = 1024 * 1024
@@ -99,7 +100,7 @@ class Entry:
             "log_bytes": self.length,
             "log_sha256": self._digest.hexdigest(),
         }
-        _write_whole(self.folder / "result.json", result)
+        write_whole(self.folder / "result.json", json.dumps(result))
         self._ended = time.monotonic()
         self.result = result
 
@@ -127,6 +128,29 @@ class Journal:
         self._held: int | None = None
         self.instance = ""
 
+    def take_over(self, old: Path) -> None:
+        """Rename the folder of an earlier version to this one's name, if only that is there.
+
+        Raises AlreadyRunningError when a worker of that version still uses it, and
+        ConfigurationError.
+        """
+        if self._folder.exists() or not old.is_dir():
+            return
+        try:
+            held = lock(old)
+            try:
+                old.rename(self._folder)
+            finally:
+                os.close(held)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> ConfigurationError:
+        return ConfigurationError(
+            f"The journal folder {self._folder} cannot be used: {error.strerror}. "
+            "Set FORGE_RUNNER_DATA to a folder that this user may write."
+        )
+
     def open(self) -> None:
         """Take the folder for this process and find what an earlier worker left.
 
@@ -137,33 +161,18 @@ class Journal:
             self._folder.chmod(self._mode)
             (self._folder / "tasks").mkdir(mode=0o700, exist_ok=True)
             (self._folder / "tasks").chmod(0o700)
-            self._held = os.open(
-                self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
-            self._take_lock(self._held)
+            self._held = lock(self._folder)
             self.instance = self._read_instance()
         except OSError as error:
-            raise ConfigurationError(
-                f"The journal folder {self._folder} cannot be used: {error.strerror}. "
-                "Set FORGE_RUNNER_DATA to a folder that this user may write."
-            ) from error
+            raise self._unusable(error) from error
         self._find_leftovers()
-
-    def _take_lock(self, file: int) -> None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise AlreadyRunningError(
-                f"Another worker already uses {self._folder}. Stop it first, or give this runner "
-                "a token of its own."
-            ) from error
 
     def _read_instance(self) -> str:
         path = self._folder / "instance"
         if path.exists() and (found := path.read_text().strip()):
             return found
         instance = secrets.token_hex(16)
-        _write_text(path, instance)
+        write_whole(path, instance)
         return instance
 
     def _find_leftovers(self) -> None:
@@ -207,19 +216,21 @@ class Journal:
             self._held = None
 
 
-def _write_whole(path: Path, content: dict[str, Any]) -> None:
-    _write_text(path, json.dumps(content))
+def lock(folder: Path) -> int:
+    """Hold a journal's folder for this process until the answer, a file, is closed.
 
-
-def _write_text(path: Path, text: str) -> None:
-    """Replace the file in one step, so that a crash leaves the old or the new one."""
-    temporary = path.with_name(path.name + ".new")
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(file, "w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    Raises AlreadyRunningError and OSError.
+    """
+    file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(file)
+        raise AlreadyRunningError(
+            f"Another worker already uses {folder}. Stop it first, or give this runner "
+            "a token of its own."
+        ) from error
+    return file
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -22,6 +22,8 @@ from runners.worker.consumer import ListenStep, RunnerConsumer, make_queue, wake
 from runners.worker.errors import BrokerError
 from runners.worker.protocol import ConnectReply
 from runners.worker.supervision import hide_memory
+from runners.worker.tokens import BrokerCredentials
+from runners.worker.tunnel import Tunnel
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +54,10 @@ class RunnerWorker(Worker):
         app.steps["consumer"].add(ListenStep)
         agent = app.agent = Agent(Configuration.from_environment(os.environ))
         welcome = agent.connect()
-        broker = broker_url(agent, welcome)
-        check_broker(agent, broker)
+        if agent.tunnel is None:
+            app.credentials = BrokerCredentials(agent.account, agent.configuration.tokens)
+        broker = broker_url(welcome, agent.tunnel)
+        check_broker(agent.configuration, broker, app.credentials, agent.tunnel)
         configure(app, agent, broker)
         super().__init__(
             app=app,
@@ -79,22 +83,26 @@ class RunnerWorker(Worker):
         super().on_stopped()
 
 
-def broker_url(agent: Agent, welcome: ConnectReply) -> str:
-    """Where Celery finds the broker. Raises ConfigurationError.
+def broker_url(welcome: ConnectReply, tunnel: Tunnel | None) -> str:
+    """Where Celery finds the broker, without user and password. Raises ConfigurationError.
 
-    Through the tunnel it needs no password: Forge signs in. At an address of its own it is the
-    URL that Forge gave, with the token as password.
+    Through the tunnel none is needed: Forge signs in. At an address of its own Celery asks
+    BrokerCredentials.
     """
-    if agent.tunnel is not None:
-        return f"redis+socket://{quote(agent.tunnel.path)}"
+    if tunnel is not None:
+        return f"redis+socket://{quote(tunnel.path)}"
     parts = urlsplit(welcome.broker_url)
     if parts.scheme == "redis":
         require_loopback("The broker", "redis://", parts.hostname or "", "rediss://")
-    user, _, place = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user}:{quote(agent.configuration.token)}@{place}"))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def check_broker(agent: Agent, url: str) -> None:
+def check_broker(
+    configuration: Configuration,
+    url: str,
+    credentials: redis.CredentialProvider | None,
+    tunnel: Tunnel | None,
+) -> None:
     """Sign in once, so that a wrong address ends the start instead of filling the log.
 
     The broker may have been restarted a moment ago, and the controller is about to restore
@@ -102,9 +110,10 @@ def check_broker(agent: Agent, url: str) -> None:
     """
     deadline = time.monotonic() + BROKER_PATIENCE_SECONDS
     options: dict[str, Any] = {"socket_timeout": BROKER_PATIENCE_SECONDS}
-    if agent.tunnel is None:
+    if tunnel is None:
         options["socket_connect_timeout"] = BROKER_PATIENCE_SECONDS / 2
-        options |= tls_options(agent, url)
+        options["credential_provider"] = credentials
+        options |= tls_options(configuration, url)
     while True:
         try:
             with redis.Redis.from_url(url.replace("redis+socket", "unix", 1), **options) as client:
@@ -112,28 +121,27 @@ def check_broker(agent: Agent, url: str) -> None:
             return
         except redis.RedisError as error:
             if time.monotonic() > deadline:
-                raise BrokerError(_broker_trouble(agent, error)) from error
+                raise BrokerError(_broker_trouble(url, error, tunnel)) from error
             time.sleep(0.2)
 
 
-def tls_options(agent: Agent, url: str) -> dict[str, Any]:
+def tls_options(configuration: Configuration, url: str) -> dict[str, Any]:
     """redis-py's options for a broker at an address of its own that speaks TLS."""
-    configuration = agent.configuration
+    trust = configuration.trust
     if not url.startswith("rediss:"):
         return {}
     return {
         "ssl_cert_reqs": "required",
-        "ssl_ca_certs": configuration.ca_file,
-        "ssl_certfile": configuration.client_certificate,
-        "ssl_keyfile": configuration.client_key,
+        "ssl_ca_certs": trust.ca_file,
+        "ssl_certfile": trust.client_certificate,
+        "ssl_keyfile": trust.client_key,
     }
 
 
-def _broker_trouble(agent: Agent, error: redis.RedisError) -> str:
-    if agent.tunnel is not None:
-        detail = f"The broker does not answer through the tunnel ({error})."
-        return agent.tunnel.trouble or detail
-    place = agent.welcome.broker_url.rpartition("@")[2]
+def _broker_trouble(url: str, error: redis.RedisError, tunnel: Tunnel | None) -> str:
+    if tunnel is not None:
+        return tunnel.trouble or f"The broker does not answer through the tunnel ({error})."
+    place = urlsplit(url).netloc
     if isinstance(error, redis.AuthenticationError):
         return (
             f"The broker at {place} refuses this runner's account. Check that the Forge "
@@ -147,7 +155,7 @@ def configure(app: Any, agent: Agent, broker: str) -> None:
     welcome = agent.welcome
     app.conf.update(
         broker_url=broker,
-        broker_use_ssl=tls_options(agent, broker) or None,
+        broker_use_ssl=tls_options(agent.configuration, broker) or None,
         broker_transport_options={
             "global_keyprefix": welcome.key_prefix,
             # No acknowledgement keys and no priority lists: the account may only BRPOP.

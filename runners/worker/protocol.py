@@ -12,6 +12,7 @@ import base64
 import binascii
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -28,6 +29,8 @@ MAXIMUM_REASON = 500
 MAXIMUM_VARIABLES = 2000
 MAXIMUM_VARIABLE_NAME = 200
 MAXIMUM_VARIABLE_VALUE = 1_000_000
+
+_SHA256 = re.compile(r"\A[0-9a-f]{64}\Z")
 
 Reader = Callable[[str, Any], Any]
 
@@ -117,6 +120,12 @@ def label(maximum: int, *, minimum: int = 0) -> Reader:
         return "".join(one if one.isprintable() else " " for one in found)
 
     return read
+
+
+def sha256(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not _SHA256.match(value):
+        raise _fail(name, "a SHA-256 in 64 hexadecimal digits, in lower case")
+    return value
 
 
 def optional(reader: Reader) -> Reader:
@@ -234,6 +243,66 @@ class ConnectReply(Message):
     queues: tuple[str, ...] = value(many(text(450, minimum=1), 10_000))
     concurrency: int = value(integer(1, 1000))
     heartbeat_seconds: float = value(seconds)
+
+
+@dataclass(frozen=True)
+class RegisterRequest(Message):
+    """A host adds itself as a runner, with a registration token in the header.
+
+    It has made its runner token itself and sends its digest; the same digest again gets the same
+    answer again. Without a `name` Forge makes one from the host's.
+    """
+
+    protocol: int = value(integer(0, 10_000))
+    version: str = value(text(40))
+    digest: str = value(sha256)
+    host_name: str = value(text(255))
+    system: str = value(text(120))
+    name: str | None = value(optional(text(60, minimum=1)), default=None)
+
+
+@dataclass(frozen=True)
+class RegisterReply(Message):
+    runner: int = value(_id)
+    name: str = value(text(60, minimum=1))
+    project_name: str = value(text(80))
+
+
+@dataclass(frozen=True)
+class VerifyRequest(Message):
+    """Asks what `connect` would answer, and begins nothing."""
+
+    protocol: int = value(integer(0, 10_000))
+    version: str = value(text(40))
+
+
+@dataclass(frozen=True)
+class VerifyReply(Message):
+    """`identity` stays the same through all rotations and moves, and belongs to no other runner.
+
+    `token_seconds` is how long this token still works when a newer one has replaced it.
+    """
+
+    welcome: ConnectReply = value(message(ConnectReply))
+    identity: str = value(text(64, minimum=8))
+    protocol: int = value(integer(0, 10_000))
+    oldest_protocol: int = value(integer(0, 10_000))
+    token_seconds: float | None = value(optional(seconds))
+
+
+@dataclass(frozen=True)
+class UnregisterRequest(Message):
+    """A host takes its runner away."""
+
+    host_name: str = value(text(255))
+
+
+@dataclass(frozen=True)
+class UnregisterReply(Message):
+    """`ended` is how many tasks ended with it."""
+
+    name: str = value(text(60, minimum=1))
+    ended: int = value(_count)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from typing import Any
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from runners.worker.configuration import Configuration
+from runners.worker.configuration import Trust
 from runners.worker.errors import ConfigurationError
 
 
-def context_for(configuration: Configuration) -> ssl.SSLContext:
+def context_for(trust: Trust) -> ssl.SSLContext:
     """For every TLS connection of the worker. Raises ConfigurationError."""
-    authority = configuration.ca_file
+    authority = trust.ca_file
     try:
         # Without a file: what the system trusts, where a private CA is usually installed, and
         # what SSL_CERT_FILE and SSL_CERT_DIR name.
@@ -26,18 +26,18 @@ def context_for(configuration: Configuration) -> ssl.SSLContext:
             f"FORGE_CA_FILE: {authority} cannot be read as certificates in PEM form "
             f"({_detail(error)})."
         ) from error
-    _add_certificate(context, configuration)
+    _add_certificate(context, trust)
     return context
 
 
-def _add_certificate(context: ssl.SSLContext, configuration: Configuration) -> None:
-    if configuration.client_certificate is None:
+def _add_certificate(context: ssl.SSLContext, trust: Trust) -> None:
+    if trust.client_certificate is None:
         return
     try:
-        context.load_cert_chain(configuration.client_certificate, configuration.client_key)
+        context.load_cert_chain(trust.client_certificate, trust.client_key)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(
-            f"FORGE_CLIENT_CERT: {configuration.client_certificate} and its key cannot be used "
+            f"FORGE_CLIENT_CERT: {trust.client_certificate} and its key cannot be used "
             f"({_detail(error)}). Give PEM files; FORGE_CLIENT_KEY names the key if it is not in "
             "the same file."
         ) from error

@@ -67,7 +67,7 @@ class Tunnel:
         refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._url = configuration.url.replace("http", "ws", 1) + PATH
-        self._tls = context_for(configuration) if self._url.startswith("wss:") else None
+        self._tls = context_for(configuration.trust) if self._url.startswith("wss:") else None
         self._token = token
         self._refused = refused
         self._own_folder: str | None = None

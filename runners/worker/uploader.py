@@ -42,7 +42,7 @@ class Uploader(threading.Thread):
         session: str,
         *,
         refused: Callable[[Entry], None],
-        revoked: Callable[[], None],
+        revoked: Callable[[RevokedError], None],
     ) -> None:
         super().__init__(name="forge-uploader", daemon=True)
         self._client = client
@@ -90,8 +90,8 @@ class Uploader(threading.Thread):
                 continue
             try:
                 self._apply(self._client.report(report))
-            except RevokedError:
-                self._revoked()
+            except RevokedError as error:
+                self._revoked(error)
                 return
             except (UnreachableError, RefusedError) as error:
                 self._back_off(error)

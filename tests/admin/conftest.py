@@ -7,6 +7,7 @@ from django.test import Client
 from tests.cast import (
     access_key,
     cast,
+    registration,
     runner,
     running_task,
     superuser,
@@ -18,6 +19,7 @@ from tests.cast import (
 __all__ = [
     "access_key",
     "cast",
+    "registration",
     "runner",
     "running_task",
     "superuser",

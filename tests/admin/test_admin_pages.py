@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from projects.models import AccessKey, SecretVariable, VariableGroup
 from projects.operations import create_user_token
-from runners.models import Queue, Runner, Tag
+from runners.models import Queue, RegistrationToken, Runner, RunnerToken, Tag
 from tasks.log import append
 from tasks.models import Leadership, LogChunk, Task, TemplateAccessKey
 from tasks.operations import save_template
@@ -26,24 +26,38 @@ MODELS = [
     for app in ("projects", "runners", "tasks")
     for model in apps.get_app_config(app).get_models()
 ]
-READ_ONLY = (Task, LogChunk, Queue, Tag, Leadership, SecretVariable, TemplateAccessKey)
+READ_ONLY = (
+    Task,
+    LogChunk,
+    Queue,
+    Tag,
+    RunnerToken,
+    Leadership,
+    SecretVariable,
+    TemplateAccessKey,
+)
 
 
 @pytest.fixture
 def everything(
-    cast: Cast, running_task: Task, access_key: AccessKey, variable_group: VariableGroup
+    cast: Cast,
+    running_task: Task,
+    registration: RegistrationToken,
+    access_key: AccessKey,
+    variable_group: VariableGroup,
 ) -> list[str]:
     """At least one row of each model; the answer is what no page may hold."""
     now = timezone.now()
     append(running_task, offset=0, data=b"hello", now=now)
     later = now + timedelta(minutes=1)
     Leadership.acquire("controller", holder="host-1", now=now, until=later)
-    new = create_user_token(user=cast.owner, name="ci", expires_at=None)
+    new = create_user_token(user=cast.owner, name="ci", expires_at=None, now=now)
     runner = Runner.objects.get()
     template, sources = running_task.template, {access_key.pk: "KEY"}
     save_template(template=template, tags=["linux"], groups=[variable_group.pk], keys=sources)
     sealed = [access_key.secret.token, variable_group.secrets.get().secret.token, CANARY]
-    return [new.token, new.row.digest, runner.token_digest, running_task.nonce, *sealed]
+    digests = [new.row.digest, runner.tokens.get().digest, registration.digest]
+    return [new.token, *digests, running_task.nonce, *sealed]
 
 
 def address(model: type[models.Model], page: str, *args: object) -> str:

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import timezone
 
 from projects.operations import create_user_token
 from tests.cast import (
     access_key,
     cast,
+    registration,
     runner,
     running_task,
     superuser,
@@ -25,6 +27,7 @@ from tests.cast import (
 __all__ = [
     "access_key",
     "cast",
+    "registration",
     "runner",
     "running_task",
     "superuser",
@@ -44,7 +47,8 @@ class Api:
 
     def __post_init__(self) -> None:
         if self.user is not None:
-            new = create_user_token(user=self.user, name="tests", expires_at=None)
+            now = timezone.now()
+            new = create_user_token(user=self.user, name="tests", expires_at=None, now=now)
             self.headers["authorization"] = f"Bearer {new.token}"
 
     def send(self, method: str, path: str, body: object = None, **options: Any) -> Any:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.urls import URLPattern
+from django.utils import timezone
 
 from forge.api.urls import urlpatterns
 from projects.models import AccessKey, VariableGroup
 from projects.operations import create_user_token
-from runners.models import Runner
+from runners.models import RegistrationToken, Runner
 from tasks.models import Task, TaskTemplate
 from tests.api.conftest import Api
 from tests.cast import EVERYBODY, Cast
@@ -56,6 +58,17 @@ TABLE = {
     ("GET", "api-variable-group"): MEMBERS_READ,
     ("PATCH", "api-variable-group"): MANAGERS_CHANGE,
     ("DELETE", "api-variable-group"): MANAGERS_REMOVE,
+    ("POST", "api-runner-rotate"): MANAGERS_CHANGE,
+    ("POST", "api-runner-end-older-tokens"): MANAGERS_CHANGE,
+    ("GET", "api-registration-tokens"): MANAGERS_CHANGE,
+    ("POST", "api-registration-tokens"): MANAGERS_CREATE,
+    ("GET", "api-registration-token"): MANAGERS_CHANGE,
+    ("DELETE", "api-registration-token"): MANAGERS_REMOVE,
+    ("GET", "api-tokens"): EVERY_SIGNED_IN,
+    ("POST", "api-tokens"): (201, 201, 201, 201, 201, 401),
+    # A token of the owner's: not even a manager of the same project sees it.
+    ("GET", "api-token"): (200, 404, 404, 404, 404, 401),
+    ("DELETE", "api-token"): (204, 404, 404, 404, 404, 401),
 }
 PATHS = {
     "api-projects": "projects/",
@@ -73,12 +86,19 @@ PATHS = {
     "api-access-key": "access-keys/{access_key}/",
     "api-variable-groups": "projects/{project}/variable-groups/",
     "api-variable-group": "variable-groups/{variable_group}/",
+    "api-runner-rotate": "runners/{runner}/rotate",
+    "api-runner-end-older-tokens": "runners/{runner}/end-older-tokens",
+    "api-registration-tokens": "projects/{project}/registration-tokens/",
+    "api-registration-token": "registration-tokens/{registration}/",
+    "api-tokens": "tokens/",
+    "api-token": "tokens/{token}/",
 }
 # Open to everybody, and not about anybody's objects.
 PUBLIC = {"api-schema", "api-docs", None}
 
 
 def body_for(method: str, name: str, template: TaskTemplate) -> dict[str, object]:
+    in_an_hour = (timezone.now() + timedelta(hours=1)).isoformat()
     bodies: dict[tuple[str, str], dict[str, object]] = {
         ("POST", "api-projects"): {"name": "New"},
         ("POST", "api-templates"): {"name": "New", "script": "true"},
@@ -86,6 +106,9 @@ def body_for(method: str, name: str, template: TaskTemplate) -> dict[str, object
         ("POST", "api-runners"): {"name": "new"},
         ("POST", "api-access-keys"): {"name": "new", "kind": "none"},
         ("POST", "api-variable-groups"): {"name": "new"},
+        ("POST", "api-runner-rotate"): {"overlap_seconds": 60},
+        ("POST", "api-registration-tokens"): {"name": "new", "expires_at": in_an_hour},
+        ("POST", "api-tokens"): {"name": "new", "expires_at": in_an_hour},
     }
     return bodies.get((method, name), {})
 
@@ -103,9 +126,14 @@ def test_everybody_gets_the_answer_in_the_table(
     task: Task,
     access_key: AccessKey,
     variable_group: VariableGroup,
+    registration: RegistrationToken,
     api: Callable[..., Api],
 ) -> None:
-    ids = {"template": template.pk, "runner": runner.pk, "task": task.pk}
+    token = create_user_token(
+        user=cast.owner, name="mine", expires_at=None, now=timezone.now()
+    ).row.pk
+    ids = {"template": template.pk, "runner": runner.pk, "task": task.pk, "token": token}
+    ids |= {"registration": registration.pk}
     ids |= {"access_key": access_key.pk, "variable_group": variable_group.pk}
     path = PATHS[name].format(project=cast.project.pk, **ids)
     body = None if method == "GET" else body_for(method, name, template)
@@ -175,13 +203,10 @@ def test_a_wrong_token_is_401_and_says_how_to_sign_in(header: str, cast: Cast) -
 
 
 def test_a_token_ends_when_its_time_or_its_user_does(cast: Cast, api: Callable[..., Api]) -> None:
-    from datetime import timedelta
-
-    from django.utils import timezone
-
     client = api(None)
-    past = timezone.now() - timedelta(seconds=1)
-    new = create_user_token(user=cast.owner, name="old", expires_at=past)
+    now = timezone.now()
+    made, ended = now - timedelta(hours=1), now - timedelta(seconds=1)
+    new = create_user_token(user=cast.owner, name="old", expires_at=ended, now=made)
     client.headers["authorization"] = f"Bearer {new.token}"
     assert client.get("projects/").status_code == 401
     live = api(cast.owner)

@@ -16,6 +16,7 @@ from tests.cast import Cast
 
 FIELDS = {"id", "name", "status", "tags", "last_heartbeat_at", "concurrency", "takes_untagged"}
 FIELDS |= {"quarantined_until", "quarantine_reason"}
+FIELDS |= {"token_created_at", "older_token_expires_at"}
 
 
 @pytest.fixture
@@ -38,11 +39,11 @@ def test_the_token_is_in_the_answer_that_creates_the_runner_and_nowhere_else(
     assert body.keys() == {*FIELDS, "token"}
     assert body == {**body, **given, "status": "never_contacted"}
     row = Runner.objects.get(pk=body["id"])
-    assert row.token_digest == digest_of(body["token"])
+    assert row.tokens.get().digest == digest_of(body["token"])
     for address in (path, f"runners/{row.pk}/"):
         text = manager.get(address).content.decode()
         assert body["token"] not in text
-        assert row.token_digest not in text
+        assert row.tokens.get().digest not in text
     assert manager.get(f"runners/{row.pk}/").json().keys() == FIELDS
 
 

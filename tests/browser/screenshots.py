@@ -144,7 +144,6 @@ class Story:
         runner = Runner.objects.create(
             project=self.project,
             name=name,
-            token_digest=secrets.token_hex(32),
             concurrency=slots,
             created_by=self.people["tomas"],
             connected_at=NOW - timedelta(hours=5) if at else None,
@@ -157,6 +156,8 @@ class Story:
         )
         Runner.objects.filter(pk=runner.pk).update(created_at=NOW - timedelta(hours=6))
         runner.tags.set(self.tags(tags))
+        made = {"created_at": NOW - timedelta(hours=6), "created_by": self.people["tomas"]}
+        runner.tokens.create(digest=secrets.token_hex(32), **made)
         self.runners[name] = runner
 
     def template(self, name: str, description: str, tags: str, **more: Any) -> None:

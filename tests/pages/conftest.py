@@ -11,6 +11,7 @@ from django.test import Client
 from tests.cast import (
     access_key,
     cast,
+    registration,
     runner,
     running_task,
     superuser,
@@ -22,6 +23,7 @@ from tests.cast import (
 __all__ = [
     "access_key",
     "cast",
+    "registration",
     "runner",
     "running_task",
     "superuser",

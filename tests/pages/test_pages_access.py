@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import URLPattern
+from django.utils import timezone
 
 from forge.pages.urls import urlpatterns
 from projects.models import AccessKey, VariableGroup
-from runners.models import Runner
+from projects.operations import create_user_token
+from runners.models import RegistrationToken, Runner
 from tasks.models import Task, TaskTemplate
 from tests.cast import CANARY, EVERYBODY, Cast
 
@@ -62,6 +65,19 @@ TABLE = {
     ("POST", "variable-group"): MANAGERS_FILL_IN,
     ("GET", "variable-group-remove"): MANAGERS,
     ("POST", "variable-group-remove"): MANAGERS_DO,
+    ("GET", "runner-rotate"): MANAGERS,
+    ("POST", "runner-rotate"): MANAGERS_FILL_IN,
+    ("POST", "runner-end-older"): MANAGERS_DO,
+    ("GET", "registration-tokens"): MANAGERS,
+    ("GET", "registration-token-new"): MANAGERS,
+    ("POST", "registration-token-new"): MANAGERS_FILL_IN,
+    ("GET", "registration-token-revoke"): MANAGERS,
+    ("POST", "registration-token-revoke"): MANAGERS_DO,
+    ("GET", "tokens"): (200, 200, 200, 200, 200, 302),
+    ("POST", "tokens"): (400, 400, 400, 400, 400, 302),
+    # A token of the owner's: not even a manager of the same project sees it.
+    ("GET", "token-revoke"): (200, 404, 404, 404, 404, 302),
+    ("POST", "token-revoke"): (302, 404, 404, 404, 404, 302),
 }
 PATHS = {
     "home": "/",
@@ -89,9 +105,21 @@ PATHS = {
     "variable-group-new": "/projects/{project}/variable-groups/new/",
     "variable-group": "/variable-groups/{variable_group}/",
     "variable-group-remove": "/variable-groups/{variable_group}/remove/",
+    "runner-rotate": "/runners/{runner}/rotate/",
+    "runner-end-older": "/runners/{runner}/end-older/",
+    "registration-tokens": "/projects/{project}/registration-tokens/",
+    "registration-token-new": "/projects/{project}/registration-tokens/new/",
+    "registration-token-revoke": "/registration-tokens/{registration}/revoke/",
+    "tokens": "/tokens/",
+    "token-revoke": "/tokens/{token}/revoke/",
 }
 # Open to everybody, or streams, which have tests of their own.
 ELSEWHERE = {"sign-in", "sign-out", "task-stream", "task-log"}
+
+
+def token_of(user: User) -> int:
+    new = create_user_token(user=user, name="mine", expires_at=None, now=timezone.now())
+    return new.row.pk
 
 
 @pytest.mark.parametrize("who", EVERYBODY)
@@ -107,9 +135,11 @@ def test_everybody_gets_the_answer_in_the_table(
     task: Task,
     access_key: AccessKey,
     variable_group: VariableGroup,
+    registration: RegistrationToken,
     browser: Callable[..., Client],
 ) -> None:
     ids = {"template": template.pk, "runner": runner.pk, "task": task.pk}
+    ids |= {"registration": registration.pk, "token": token_of(cast.owner)}
     ids |= {"access_key": access_key.pk, "variable_group": variable_group.pk}
     path = PATHS[name].format(project=cast.project.pk, **ids)
     answer = browser(cast.user(who)).generic(method, path)
@@ -186,7 +216,7 @@ def test_buttons_that_would_be_refused_are_not_shown(
     client = browser(cast.viewer)
     pages = {
         f"/tasks/{task.pk}/": f"/tasks/{task.pk}/stop/",
-        f"/runners/{runner.pk}/": f"/runners/{runner.pk}/remove/",
+        f"/runners/{runner.pk}/": f"/runners/{runner.pk}/r",
         f"/projects/{cast.project.pk}/runners/": "/runners/new/",
         f"/projects/{cast.project.pk}/templates/": "/run/",
     }
@@ -198,6 +228,7 @@ def test_no_page_has_a_script_or_a_style_inside_or_shows_a_secret(
     cast: Cast,
     task: Task,
     runner: Runner,
+    registration: RegistrationToken,
     access_key: AccessKey,
     variable_group: VariableGroup,
     browser: Callable[..., Client],
@@ -205,6 +236,7 @@ def test_no_page_has_a_script_or_a_style_inside_or_shows_a_secret(
     client = browser(cast.owner)
     ids = {"template": task.template_id, "runner": runner.pk, "task": task.pk}
     ids |= {"access_key": access_key.pk, "variable_group": variable_group.pk}
+    ids |= {"registration": registration.pk, "token": token_of(cast.owner)}
     for method, name in TABLE:
         if method == "GET":
             text = client.get(PATHS[name].format(project=cast.project.pk, **ids)).content.decode()

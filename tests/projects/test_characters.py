@@ -6,9 +6,9 @@ import pytest
 from django.core.exceptions import ValidationError
 from hypothesis import given
 from hypothesis import strategies as some
-from tasks.validation import is_environment
 
 from projects.models import is_one_line
+from projects.variables import is_environment
 from runners import accounts
 from runners.models import Queue, Runner, is_runner_name, is_tag_name
 
@@ -70,9 +70,9 @@ def test_no_accepted_tag_or_runner_name_is_a_pattern_or_an_option(name: str) -> 
 @given(names=some.lists(SPECIAL, max_size=3))
 def test_an_account_never_holds_a_pattern_that_came_from_a_name(names: list[str]) -> None:
     """Also if a queue's name got into the database by another way."""
-    runner = Runner(pk=7, project_id=12, token_digest="0" * 64)
+    runner = Runner(pk=7, project_id=12)
     queues = [Queue(project_id=12, name=f"tasks.{name}") for name in names]
-    rules = accounts.rules_for(runner, queues, with_setinfo=True)
+    rules = accounts.rules_for(runner, queues, digests=["0" * 64], with_setinfo=True)
     (pops,) = [rule for rule in rules if "+brpop" in rule]
     assert not set(pops[1:-1]) & set("*?[]^\\()\n\t;")
     assert pops[1:-1].split()[:2] == ["-@all", "+brpop"]

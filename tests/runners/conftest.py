@@ -9,9 +9,9 @@ import pytest
 
 from runners import accounts, broker
 from tests import broker as real_broker
-from tests.cast import cast, runner, running_task, superuser, task, template
+from tests.cast import cast, registration, runner, running_task, superuser, task, template
 
-__all__ = ["cast", "runner", "running_task", "superuser", "task", "template"]
+__all__ = ["cast", "registration", "runner", "running_task", "superuser", "task", "template"]
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])

@@ -3,6 +3,7 @@
 from tests.cast import (
     access_key,
     cast,
+    registration,
     runner,
     running_task,
     superuser,
@@ -14,6 +15,7 @@ from tests.cast import (
 __all__ = [
     "access_key",
     "cast",
+    "registration",
     "runner",
     "running_task",
     "superuser",

@@ -82,7 +82,7 @@ def test_a_log_that_differs_from_its_checksum_is_marked(running_task: Task, runn
 def test_another_runner_of_the_project_is_told_nothing_and_changes_nothing(
     running_task: Task, runner: Runner
 ) -> None:
-    sibling = Runner.objects.create(project=runner.project, name="web-2", token_digest="d" * 64)
+    sibling = Runner.objects.create(project=runner.project, name="web-2")
     send(runner, Piece(running_task.pk, 1, 0, b"mine"))
     receipt = send(sibling, Piece(running_task.pk, 1, 4, b"his"), result(running_task, b"minehis"))
     assert receipt == Receipt(running_task.pk, 1, False, 0, False)

@@ -83,7 +83,7 @@ def test_nothing_follows_a_terminal_state() -> None:
 
 @pytest.mark.django_db
 def test_another_runner_or_attempt_cannot_end_a_task(running_task: Task, runner: Runner) -> None:
-    other = Runner.objects.create(project=runner.project, name="web-2", token_digest="d" * 64)
+    other = Runner.objects.create(project=runner.project, name="web-2")
     now = timezone.now()
     assert not running_task.finish(S.SUCCEEDED, runner=other, attempt=1, now=now, reason="x")
     assert not running_task.finish(S.SUCCEEDED, runner=runner, attempt=2, now=now, reason="x")

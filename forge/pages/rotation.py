@@ -1,0 +1,78 @@
+"""A runner's token: rotate it, and end the older ones before their time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.shortcuts import get_object_or_404, redirect
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST
+
+from forge.pages.access import demand, signed_in
+from forge.pages.shell import page
+from projects.errors import ForgeError
+from projects.permissions import Action
+from runners.models import Runner
+from runners.operations import NewRunner, end_older_tokens, rotate_token
+from runners.overlap import OverlapForm, overlap_in_words
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
+
+
+def _runner(request: HttpRequest, pk: int) -> Runner:
+    rows = Runner.objects.for_user(request.user).select_related("project")
+    runner = get_object_or_404(rows.prefetch_related("tokens"), pk=pk)
+    demand(request, runner.project, Action.RUNNER_CHANGE)
+    return runner
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def rotate(request: HttpRequest, pk: int) -> HttpResponse:
+    """The choice of the overlap; the answer to its POST shows the new token, once."""
+    runner = _runner(request, pk)
+    form = OverlapForm(request.POST if request.method == "POST" else None)
+    if form.is_valid() and (made := _rotated(request, runner, form)):
+        return _show_token(request, made, form)
+    context = {"runner": runner, "form": form, "older": runner.older_tokens(now=timezone.now())}
+    answer = page(
+        request, "runner_rotate.html", project=runner.project, section="runners", **context
+    )
+    answer.status_code = 400 if form.errors else 200
+    return answer
+
+
+def _rotated(request: HttpRequest, runner: Runner, form: OverlapForm) -> NewRunner | None:
+    overlap, now = form.cleaned_data["overlap"], timezone.now()
+    try:
+        return rotate_token(runner=runner, overlap=overlap, by=signed_in(request), now=now)
+    except ForgeError as error:
+        form.add_error(None, str(error))
+    return None
+
+
+def _show_token(request: HttpRequest, made: NewRunner, form: OverlapForm) -> HttpResponse:
+    overlap = form.cleaned_data["overlap"]
+    context = {
+        "runner": made.runner,
+        "token": made.token,
+        "overlap": overlap,
+        "overlap_words": overlap_in_words(overlap),
+    }
+    project = made.runner.project
+    answer = page(request, "runner_rotated.html", project=project, section="runners", **context)
+    answer["Cache-Control"] = "no-store"
+    return answer
+
+
+@login_required
+@require_POST
+def end_older(request: HttpRequest, pk: int) -> HttpResponse:
+    """End the overlap now."""
+    runner = _runner(request, pk)
+    if end_older_tokens(runner=runner, now=timezone.now()):
+        messages.success(request, f"Only the newest token of {runner.name} works now.")
+    return redirect("runner", runner.pk)

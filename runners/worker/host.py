@@ -1,0 +1,23 @@
+"""What a worker says of the host it is on."""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+LONGEST_SYSTEM = 120
+
+
+def system() -> str:
+    """`Debian GNU/Linux 12 (bookworm) x86_64, Python 3.11.2`."""
+    text = f"{_name()} {platform.machine()}, Python {platform.python_version()}"
+    return text[:LONGEST_SYSTEM]
+
+
+def _name() -> str:
+    if sys.platform != "linux":
+        return platform.platform(terse=True)
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"

@@ -187,7 +187,13 @@ class Agent:
         entry = self.journal.create(task, attempt)
         if entry is None:
             raise Ignore("this attempt is here already")
-        entry.open(nonce=secrets.token_hex(16))
+        try:
+            entry.open(nonce=secrets.token_hex(16))
+        except OSError as error:
+            # Nothing was claimed: the task stays queued, and its hint is put out again.
+            self.journal.forget(entry)
+            logger.error("Task %d is not taken, the journal cannot be written: %s", task, error)
+            raise Ignore("the journal cannot be written") from error
         job = self._claim(entry)
         user = self.users.take()
         workplace = self.workplaces.of(task, attempt, user, has_secrets=bool(job.files))

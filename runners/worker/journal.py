@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -27,6 +28,8 @@ from typing import Any
 
 from runners.worker.errors import AlreadyRunningError, ConfigurationError
 from runners.worker.whole_file import write_whole
+
+logger = logging.getLogger(__name__)
 
 _ENTRY = re.compile(r"\A([0-9]{1,19})-([0-9]{1,7})\Z")
 READ_BYTES = 1024 * 1024
@@ -90,9 +93,10 @@ class Entry:
         return os.pread(self._file, min(size, self.length - offset), offset)
 
     def end(self, outcome: str, exit_code: int | None, reason: str) -> None:
-        """Note the end, durably: from here on a restart delivers it. The log must be whole."""
-        if self._file is not None:
-            os.fsync(self._file)
+        """Note the end, durably: from here on a restart delivers it. The log must be whole.
+
+        On a full disk it is noted in memory only, and delivered as long as this worker lives.
+        """
         result = {
             "outcome": outcome,
             "exit_code": exit_code,
@@ -100,7 +104,12 @@ class Entry:
             "log_bytes": self.length,
             "log_sha256": self._digest.hexdigest(),
         }
-        write_whole(self.folder / "result.json", json.dumps(result))
+        try:
+            if self._file is not None:
+                os.fsync(self._file)
+            write_whole(self.folder / "result.json", json.dumps(result))
+        except OSError as error:
+            logger.error("The end of task %d is kept in memory only: %s", self.task, error)
         self._ended = time.monotonic()
         self.result = result
 

@@ -52,6 +52,10 @@ LONGEST_PAUSE = 10.0
 _UPGRADE_REFUSED = (200, 400, 404, 405, 426, 501)
 
 
+class DialError(Exception):
+    """No handshake came about; its cause says why."""
+
+
 class Tunnel:
     """Opens the socket with `open`, closes everything with `close`. Thread-safe.
 
@@ -132,13 +136,16 @@ class Tunnel:
         """One connection of Celery's, from its beginning to its end."""
         try:
             if _is_own(writer.get_extra_info("socket")):
-                async with await self._dial() as upstream:
+                upstream = await self._dial()
+                async with upstream:
                     await _carry(reader, writer, upstream)
-        except (InvalidHandshake, ConnectionClosed, OSError, TimeoutError) as error:
+        except (InvalidHandshake, DialError) as error:
             # Celery sees a closed connection, and tries again for ever.
             self._note_trouble(error)
-        except asyncio.CancelledError:
-            pass  # the worker ends
+        except ConnectionClosed:
+            self._note_absence()  # it worked before; the next handshake tells if it does not again
+        except (OSError, asyncio.CancelledError):
+            pass  # Celery has left, or the worker ends
         finally:
             writer.close()
 
@@ -146,7 +153,16 @@ class Tunnel:
         """A new tunnel; after a failure, with a pause before it."""
         if self._away_since is not None:
             await self._pause(time.monotonic() - self._away_since)
-        upstream = await connect(
+        try:
+            upstream = await self._connect()
+        except (OSError, TimeoutError) as error:
+            raise DialError from error
+        self._away_since = None
+        self.trouble = ""
+        return upstream
+
+    async def _connect(self) -> ClientConnection:
+        return await connect(
             self._url,
             additional_headers={"Authorization": f"Bearer {self._token()}"},
             ssl=self._tls,
@@ -158,9 +174,6 @@ class Tunnel:
             max_size=None,
             user_agent_header="forge-runner",
         )
-        self._away_since = None
-        self.trouble = ""
-        return upstream
 
     async def _pause(self, away_seconds: float) -> None:
         """Random, so that a thousand runners do not come back in the same instant."""
@@ -170,12 +183,13 @@ class Tunnel:
             await asyncio.wait_for(self._is_back.wait(), random.uniform(0, longest))  # noqa: S311
             await asyncio.sleep(random.uniform(0, SHORTEST_PAUSE))  # noqa: S311
 
-    def _note_trouble(self, error: Exception) -> None:
+    def _note_absence(self) -> None:
         if self._away_since is None:
             self._away_since = time.monotonic()
-        if isinstance(error, ConnectionClosed):
-            return  # it worked before; the next handshake tells why if it does not again
-        sentence = explain(self._url, error)
+
+    def _note_trouble(self, error: Exception) -> None:
+        self._note_absence()
+        sentence = explain(self._url, error.__cause__ or error)
         if sentence != self.trouble:
             logger.warning("%s", sentence)
             self.trouble = sentence
@@ -222,7 +236,7 @@ def _is_own(connection: socket.socket) -> bool:
     return bool(pid == os.getpid())
 
 
-def explain(url: str, error: Exception) -> str:
+def explain(url: str, error: BaseException) -> str:
     """A sentence about a handshake that failed, which says what to do."""
     if isinstance(error, InvalidStatus):
         return _explain_status(url, error)

@@ -50,6 +50,17 @@ def test_a_result_is_found_again(tmp_path: Path) -> None:
     assert found.result["outcome"] == "succeeded"
 
 
+def test_a_result_that_cannot_be_written_is_kept_in_memory(tmp_path: Path) -> None:
+    entry = entry_in(opened(tmp_path))
+    entry.append(b"some output\n")
+    for path in entry.folder.iterdir():
+        path.unlink()
+    entry.folder.rmdir()
+    entry.end("failed", None, "[Errno 28] No space left on device")
+    assert entry.result is not None and entry.result["log_bytes"] == 12
+    assert entry.read(0, 100) == b"some output\n"
+
+
 def test_a_half_written_result_counts_as_none(tmp_path: Path) -> None:
     journal = opened(tmp_path)
     entry = entry_in(journal)

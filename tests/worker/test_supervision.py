@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,8 +60,9 @@ def adopt_escapees() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_process_left(adopt_escapees: None) -> Iterator[None]:
+    others = set(children_of(os.getpid()))  # such as a broker of another suite
     yield
-    reaper = threading.Thread(target=wait_for_no_child, daemon=True)
+    reaper = threading.Thread(target=wait_for_no_child, args=(others,), daemon=True)
     reaper.start()
     reaper.join(LIMIT)
     assert not reaper.is_alive(), f"left: {children_of(os.getpid())}"
@@ -74,12 +76,12 @@ def server() -> Iterator[ForkServer]:
     server.close()
 
 
-def wait_for_no_child() -> None:
-    while True:
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
+def wait_for_no_child(others: set[int]) -> None:
+    while left := set(children_of(os.getpid())) - others:
+        for pid in left:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.01)
 
 
 def start(server: ForkServer, *argv: str, directory: Path = ROOT) -> SupervisedProcess:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,7 +31,16 @@ SHORT = {
 class Worker:
     """A runner's worker as a host starts it: an URL, a token, and nothing else."""
 
-    def __init__(self, url: str, runner: Runner, folder: Path, *, python: str, cwd: Path) -> None:
+    def __init__(
+        self,
+        url: str,
+        runner: Runner,
+        folder: Path,
+        *,
+        python: str,
+        cwd: Path,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.runner = runner
         self.log = folder / f"{runner.name}.log"
         self._command = [python, "-m", "celery", "-A", "runners.worker", "worker"]
@@ -39,8 +49,8 @@ class Worker:
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
             "FORGE_URL": url,
-            "FORGE_RUNNER_TOKEN": runner.token,
             "FORGE_RUNNER_DATA": str(folder / "journals"),
+            **(variables or {"FORGE_RUNNER_TOKEN": runner.token}),
         }
         self.start()
 
@@ -133,9 +143,20 @@ class Deployment:
 
     # --- runners ---
 
-    def worker(self, runner: Runner, *, python: str = sys.executable, cwd: Path = ROOT) -> Worker:
-        """Start a worker for `runner` and wait until Forge calls it ready."""
-        worker = Worker(self.place["url"], runner, self.folder, python=python, cwd=cwd)
+    def worker(
+        self,
+        runner: Runner,
+        *,
+        python: str = sys.executable,
+        cwd: Path = ROOT,
+        variables: Mapping[str, str] | None = None,
+    ) -> Worker:
+        """Start a worker for `runner` and wait until Forge calls it ready.
+
+        `variables` replace its token in the environment.
+        """
+        url, folder = self.place["url"], self.folder
+        worker = Worker(url, runner, folder, python=python, cwd=cwd, variables=variables)
         self._workers.append(worker)
 
         def is_ready() -> bool:

@@ -291,7 +291,7 @@ def test_a_slow_writer_does_not_bring_an_ended_token_back(
     real: str, placed: NewRunner, cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It read the tokens before the rotation and writes the account after it."""
-    second = []
+    second: list[str] = []
     rules_for = accounts.rules_for
 
     def slow(*arguments: Any, **options: Any) -> list[str]:

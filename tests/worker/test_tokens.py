@@ -142,7 +142,7 @@ def test_many_threads_see_one_token_after_the_other(source: TokenSource, file: P
     is_over = threading.Event()
 
     def use() -> None:
-        mine = []
+        mine: list[str] = []
         while not is_over.is_set():
             token = source.current()
             if not mine or mine[-1] != token:

@@ -96,7 +96,8 @@ class TokenSource:
         with self._lock:
             if token == self._token and token != self._accepted:
                 self._accepted = token
-                logger.info("Forge accepts the new token from %s.", self.file)
+                # As loud as other news of the kind: whoever put it there waits for this line.
+                logger.warning("Forge accepts the new token from %s.", self.file)
 
     def _read(self) -> str | None:
         """The token in the file; None, with a line in the log, if there is none."""

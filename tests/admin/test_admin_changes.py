@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from django.utils import timezone
 from projects.models import Project, UserToken
 from projects.permissions import Role
 from projects.tokens import digest_of
-from runners.models import Runner
+from runners.models import RegistrationToken, Runner
 from tasks.models import Task, TaskTemplate
 from tests.cast import Cast
 
@@ -179,3 +180,86 @@ def test_who_creates_a_project_in_the_admin_owns_it(superuser: User, admin: Clie
     project = Project.objects.get(name="New")
     assert project.memberships.get(user=superuser).role == Role.OWNER
     assert admin.get(reverse("admin:projects_project_delete", args=[project.pk])).status_code == 403
+
+
+def test_a_rotation_in_the_admin_asks_for_the_overlap_and_shows_the_token_once(
+    runner: Runner, admin: Client
+) -> None:
+    page = reverse("admin:runners_runner_changelist")
+    given: dict[str, Any] = {"action": "rotate", "_selected_action": [runner.pk]}
+    asked = admin.post(page, given)
+    assert "How long do the tokens until now go on working?" in asked.text
+    assert runner.tokens.count() == 1
+    answer = admin.post(page, {**given, "sure": "yes", "overlap": "600"})
+    token = token_on(answer.text)
+    assert "no-store" in answer["Cache-Control"]
+    assert runner.tokens.get(expires_at=None).digest == digest_of(token)
+    assert "Older tokens go on working for 10 minutes." in answer.text
+    assert token not in str(dict(admin.session)) + str(admin.cookies)
+    for name in ("runner", "runnertoken"):
+        assert token not in admin.get(reverse(f"admin:runners_{name}_changelist")).text
+
+
+def test_a_rotation_in_the_admin_is_of_one_runner_that_is_there(
+    cast: Cast, runner: Runner, admin: Client
+) -> None:
+    admin.post(reverse("admin:runners_runner_add"), new_runner(cast))
+    both = list(Runner.objects.values_list("pk", flat=True))
+    page = reverse("admin:runners_runner_changelist")
+    given = {"action": "rotate", "_selected_action": both, "sure": "yes", "overlap": "0"}
+    answer = admin.post(page, given)
+    (message,) = list(get_messages(answer.wsgi_request))[-1:]
+    assert "Select one runner" in str(message)
+    assert [row.tokens.count() for row in Runner.objects.all()] == [1, 1]
+
+
+def registration_form(cast: Cast) -> dict[str, Any]:
+    tomorrow = timezone.now() + timedelta(days=1)
+    return {
+        "project": cast.project.pk,
+        "name": "rack 7",
+        "tag_names": "linux, gpu",
+        "concurrency": 2,
+        "max_uses": 5,
+        "expires_at_0": f"{tomorrow:%Y-%m-%d}",
+        "expires_at_1": "12:00:00",
+    }
+
+
+def test_a_registration_token_is_shown_once_with_the_command(cast: Cast, admin: Client) -> None:
+    page = reverse("admin:runners_registrationtoken_add")
+    answer = admin.post(page, registration_form(cast))
+    token = token_on(answer.text)
+    row = RegistrationToken.objects.get(digest=digest_of(token))
+    assert (row.max_uses, [tag.name for tag in row.tags.all()]) == (5, ["gpu", "linux"])
+    assert "forge-runner register" in answer.text
+    change = reverse("admin:runners_registrationtoken_change", args=[row.pk])
+    assert token not in admin.get(change).text
+    admin.post(change, {**registration_form(cast), "max_uses": 900})
+    row.refresh_from_db()
+    assert row.max_uses == 5
+
+
+def test_a_registration_token_with_an_impossible_end_is_a_sentence(
+    cast: Cast, admin: Client
+) -> None:
+    given = registration_form(cast) | {"expires_at_0": "2020-01-01"}
+    answer = admin.post(reverse("admin:runners_registrationtoken_add"), given)
+    assert answer.status_code == 302
+    assert "within 365 days" in " ".join(map(str, get_messages(answer.wsgi_request)))
+    assert not RegistrationToken.objects.exists()
+
+
+@pytest.mark.parametrize("way", ["page", "action"])
+def test_deleting_a_registration_token_revokes_it(
+    way: str, registration: RegistrationToken, admin: Client
+) -> None:
+    if way == "page":
+        page = reverse("admin:runners_registrationtoken_delete", args=[registration.pk])
+        data: dict[str, Any] = {"post": "yes"}
+    else:
+        page = reverse("admin:runners_registrationtoken_changelist")
+        data = {"action": "delete_selected", "_selected_action": [registration.pk], "post": "yes"}
+    assert admin.post(page, data).status_code == 302
+    registration.refresh_from_db()
+    assert registration.revoked_at is not None

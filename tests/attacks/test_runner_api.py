@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as some
 from tests.attacks.conftest import Thief
 from tests.deployment.deployment import Deployment
 
+PATHS = ["connect", "claim", "report", "heartbeat", "verify"]
 SCRIPT = "echo begun; while [ ! -e {gate} ]; do sleep 0.05; done; echo done"
 
 
@@ -114,7 +116,7 @@ def test_another_session_is_told_that_it_was_displaced(thief: Thief) -> None:
     assert old.heartbeat([]).status_code == 409
 
 
-@pytest.mark.parametrize("path", ["connect", "claim", "report", "heartbeat"])
+@pytest.mark.parametrize("path", [*PATHS, "register", "unregister"])
 def test_without_a_runner_token_nothing_answers(path: str, forge: Deployment) -> None:
     url = f"{forge.place['url']}/runner/v1/{path}"
     wrong = ["", "Bearer", "Bearer fgr_" + "x" * 43, f"Bearer {forge.place['api_token']}"]
@@ -131,7 +133,8 @@ _JSON = some.recursive(
     max_leaves=8,
 )
 _FIELDS = """session instance protocol version host_name system task attempt nonce started pieces
-results held offset data outcome exit_code reason log_bytes log_sha256 age_seconds is_leaving"""
+results held offset data outcome exit_code reason log_bytes log_sha256 age_seconds is_leaving
+digest name"""
 
 _BODIES = some.one_of(
     some.binary(max_size=300),
@@ -144,12 +147,64 @@ _BODIES = some.one_of(
 @hypothesis_settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(path=some.sampled_from(["connect", "claim", "report", "heartbeat"]), body=_BODIES)
+@given(path=some.sampled_from(PATHS), body=_BODIES)
 def test_no_body_breaks_the_server(path: str, body: bytes, thief: Thief) -> None:
     answer = thief.send(path, body)
     assert answer.status_code < 500
     if not answer.ok:
         assert answer.json()["message"]
+
+
+@pytest.fixture(scope="module")
+def registration_token(forge: Deployment) -> str:
+    """A stolen one, for a project in which nobody works."""
+    project = forge.api.project("Registering")
+    ends = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    given = {"name": "stolen", "expires_at": ends, "max_uses": 3}
+    made = forge.api.post(f"projects/{project}/registration-tokens/", **given)
+    return str(made["token"])
+
+
+_REGISTRATION = {
+    "protocol": some.just(1),
+    "version": some.text(max_size=50),
+    "digest": some.one_of(
+        some.from_regex(r"\A[0-9a-f]{64}\Z"), some.text(max_size=70), some.integers()
+    ),
+    "host_name": some.text(max_size=300),
+    "system": some.text(max_size=130),
+    "name": some.one_of(some.none(), some.text(max_size=70)),
+}
+
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(body=some.one_of(_BODIES, some.fixed_dictionaries(_REGISTRATION).map(json.dumps)))
+def test_no_registration_breaks_the_server_or_gets_more_runners_than_allowed(
+    body: bytes | str, registration_token: str, forge: Deployment
+) -> None:
+    answer = requests.post(
+        f"{forge.place['url']}/runner/v1/register",
+        data=body,
+        headers={"Authorization": f"Bearer {registration_token}"},
+        timeout=30,
+    )
+    assert answer.status_code in (200, 400, 403, 409)
+    if not answer.ok:
+        assert answer.json()["message"]
+    projects = forge.api.get("projects/?page_size=200")["results"]
+    (project,) = (row["id"] for row in projects if row["name"] == "Registering")
+    assert forge.api.get(f"projects/{project}/runners/")["count"] <= 3
+
+
+def test_a_registration_token_opens_nothing_else(
+    registration_token: str, forge: Deployment
+) -> None:
+    headers = {"Authorization": f"Bearer {registration_token}"}
+    url = forge.place["url"]
+    for path in [*PATHS, "unregister"]:
+        answer = requests.post(f"{url}/runner/v1/{path}", data=b"{}", headers=headers, timeout=30)
+        assert answer.status_code == 401
+    assert requests.get(f"{url}/api/v1/projects/", headers=headers, timeout=30).status_code == 401
 
 
 def test_afterwards_the_server_has_logged_no_error_and_names_the_runner(

@@ -48,10 +48,11 @@ class Worker:
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
             "FORGE_URL": url,
-            "FORGE_RUNNER_TOKEN": runner.token,
             "FORGE_RUNNER_DATA": str(folder / "journals"),
             **variables,
         }
+        if not variables.keys() & {"FORGE_RUNNER_TOKEN_FILE", "FORGE_RUNNER_TOKEN"}:
+            self._environment["FORGE_RUNNER_TOKEN"] = runner.token
         self.start()
 
     def start(self) -> None:
@@ -151,9 +152,12 @@ class Deployment:
         cwd: Path = ROOT,
         **variables: str,
     ) -> Worker:
-        """Start a worker for `runner` and wait until Forge calls it ready."""
-        url = self.place["url"]
-        worker = Worker(url, runner, self.folder, python=python, cwd=cwd, **variables)
+        """Start a worker for `runner` and wait until Forge calls it ready.
+
+        It finds the runner's token in its environment, unless a variable says where else.
+        """
+        url, folder = self.place["url"], self.folder
+        worker = Worker(url, runner, folder, python=python, cwd=cwd, **variables)
         self._workers.append(worker)
 
         def is_ready() -> bool:

@@ -110,3 +110,31 @@ def test_an_unusable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="FORGE_RUNNER_DATA"):
         Journal(tmp_path / "file" / "below").open()
+
+
+def test_a_folder_of_an_earlier_version_is_taken_over_with_what_is_in_it(tmp_path: Path) -> None:
+    old = opened(tmp_path / "by-token")
+    entry_in(old).append(b"output\n")
+    instance = old.instance
+    old.close()
+    journal = Journal(tmp_path / "by-runner")
+    journal.take_over(tmp_path / "by-token")
+    journal.open()
+    found = journal.get(7, 1)
+    assert found is not None and found.read(0, 100) == b"output\n"
+    assert journal.instance == instance
+    assert not (tmp_path / "by-token").exists()
+
+
+def test_a_folder_that_a_worker_of_an_earlier_version_uses_stays_its_own(tmp_path: Path) -> None:
+    opened(tmp_path / "by-token")
+    with pytest.raises(AlreadyRunningError, match="Another worker already uses"):
+        Journal(tmp_path / "by-runner").take_over(tmp_path / "by-token")
+    assert (tmp_path / "by-token").exists() and not (tmp_path / "by-runner").exists()
+
+
+def test_a_folder_of_this_version_is_never_replaced_by_an_earlier_one(tmp_path: Path) -> None:
+    for name in ("by-token", "by-runner"):
+        opened(tmp_path / name).close()
+    Journal(tmp_path / "by-runner").take_over(tmp_path / "by-token")
+    assert (tmp_path / "by-token").exists()

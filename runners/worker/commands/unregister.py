@@ -33,7 +33,8 @@ def unregister() -> None:
             "removed there, delete the file.",
             error.code,
         ) from error
-    tasks = f" {gone.ended} of its tasks were ended." if gone.ended else ""
+    tasks = f" {gone.ended} of its tasks {'was' if gone.ended == 1 else 'were'} ended."
+    tasks = tasks if gone.ended else ""
     click.echo(f"Removed runner {gone.name} from Forge at {configuration.url}.{tasks}")
     if file is None:
         click.echo("Take FORGE_RUNNER_TOKEN out of the environment; it opens nothing any more.")

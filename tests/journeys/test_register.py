@@ -264,8 +264,7 @@ def test_a_host_unregisters_itself_and_its_tasks_end(
     made = registration(forge, project)
     assert_done(host.register(made["token"], "--name", "leaving"))
     runner = runner_of(forge, project)
-    file = {"FORGE_RUNNER_TOKEN_FILE": str(host.token_file)}
-    worker = forge.worker(runner, **file)
+    worker = forge.worker(runner, FORGE_RUNNER_TOKEN_FILE=str(host.token_file))
     task = forge.api.run_script(project, "echo up; sleep 600")
     forge.api.await_output(task, b"up")
     said = assert_done(host.run("unregister"))

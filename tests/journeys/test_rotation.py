@@ -33,8 +33,7 @@ class Rotating:
         self.runner: Runner = forge.api.runner(project, "rotating", concurrency=4)
         self.file = folder / "token"
         self.put(self.runner.token)
-        variables = {"FORGE_RUNNER_TOKEN_FILE": str(self.file)}
-        self.worker: Worker = forge.worker(self.runner, **variables)
+        self.worker: Worker = forge.worker(self.runner, FORGE_RUNNER_TOKEN_FILE=str(self.file))
 
     def put(self, token: str) -> None:
         """As the page says: written beside it, then moved into its place."""

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,34 @@ def test_a_task_runs_streams_and_stops_through_one_port(
     assert forge.api.wait_until(endless)["state"] == "stopped"
     runner = forge.api.get(f"runners/{worker.runner.id}/")
     assert runner["status"] == "idle"
+
+
+def test_a_host_registers_itself_through_one_port(
+    zone: Zone, forge: Production, authority: Authority, tmp_path: Path
+) -> None:
+    project = project_of(forge)
+    ends = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    made = forge.api.post(f"projects/{project}/registration-tokens/", name="zone", expires_at=ends)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "FORGE_URL": forge.url,
+        "FORGE_CA_FILE": str(authority.certificate),
+        "FORGE_REGISTRATION_TOKEN": made["token"],
+        "FORGE_RUNNER_DATA": str(tmp_path / "data"),
+    }
+    for command in (("register", "--name", "zone-registered"), ("verify",)):
+        answer = subprocess.run(
+            [*zone.prefix, sys.executable, "-m", "runners.worker", *command],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert answer.returncode == 0, answer.stderr
+    assert "through the tunnel" in answer.stdout
+    rows = forge.api.get(f"projects/{project}/runners/")["results"]
+    assert "zone-registered" in {row["name"] for row in rows}
 
 
 def test_a_minute_without_a_packet_loses_nothing(

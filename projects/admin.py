@@ -32,7 +32,21 @@ else:
 ONCE_SHOWN = "admin/new_token.html"
 
 
-class OperationAdmin(ModelAdmin):
+# Fields whose values nobody is shown, and nobody may guess letter by letter with a filter.
+UNSEEN_FIELDS = frozenset({"digest", "nonce", "session", "instance", "secret", "password"})
+
+
+class DiscreetAdmin(ModelAdmin):
+    """Answers no question about what it does not show."""
+
+    def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
+        """Django allows every lookup on a model's own fields, `digest__startswith` among them."""
+        if UNSEEN_FIELDS & set(lookup.split("__")):
+            return False
+        return bool(super().lookup_allowed(lookup, value, request))
+
+
+class OperationAdmin(DiscreetAdmin):
     """Changes rows through operations, and shows their errors as sentences."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -54,7 +68,7 @@ class OperationAdmin(ModelAdmin):
         obj.save()
 
 
-class ReadOnlyAdmin(ModelAdmin):
+class ReadOnlyAdmin(DiscreetAdmin):
     """Rows that Forge alone writes: an edit would break a rule."""
 
     actions = None
@@ -176,7 +190,7 @@ class ProjectAdmin(OperationAdmin):
 
 
 @admin.register(Membership)
-class MembershipAdmin(ModelAdmin):
+class MembershipAdmin(DiscreetAdmin):
     list_display = ("user", "project", "role", "created_at")
     list_filter = ("role", "project")
     list_select_related = ("user", "project")

@@ -86,6 +86,30 @@ def test_lists_and_forms_open_and_hold_no_secret(
         assert not [secret for secret in everything if secret in answer.content.decode()]
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "runners/runnertoken/?digest__startswith={}",
+        "runners/runner/?session__startswith={}",
+        "runners/runner/?instance__startswith={}",
+        "runners/registrationtoken/?digest__startswith={}",
+        "tasks/task/?nonce__startswith={}",
+        "projects/usertoken/?digest__startswith={}",
+        "projects/accesskey/?secret__startswith={}",
+        "auth/user/?password__startswith={}",
+    ],
+)
+def test_nothing_unseen_can_be_guessed_letter_by_letter(
+    question: str, superuser: User, everything: list[str]
+) -> None:
+    client = Client()
+    client.force_login(superuser)
+    answer = client.get(f"/admin/{question.format('a')}")
+    # Django sends those who ask what is not allowed back with `?e=1`, or says 400.
+    assert answer.status_code in (302, 400)
+    assert answer.status_code == 400 or answer["Location"].endswith("?e=1")
+
+
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 def test_a_list_takes_a_bounded_number_of_queries(
     model: type[models.Model],

@@ -56,8 +56,8 @@ from django.contrib.auth.models import User  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from projects.models import Membership, Project  # noqa: E402
-from runners.models import Runner, Tag  # noqa: E402
+from projects.models import Membership, Project, UserToken  # noqa: E402
+from runners.models import RegistrationToken, Runner, Tag  # noqa: E402
 from tasks.lifecycle import TERMINAL, TaskState  # noqa: E402
 from tasks.log import append, digest  # noqa: E402
 from tasks.models import Task, TaskTemplate  # noqa: E402
@@ -141,6 +141,37 @@ class Story:
         made = {"created_at": NOW - timedelta(hours=6), "created_by": self.people["tomas"]}
         runner.tokens.create(digest=secrets.token_hex(32), **made)
         self.runners[name] = runner
+
+    def tokens(self) -> int:
+        """Keys of all kinds; the answer is a registration token that still works."""
+        hour, day = timedelta(hours=1), timedelta(days=1)
+        kinds: list[dict[str, Any]] = [
+            {"name": "Edge sites, November batch", "max_uses": 20, "uses": 7},
+            {"name": "GPU lab", "uses": 1},
+            {"name": "Web tier image", "max_uses": 50, "uses": 31, "expires_at": NOW - hour},
+            {"name": "Contractor's laptop", "revoked_at": NOW - hour},
+        ]
+        rows = []
+        for kind in kinds:
+            given = {"digest": secrets.token_hex(32), "expires_at": NOW + 6 * day, **kind}
+            given |= {"created_at": NOW - 2 * day, "created_by": self.people["ana"]}
+            rows.append(RegistrationToken.objects.create(project=self.project, **given))
+            rows[-1].tags.set(self.tags("edge linux"))
+        for name, ends, used in (
+            ("nightly deploy", NOW + 60 * day, NOW - timedelta(seconds=40)),
+            ("laptop", None, NOW - 9 * day),
+            ("old pipeline", NOW - day, NOW - 2 * day),
+        ):
+            UserToken.objects.create(
+                user=self.people["ana"], name=name, digest=secrets.token_hex(32),
+                expires_at=ends, last_used_at=used,
+            )  # fmt: skip
+        rotated = self.runners["dc-west-2"]
+        rotated.tokens.update(expires_at=NOW + 5 * hour, last_used_at=NOW - hour)
+        rotated.tokens.create(
+            digest=secrets.token_hex(32), created_at=NOW - hour, created_by=self.people["ana"]
+        )
+        return rows[0].pk
 
     def template(self, name: str, description: str, tags: str, **more: Any) -> None:
         script = "#!/usr/bin/env bash\nset -euo pipefail\n\nansible-playbook deploy_web.yml \\\n"
@@ -267,6 +298,7 @@ def tell() -> dict[str, Any]:
     assert {task.state for task in Task.objects.all()} == set(TaskState.values)
     empty = Project.objects.get(name="Edge sites")
     told = {"project": story.project, "empty": empty, "pages": pages}
+    told["registration"] = story.tokens()
     return told | {"runners": story.runners, "templates": story.templates}
 
 
@@ -288,6 +320,12 @@ def addresses(told: dict[str, Any]) -> dict[str, str]:
         "runner-offline": f"/runners/{offline}/",
         "runner-remove": f"/runners/{runner}/remove/",
         "runner-new": f"/projects/{project}/runners/new/",
+        "runner-rotate": f"/runners/{runner}/rotate/",
+        "registration-tokens": f"/projects/{project}/registration-tokens/",
+        "registration-tokens-empty": f"/projects/{told['empty'].pk}/registration-tokens/",
+        "registration-new": f"/projects/{project}/registration-tokens/new/",
+        "registration-revoke": f"/registration-tokens/{told['registration']}/revoke/",
+        "tokens": "/tokens/",
         "not-found": "/projects/999/",
     }
     return found | {name: f"/tasks/{task.pk}/" for name, task in told["pages"].items()}
@@ -371,6 +409,25 @@ class Photographer:
         page.wait_for_selector(".contact.good")
         page.click("label[for=way-systemd]")
         self._shoot(page, f"runner-connected-{kind}")
+        page.goto(f"{self._url}/projects/{project}/registration-tokens/new/")
+        page.fill("[name=name]", "Rack 7")
+        page.fill("[name=tags]", "edge linux")
+        page.click(".form button[type=submit]")
+        page.wait_for_selector("#token")
+        self._shoot(page, f"registration-token-{kind}")
+        runner = page.goto(f"{self._url}/projects/{project}/runners/") and page.get_attribute(
+            "a.name >> text=dc-east-1", "href"
+        )
+        page.goto(f"{self._url}{runner}rotate/")
+        page.click(".form button[type=submit]")
+        page.wait_for_selector("#token")
+        self._shoot(page, f"runner-rotated-{kind}")
+        page.goto(f"{self._url}/tokens/")
+        page.fill("[name=name]", "staging")
+        page.click(".form button[type=submit]")
+        page.wait_for_selector("#token")
+        self._shoot(page, f"token-{kind}")
+        page.goto(f"{self._url}/projects/{project}/runners/")
         page.click(".topbar .menu summary" if kind.startswith("390") else ".menu.up summary")
         self._shoot(page, f"menu-{kind}", whole=False)
 

@@ -1,7 +1,7 @@
 """Hosts that add themselves: registration tokens, and `POST /runner/v1/register`.
 
-The host makes its own runner token and sends the SHA-256 of it (docs/adr/0002). So the token in
-clear text never travels, and a request whose answer was lost can be repeated: the digest is the
+The host makes its own runner token and sends the SHA-256 of it (docs/adr/ says why). So the token
+in clear text never travels, and a request whose answer was lost can be repeated: the digest is the
 mark by which Forge knows it again.
 """
 

@@ -65,9 +65,10 @@ from projects.models import (  # noqa: E402
     Membership,
     Project,
     SecretVariable,
+    UserToken,
     VariableGroup,
 )
-from runners.models import Runner, Tag  # noqa: E402
+from runners.models import RegistrationToken, Runner, Tag  # noqa: E402
 from tasks.lifecycle import TERMINAL, TaskState  # noqa: E402
 from tasks.log import append, digest  # noqa: E402
 from tasks.models import Task, TaskTemplate  # noqa: E402
@@ -159,6 +160,37 @@ class Story:
         made = {"created_at": NOW - timedelta(hours=6), "created_by": self.people["tomas"]}
         runner.tokens.create(digest=secrets.token_hex(32), **made)
         self.runners[name] = runner
+
+    def tokens(self) -> int:
+        """Keys of all kinds; the answer is a registration token that still works."""
+        hour, day = timedelta(hours=1), timedelta(days=1)
+        kinds: list[dict[str, Any]] = [
+            {"name": "Edge sites, November batch", "max_uses": 20, "uses": 7},
+            {"name": "GPU lab", "uses": 1},
+            {"name": "Web tier image", "max_uses": 50, "uses": 31, "expires_at": NOW - hour},
+            {"name": "Contractor's laptop", "revoked_at": NOW - hour},
+        ]
+        rows = []
+        for kind in kinds:
+            given = {"digest": secrets.token_hex(32), "expires_at": NOW + 6 * day, **kind}
+            given |= {"created_at": NOW - 2 * day, "created_by": self.people["ana"]}
+            rows.append(RegistrationToken.objects.create(project=self.project, **given))
+            rows[-1].tags.set(self.tags("edge linux"))
+        for name, ends, used in (
+            ("nightly deploy", NOW + 60 * day, NOW - timedelta(seconds=40)),
+            ("laptop", None, NOW - 9 * day),
+            ("old pipeline", NOW - day, NOW - 2 * day),
+        ):
+            UserToken.objects.create(
+                user=self.people["ana"], name=name, digest=secrets.token_hex(32),
+                expires_at=ends, last_used_at=used,
+            )  # fmt: skip
+        rotated = self.runners["dc-west-2"]
+        rotated.tokens.update(expires_at=NOW + 5 * hour, last_used_at=NOW - hour)
+        rotated.tokens.create(
+            digest=secrets.token_hex(32), created_at=NOW - hour, created_by=self.people["ana"]
+        )
+        return rows[0].pk
 
     def template(self, name: str, description: str, tags: str, **more: Any) -> None:
         script = "#!/usr/bin/env bash\nset -euo pipefail\n\nansible-playbook deploy_web.yml \\\n"
@@ -336,6 +368,7 @@ def tell() -> dict[str, Any]:
     told |= {"key": AccessKey.objects.get(name="Deploy key").pk}
     told |= {"group": VariableGroup.objects.get(name="Production").pk}
     told |= {"unused": VariableGroup.objects.get(name="Staging").pk}
+    told["registration"] = story.tokens()
     return told | {"runners": story.runners, "templates": story.templates}
 
 
@@ -359,6 +392,12 @@ def addresses(told: dict[str, Any]) -> dict[str, str]:
         "template-hidden": f"/templates/{told['templates']['Reset a password'].pk}/",
         "runner-remove": f"/runners/{runner}/remove/",
         "runner-new": f"/projects/{project}/runners/new/",
+        "runner-rotate": f"/runners/{runner}/rotate/",
+        "registration-tokens": f"/projects/{project}/registration-tokens/",
+        "registration-tokens-empty": f"/projects/{told['empty'].pk}/registration-tokens/",
+        "registration-new": f"/projects/{project}/registration-tokens/new/",
+        "registration-revoke": f"/registration-tokens/{told['registration']}/revoke/",
+        "tokens": "/tokens/",
         "not-found": "/projects/999/",
         "access-keys": f"/projects/{project}/access-keys/",
         "access-keys-empty": f"/projects/{told['empty'].pk}/access-keys/",
@@ -451,6 +490,25 @@ class Photographer:
         page.wait_for_selector(".contact.good")
         page.click("label[for=way-systemd]")
         self._shoot(page, f"runner-connected-{kind}")
+        page.goto(f"{self._url}/projects/{project}/registration-tokens/new/")
+        page.fill("[name=name]", "Rack 7")
+        page.fill("[name=tags]", "edge linux")
+        page.click(".form button[type=submit]")
+        page.wait_for_selector("#token")
+        self._shoot(page, f"registration-token-{kind}")
+        runner = page.goto(f"{self._url}/projects/{project}/runners/") and page.get_attribute(
+            "a.name >> text=dc-east-1", "href"
+        )
+        page.goto(f"{self._url}{runner}rotate/")
+        page.click(".form button[type=submit]")
+        page.wait_for_selector("#token")
+        self._shoot(page, f"runner-rotated-{kind}")
+        page.goto(f"{self._url}/tokens/")
+        page.fill("[name=name]", "staging")
+        page.click(".form button[type=submit]")
+        page.wait_for_selector("#token")
+        self._shoot(page, f"token-{kind}")
+        page.goto(f"{self._url}/projects/{project}/runners/")
         page.click(".topbar .menu summary" if kind.startswith("390") else ".menu.up summary")
         self._shoot(page, f"menu-{kind}", whole=False)
 

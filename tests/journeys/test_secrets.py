@@ -170,7 +170,8 @@ def test_what_a_crash_of_everything_left_goes_at_the_next_start(
     wait_for(lambda: not supervisor.is_running(), "the supervisor is gone")
     assert file.exists()
     for orphan in orphans:  # nobody of Forge's is left to end them
-        orphan.kill()
+        with suppress(psutil.NoSuchProcess):
+            orphan.kill()
     worker.start()
     wait_for(lambda: not file.exists(), "the next start removed the file")
     assert forge.api.wait_until(task)["state"] in ("failed", "lost")

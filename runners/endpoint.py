@@ -87,7 +87,7 @@ def _answer(
         wait = quotas.message_bytes.wait_before(runner.pk, len(body))
         if wait:
             most = f"{quotas.message_bytes.rate / 1e6:.1f} MB a second"
-            return _too_many(f"Runner {runner.name} may send {most}.", wait)
+            return _too_many(f"Runner {runner.name} may send {most}.", wait, "too_many_bytes")
         message = kind.parse(body)
     except (ProtocolError, RequestDataTooBig) as error:
         return refusal(400, "malformed", str(error))
@@ -95,9 +95,9 @@ def _answer(
     return answer if isinstance(answer, HttpResponse) else _response(answer)
 
 
-def _too_many(sentence: str, wait: float) -> Refusal:
+def _too_many(sentence: str, wait: float, code: str = "too_many_requests") -> Refusal:
     seconds = math.ceil(wait)
-    answer = refusal(429, "too_many_requests", f"{sentence} Try again in {seconds} s.")
+    answer = refusal(429, code, f"{sentence} Try again in {seconds} s.")
     answer["Retry-After"] = str(seconds)
     return answer
 

@@ -119,7 +119,7 @@ def transaction(thief: Thief, prefix: bytes) -> None:
 def smembers(thief: Thief, prefix: bytes, *, reads: bool = False) -> None:
     """A set that is small enough to be let alone, asked for again and again."""
     key = prefix + b"_kombu.binding.x"
-    fill = command(b"SADD", key, *(b"%d" % item + b"m" * 80 for item in range(8000)))
+    fill = command(b"SADD", key, *(b"%d" % item + b"m" * 80 for item in range(3500)))
     ask = command(b"SMEMBERS", key) * 20
     thief.send(itertools.chain([fill], forever(ask)), reads=reads)
 

@@ -19,7 +19,6 @@ from django.utils import timezone
 
 from forge.controller.watch import WatchLoop
 from forge.quickstart.broker import CLIENT_LIMITS
-from runners import accounts, broker
 from runners.broker import administrator, project_prefix
 from runners.models import Runner
 from runners.operations import NewRunner, create_runner
@@ -27,8 +26,9 @@ from tests import broker as real_broker
 from tests.attacks.broker_flood import ANNOUNCE, ATTACKS
 from tests.cast import Cast, cast
 from tests.deployment.client import wait_for
+from tests.runners.conftest import forget_clients, real
 
-__all__ = ["cast"]
+__all__ = ["cast", "real"]
 pytestmark = pytest.mark.django_db(transaction=True)
 
 FLOOD = Path(__file__).with_name("broker_flood.py")
@@ -52,22 +52,6 @@ def broker_url(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def _option(line: str) -> list[str]:
     name, _, value = line.partition(" ")
     return [f"--{name}", *value.split()]
-
-
-@pytest.fixture
-def real(broker_url: str, settings: Any) -> Iterator[str]:
-    settings.REDIS_URL = settings.FORGE_RUNNER_BROKER_URL = broker_url
-    _forget_clients()
-    administrator().flushall()
-    for name in accounts.existing_accounts():
-        accounts.remove_account(name)
-    yield broker_url
-    _forget_clients()
-
-
-def _forget_clients() -> None:
-    for cached in (broker.administrator, broker.celery_app, accounts._knows_setinfo):
-        cached.cache_clear()
 
 
 def new_runner(cast: Cast, project: Any, name: str) -> NewRunner:
@@ -183,9 +167,9 @@ def lax(settings: Any, tmp_path: Path, request: Any) -> Iterator[str]:
         pytest.skip(f"no {request.param} on this machine")
     with real_broker.running(binary, tmp_path, "--maxmemory", MEMORY) as url:
         settings.REDIS_URL = settings.FORGE_RUNNER_BROKER_URL = url
-        _forget_clients()
+        forget_clients()
         yield url
-        _forget_clients()
+        forget_clients()
 
 
 @pytest.mark.parametrize("lax", ["valkey", "redis"], indirect=True)

@@ -37,7 +37,7 @@ def test_a_busy_runner_never_meets_the_quotas_that_forge_has_by_default(tmp_path
         ended = forge.api.finished([*tasks, large])
         assert {task["state"] for task in ended} == {"succeeded"}
         print(f"\n300 short tasks and a log of 23 MB in {time.monotonic() - begun:.1f} s")
-        assert "too_many_requests" not in web_log(forge)
+        assert "too_many" not in web_log(forge)
 
 
 def web_log(forge: Deployment) -> str:
@@ -63,6 +63,6 @@ def test_a_log_beyond_the_quota_arrives_whole_and_slower(forge: Deployment) -> N
     ended = forge.api.wait_until(task)
     assert (ended["state"], ended["log_complete"]) == ("succeeded", True)
     assert forge.api.log(task) == b"".join(b"%d\n" % n for n in range(1, 400_001))
-    wait_for(lambda: "too_many_requests: Runner demo-1 may send 0.2 MB" in web_log(forge), "it is")
+    wait_for(lambda: "too_many_bytes: Runner demo-1 may send 0.2 MB" in web_log(forge), "it is")
     said = (forge.data / "logs" / "runner.log").read_text()
     assert "asks for patience" in said and "Traceback" not in said

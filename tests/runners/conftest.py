@@ -30,14 +30,14 @@ def broker_url(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def real(broker_url: str, settings: Any) -> Iterator[str]:
     """Forge talks to a real broker, empty at the start of each test."""
     settings.REDIS_URL = settings.FORGE_RUNNER_BROKER_URL = broker_url
-    _forget_clients()
+    forget_clients()
     broker.administrator().flushall()
     for name in accounts.existing_accounts():
         accounts.remove_account(name)
     yield broker_url
-    _forget_clients()
+    forget_clients()
 
 
-def _forget_clients() -> None:
+def forget_clients() -> None:
     for cached in (broker.administrator, broker.celery_app, accounts._knows_setinfo):
         cached.cache_clear()

@@ -201,6 +201,32 @@ def test_an_ordinary_broker_is_left_alone(real: str, offender: NewRunner, cast: 
     print(f"\none look at an idle broker: {10 * (time.perf_counter() - begun):.2f} ms")
 
 
+def test_a_pile_that_nobody_is_seen_writing_is_deleted_and_costs_nobody_its_account(
+    real: str, offender: NewRunner, cast: Cast, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = f"{project_prefix(cast.project.pk)}_kombu.binding.x"
+    watch = Watch(administrator())
+    administrator().sadd(key, *(f"{number}" * 20 for number in range(10_000)))
+    # It was there before anybody looked: left over, as far as can be known.
+    assert watch.look() == []
+    assert not administrator().exists(key)
+    assert "no runner was seen writing it" in caplog.text
+    assert is_let_in(real, offender)
+
+
+def test_a_pile_that_is_new_is_its_only_runners(
+    real: str, offender: NewRunner, cast: Cast, settings: Any
+) -> None:
+    watch = Watch(administrator())
+    assert watch.look() == []
+    with sign_in(real, offender) as client:
+        key = f"{project_prefix(cast.project.pk)}x.reply.celery.pidbox"
+        client.lpush(key, *(b"x" * 1_000_000 for _ in range(20)))
+    # Its connection is closed: the project has no other runner that could have done it.
+    assert [runner.name for runner in watch.look()] == ["web-1"]
+    assert not administrator().exists(key) and not is_let_in(real, offender)
+
+
 def test_keys_of_no_project_are_reported_without_their_control_characters(
     real: str, cast: Cast, caplog: pytest.LogCaptureFixture
 ) -> None:

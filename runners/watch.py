@@ -161,7 +161,10 @@ class Watch:
         cut = []
         try:
             accounts = [runner.account for runner in rows]
-            if len(accounts) != 1 or not self._is_new(project_id, pile):
+            # Counted with those that are cut off already: what one of them left behind is not
+            # the work of the sibling that still has an account.
+            is_only = Runner.objects.present().filter(project=project_id).count() == 1
+            if not is_only or not self._is_new(project_id, pile):
                 accounts = self._authors(accounts, totals, pile)
             for account in accounts:
                 cut += _cut(account, f"it left {what} for its project.")

@@ -166,7 +166,8 @@ def test_what_a_crash_of_everything_left_goes_at_the_next_start(
         process.suspend()
     worker.kill()
     for process in (server, supervisor):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # it may have gone with the one before
+            process.kill()
     wait_for(lambda: not supervisor.is_running(), "the supervisor is gone")
     assert file.exists()
     for orphan in orphans:  # nobody of Forge's is left to end them

@@ -227,6 +227,19 @@ def test_a_pile_that_is_new_is_its_only_runners(
     assert not administrator().exists(key) and not is_let_in(real, offender)
 
 
+def test_what_one_that_is_cut_off_left_behind_is_not_its_siblings(
+    real: str, culprit: NewRunner, cast: Cast
+) -> None:
+    sibling = new_runner(cast, cast.project, "sibling")
+    watch = Watch(administrator())
+    assert watch.look() == []
+    # The last of the flood, on its way when the account ended.
+    key = f"{project_prefix(cast.project.pk)}x.reply.celery.pidbox"
+    administrator().lpush(key, *(b"x" * 1_000_000 for _ in range(20)))
+    assert watch.look() == []
+    assert not administrator().exists(key) and is_let_in(real, sibling)
+
+
 def test_keys_of_no_project_are_reported_without_their_control_characters(
     real: str, cast: Cast, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -84,8 +84,11 @@ def test_a_restarted_worker_reports_what_its_predecessor_could_not(
     lone.kill()
     lone.start()
     ended = forge.api.wait_until(task)
-    assert ended["state"] == "failed" and "worker ended" in ended["reason"]
-    assert forge.api.log(task) == b"up\n" and ended["log_complete"]
+    assert ended["state"] == "failed" and "was killed while it ran" in ended["reason"]
+    log = forge.api.log(task)
+    assert (
+        log.startswith(b"up\nforge: the runner's worker was killed here;") and ended["log_complete"]
+    )
 
 
 def test_a_removed_runner_is_cut_off_and_says_so(forge: Deployment, lone: Worker) -> None:

@@ -65,6 +65,7 @@ class Agent:
         self.listen: Callable[[tuple[str, ...]], None] = lambda queues: None
         self._runs: dict[tuple[int, int], Run] = {}
         self._lock = threading.Lock()
+        self._is_draining = threading.Event()
         self._is_leaving = threading.Event()
         self.heart: Heart | None = None
 
@@ -160,6 +161,18 @@ class Agent:
         self.uploader.start()
         self.heart.start()
 
+    def drain(self) -> None:
+        """Take nothing new from now on, and tell Forge so."""
+        self._is_draining.set()
+        if self.heart is not None:
+            self.heart.is_draining = True
+            self.heart.poke()
+
+    def end_all(self, reason: str, *, force: bool = False) -> None:
+        """Stop what runs, and wait no longer for claims that nobody answers."""
+        self._is_leaving.set()
+        self.stop_all(reason, force=force)
+
     def close(self) -> None:
         """End what runs, hand over what can be handed over; the rest stays in the journal."""
         self._is_leaving.set()
@@ -187,6 +200,8 @@ class Agent:
 
         Raises Ignore, which stores nothing, when there is nothing to run here.
         """
+        if self._is_draining.is_set():
+            raise Ignore("the worker takes nothing new")
         entry = self.journal.create(task, attempt)
         if entry is None:
             raise Ignore("this attempt is here already")

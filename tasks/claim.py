@@ -14,6 +14,7 @@ from projects.errors import ForgeError
 from projects.models import Project
 from runners.endpoint import refusal, runner_endpoint
 from runners.models import Runner
+from runners.worker.failpoints import reached
 from runners.worker.protocol import ClaimRequest, Job
 from tasks.errors import ClaimRefusedError
 from tasks.lifecycle import TaskState
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 @runner_endpoint(ClaimRequest)
 def claim(request: HttpRequest, runner: Runner, message: ClaimRequest) -> Job | HttpResponse:
+    _reached("claim sent", message, runner)
     now = timezone.now()
     try:
         task = claim_task(runner=runner, request=message, now=now)
@@ -37,7 +39,12 @@ def claim(request: HttpRequest, runner: Runner, message: ClaimRequest) -> Job | 
         fail_claimed(task, runner=runner, reason=str(error), now=now)
         return refusal(409, "claim_refused", f"Task #{task.pk} failed: {error}")
     announce(task.pk)
+    _reached("claim committed", message, runner)
     return job
+
+
+def _reached(place: str, request: ClaimRequest, runner: Runner) -> None:
+    reached(place, task=request.task, attempt=request.attempt, runner=runner.name)
 
 
 def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:

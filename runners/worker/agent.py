@@ -21,6 +21,7 @@ from runners.worker.client import Client, spread_pause
 from runners.worker.configuration import Configuration
 from runners.worker.errors import LONGEST_LINE, RefusedError, RevokedError, UnreachableError
 from runners.worker.execution import FORCED, GENTLE, Outcome, Run
+from runners.worker.failpoints import reached
 from runners.worker.heart import Heart
 from runners.worker.host import system
 from runners.worker.journal import Entry, Journal
@@ -184,6 +185,7 @@ class Agent:
 
         Raises Ignore, which stores nothing, when there is nothing to run here.
         """
+        reached("hint popped", task=task, attempt=attempt)
         entry = self.journal.create(task, attempt)
         if entry is None:
             raise Ignore("this attempt is here already")
@@ -195,6 +197,7 @@ class Agent:
             logger.error("Task %d is not taken, the journal cannot be written: %s", task, error)
             raise Ignore("the journal cannot be written") from error
         job = self._claim(entry)
+        reached("claim answered", task=task, attempt=attempt)
         user = self.users.take()
         workplace = self.workplaces.of(task, attempt, user, has_secrets=bool(job.files))
         run = Run(job, entry, workplace, wrote=self.uploader.news)
@@ -246,6 +249,7 @@ class Agent:
         entry = self.journal.get(task, attempt)
         if entry is not None:
             entry.end(outcome.outcome, outcome.exit_code, outcome.reason)
+            reached("result journaled", task=task, attempt=attempt)
             self.uploader.urgent()
 
     # --- orders ---

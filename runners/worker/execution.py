@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from runners.worker.failpoints import reached
 from runners.worker.journal import Entry
 from runners.worker.masking import Masker, UnmaskableError, mask_text
 from runners.worker.protocol import MAXIMUM_REASON, Job
@@ -109,8 +110,10 @@ class Run:
             return Outcome("stopped", None, self._stop_reason or "Stopped.")
         self.entry.started = time.monotonic()
         started()
+        self._reached("process started")
         try:
             ending = self._follow(process, masker)
+            self._reached("process exited")
         except SupervisionError as error:
             return Outcome("failed", None, f"The task's supervisor was lost: {error}")
         except BaseException:
@@ -187,6 +190,10 @@ class Run:
         if data:
             self.entry.append(data)
             self._wrote()
+            self._reached("mid-log")
+
+    def _reached(self, place: str) -> None:
+        reached(place, task=self.job.task, attempt=self.job.attempt)
 
     def _wait(self, process: SupervisedProcess, deadline: float) -> Ending:
         """The output is closed, but the program may go on without one."""

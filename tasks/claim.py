@@ -17,7 +17,7 @@ from runners.models import Runner
 from runners.worker.failpoints import reached
 from runners.worker.protocol import ClaimRequest, Job
 from tasks.errors import ClaimRefusedError
-from tasks.lifecycle import TaskState
+from tasks.lifecycle import HELD, TaskState
 from tasks.live import announce
 from tasks.models import REASON_LENGTH, Task
 from tasks.publish import put_out_project
@@ -54,7 +54,7 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
     if task is None or not runner.may_take(task.queue):
         raise ClaimRefusedError(request.task, "it is not this runner's")
     if is_repeated(task, runner, request):
-        return task
+        return _answer_again(task, runner, now=now)
     if runner.is_quarantined(now=now):
         raise ClaimRefusedError(task.pk, f"{runner.name} is cut off from the broker")
     try:
@@ -68,6 +68,11 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
     except ProjectFullError as error:
         _take_back_hint(task)
         raise ClaimRefusedError(task.pk, "its project is at its limit") from error
+    # The same claim, sent again because its first answer took too long, may have met the first
+    # one here, which was committed after this one had read the row.
+    task.refresh_from_db()
+    if is_repeated(task, runner, request):
+        return _answer_again(task, runner, now=now)
     raise ClaimRefusedError(task.pk, "it was claimed, stopped or finished before")
 
 
@@ -91,13 +96,32 @@ def _take_back_hint(task: Task) -> None:
 
 
 def is_repeated(task: Task, runner: Runner, request: ClaimRequest) -> bool:
-    """The same claim again before the start was reported: the first answer may be lost."""
+    """The same claim again before the start was reported: the first answer may be lost.
+
+    Meanwhile its runner may have been out of reach, so the task may have left `starting`.
+    """
     return (
-        task.state == TaskState.STARTING
+        task.state in HELD
+        and task.started_at is None
         and task.runner_id == runner.pk
         and task.attempt == request.attempt
         and task.nonce == request.nonce
     )
+
+
+def _answer_again(task: Task, runner: Runner, *, now: datetime) -> Task:
+    """The task once more, for a runner that has not started it.
+
+    Raises ClaimRefusedError when it was stopped meanwhile: whoever asks runs nothing yet, so
+    that is its end.
+    """
+    if not task.stop_requested_at:
+        return task
+    end = partial(task.finish, runner=runner, attempt=task.attempt, now=now)
+    if end(TaskState.STOPPED, reason=task.stop_reason):
+        transaction.on_commit(partial(announce, task.pk))
+        transaction.on_commit(partial(put_out_project, task.project_id))
+    raise ClaimRefusedError(task.pk, "it was stopped before it started")
 
 
 def fail_claimed(task: Task, *, runner: Runner, reason: str, now: datetime) -> None:

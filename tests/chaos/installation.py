@@ -87,7 +87,7 @@ class Installation:
 
 def leads(controller: Service) -> bool:
     """Whether the last word of this process about the lead was that it has it."""
-    said = controller.said()
+    said = controller.said_since_start()
     leading = said.rfind("this controller leads")
     return leading >= 0 and leading > said.rfind("another controller leads")
 

@@ -39,6 +39,7 @@ class Service:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
+            self._before = log.tell()
             self.process = subprocess.Popen(
                 self._command,
                 cwd=self._cwd,
@@ -63,6 +64,10 @@ class Service:
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")
+
+    def said_since_start(self) -> str:
+        """What this process has said, and none of those in whose place it was started."""
+        return self.log.read_bytes()[self._before :].decode(errors="replace")
 
 
 class Production:

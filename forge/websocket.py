@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 # One read of a runner's local socket; a larger message is no runner's.
@@ -20,3 +22,12 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             super().handle_ping()
         else:
             self.transport.abort()
+
+    async def send(self, message: Any) -> None:
+        """As uvicorn's. A handshake that was answered with a refusal counts as complete.
+
+        It would otherwise log an error of the server's for every tunnel that is refused.
+        """
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True

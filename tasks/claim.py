@@ -15,6 +15,7 @@ from projects.errors import ForgeError
 from projects.models import Project
 from runners.endpoint import refusal, runner_endpoint
 from runners.models import Runner
+from runners.worker.failpoints import reached
 from runners.worker.protocol import ClaimRequest, Job
 from tasks.errors import ClaimRefusedError
 from tasks.lifecycle import HELD, TaskState
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 @runner_endpoint(ClaimRequest)
 def claim(request: HttpRequest, runner: Runner, message: ClaimRequest) -> Job | HttpResponse:
+    _reached("claim sent", message, runner)
     now = timezone.now()
     try:
         task = claim_task(runner=runner, request=message, now=now)
@@ -40,7 +42,12 @@ def claim(request: HttpRequest, runner: Runner, message: ClaimRequest) -> Job | 
         fail_claimed(task, runner=runner, reason=str(error), now=now)
         return refusal(409, "claim_refused", f"Task #{task.pk} failed: {error}")
     announce(task.pk)
+    _reached("claim committed", message, runner)
     return job
+
+
+def _reached(place: str, request: ClaimRequest, runner: Runner) -> None:
+    reached(place, task=request.task, attempt=request.attempt, runner=runner.name)
 
 
 def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
@@ -67,6 +74,11 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
     except ProjectFullError as error:
         _take_back_hint(task)
         raise ClaimRefusedError(task.pk, "its project is at its limit") from error
+    # The same claim, sent again because its first answer took too long, may have met the first
+    # one here, which was committed after this one had read the row.
+    task.refresh_from_db()
+    if is_repeated(task, runner, request):
+        return _repeat(task, runner, request, now=now)
     raise ClaimRefusedError(task.pk, "it was claimed, stopped or finished before")
 
 
@@ -95,7 +107,10 @@ def is_fenced(task: Task) -> bool:
 
 
 def is_repeated(task: Task, runner: Runner, request: ClaimRequest) -> bool:
-    """The same claim again before the start was reported: the first answer may be lost."""
+    """The same claim again before the start was reported: the first answer may be lost.
+
+    Meanwhile its runner may have been out of reach, so the task may have left `starting`.
+    """
     return (
         task.state in HELD
         and task.started_at is None
@@ -111,13 +126,12 @@ def _repeat(task: Task, runner: Runner, request: ClaimRequest, *, now: datetime)
     if task.renew_claim(runner=runner, attempt=attempt, nonce=request.nonce, now=now):
         return task
     task.refresh_from_db()
-    # Nothing has run: what was to be stopped is stopped.
-    reason = f"{task.stop_reason} It had not started."
+    # Whoever asks runs nothing yet, so what was to be stopped is stopped.
     end = partial(task.finish, runner=runner, attempt=attempt, now=now)
-    if task.stop_requested_at and end(TaskState.STOPPED, reason=reason):
+    if task.stop_requested_at and end(TaskState.STOPPED, reason=task.stop_reason):
         transaction.on_commit(partial(announce, task.pk))
         transaction.on_commit(partial(put_out_project, task.project_id))
-    raise ClaimRefusedError(task.pk, "it was stopped or given up before it started")
+    raise ClaimRefusedError(task.pk, "it was stopped before it started, or given up")
 
 
 def fail_claimed(task: Task, *, runner: Runner, reason: str, now: datetime) -> None:

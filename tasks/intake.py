@@ -14,6 +14,7 @@ from django.utils import timezone
 from runners.endpoint import runner_endpoint
 from runners.models import Runner
 from runners.refusals import refusals
+from runners.worker.failpoints import reached
 from runners.worker.protocol import Piece, Receipt, Report, ReportReply, Result, Started
 from tasks.attempts import begin_next_attempt
 from tasks.lifecycle import HELD, TaskState
@@ -29,7 +30,15 @@ UNWATCHED_CADENCE = 1.0
 
 @runner_endpoint(Report)
 def report(request: HttpRequest, runner: Runner, message: Report) -> ReportReply:
-    return take_report(runner=runner, report=message, now=timezone.now())
+    _reached("result sent", message.results, runner)
+    reply = take_report(runner=runner, report=message, now=timezone.now())
+    _reached("result committed", message.results, runner)
+    return reply
+
+
+def _reached(place: str, results: Iterable[Result], runner: Runner) -> None:
+    for item in results:
+        reached(place, task=item.task, attempt=item.attempt, runner=runner.name)
 
 
 def take_report(*, runner: Runner, report: Report, now: datetime) -> ReportReply:

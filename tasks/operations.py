@@ -11,6 +11,7 @@ from django.db import IntegrityError, transaction
 
 from projects.operations import write_access_key, write_variable_group
 from runners.operations import queue_for, remove_runner, tags_named
+from runners.worker.failpoints import reached
 from tasks import control
 from tasks.errors import (
     SourceInUseError,
@@ -161,10 +162,12 @@ def run_template(
 
 
 def _announce_new(task: Task) -> None:
+    reached("row committed", task=task.pk, attempt=task.attempt)
     if task.hinted_at is not None:
         publish(task.queue, [(task.pk, task.attempt)])
     else:
         put_out(task.queue)
+    reached("hint published", task=task.pk, attempt=task.attempt)
 
 
 def stop_task(*, task: Task, by: User, now: datetime) -> None:

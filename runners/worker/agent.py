@@ -21,6 +21,7 @@ from runners.worker.client import Client, spread_pause
 from runners.worker.configuration import Configuration
 from runners.worker.errors import LONGEST_LINE, RefusedError, RevokedError, UnreachableError
 from runners.worker.execution import Outcome, Run
+from runners.worker.failpoints import reached
 from runners.worker.heart import Heart
 from runners.worker.host import system
 from runners.worker.journal import Entry, Journal
@@ -200,6 +201,7 @@ class Agent:
 
         Raises Ignore, which stores nothing, when there is nothing to run here.
         """
+        reached("hint popped", task=task, attempt=attempt)
         if self._is_draining.is_set():
             raise Ignore("the worker takes nothing new")
         entry = self.journal.create(task, attempt)
@@ -213,6 +215,7 @@ class Agent:
             logger.error("Task %d is not taken, the journal cannot be written: %s", task, error)
             raise Ignore("the journal cannot be written") from error
         job, lease = self._claim(entry)
+        reached("claim answered", task=task, attempt=attempt)
         user = self.users.take()
         workplace = self.workplaces.of(task, attempt, user, has_secrets=bool(job.files))
         run = Run(job, entry, workplace, lease, wrote=self.uploader.news)
@@ -272,6 +275,7 @@ class Agent:
         if entry is not None:
             cut = outcome.is_cut_short
             entry.end(outcome.outcome, outcome.exit_code, outcome.reason, is_cut_short=cut)
+            reached("result journaled", task=task, attempt=attempt)
             self.uploader.urgent()
 
     # --- orders ---

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from runners.worker.failpoints import reached
 from runners.worker.journal import Entry
 from runners.worker.lease import Lease
 from runners.worker.masking import Masker, UnmaskableError, mask_text
@@ -140,8 +141,10 @@ class Run:
             return Outcome("stopped", None, self._stop_reason or "Stopped.")
         self.entry.started = time.monotonic()
         started()
+        self._reached("process started")
         try:
             ending = self._follow(process, masker)
+            self._reached("process exited")
         except SupervisionError as error:
             return Outcome("failed", None, f"The task's supervisor was lost: {error}")
         except BaseException:
@@ -242,6 +245,10 @@ class Run:
         if data:
             self.entry.append(data)
             self._wrote()
+            self._reached("mid-log")
+
+    def _reached(self, place: str) -> None:
+        reached(place, task=self.job.task, attempt=self.job.attempt)
 
     def _tell_step(self, step: StepDone) -> None:
         """Put a step of a stop into the log; called in the thread that follows the program."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.deployment.client import wait_for
 from tests.deployment.deployment import Deployment, Worker, processes_with
@@ -130,3 +131,18 @@ def test_a_worker_that_is_told_to_end_lets_its_tasks_finish(
     assert forge.api.wait_until(task)["state"] == "succeeded"
     assert forge.api.log(task) == b"up\ndone\n"
     assert lone.process.wait(60) == 0
+
+
+def test_a_tunnel_that_is_refused_is_no_error_of_the_server(forge: Deployment) -> None:
+    headers = {
+        "Authorization": "Bearer fgr_" + "x" * 43,
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }
+    answer = requests.get(f"{forge.place['url']}/runner/broker", headers=headers, timeout=60)
+    assert answer.status_code == 401 and answer.json()["code"] == "unauthorized"
+    log = forge.data / "logs" / "web.log"
+    wait_for(lambda: "at the broker tunnel" in log.read_text(), "the refusal is logged")
+    assert "handshake" not in log.read_text()

@@ -59,10 +59,10 @@ def project_of(forge: Deployment, worker: Worker) -> int:
     raise AssertionError("no project has this runner")
 
 
-def start_a_tree(forge: Deployment, worker: Worker, marker: str) -> int:
+def start_a_tree(forge: Deployment, worker: Worker, marker: str, **fields: object) -> int:
     """A task whose program left its session and its environment behind."""
     script = f"(setsid env -i bash -c 'exec -a {marker} sleep 600' &) ; echo up; sleep 600"
-    task = forge.api.run_script(project_of(forge, worker), script)
+    task = forge.api.run_script(project_of(forge, worker), script, **fields)
     forge.api.await_output(task, b"up")
     wait_for(lambda: processes_with(marker), "the grandchild runs")
     return task
@@ -71,7 +71,7 @@ def start_a_tree(forge: Deployment, worker: Worker, marker: str) -> int:
 def test_a_killed_worker_leaves_no_process_and_its_task_ends_with_a_reason(
     forge: Deployment, lone: Worker
 ) -> None:
-    task = start_a_tree(forge, lone, "forge-kill-test-2201")
+    task = start_a_tree(forge, lone, "forge-kill-test-2201", lost_runner_wait_seconds=4)
     lone.kill()
     wait_for(lambda: not processes_with("forge-kill-test-2201"), "the tree is gone", seconds=5)
     lost = forge.api.wait_until(task, "lost")

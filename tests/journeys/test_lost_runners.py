@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -14,7 +15,7 @@ from tests.deployment.client import Runner, wait_for
 from tests.deployment.deployment import Deployment, Worker, processes_with
 from tests.deployment.silence import Wire
 
-RETRY = {"lost_runner_policy": "retry", "safe_to_rerun": True}
+RETRY: dict[str, Any] = {"lost_runner_policy": "retry", "safe_to_rerun": True}
 # Ends by KILL alone, or when its gate opens. The lock is held as long as a process of it lives,
 # so that two attempts at once cannot hide; the ledger shows every start.
 STUBBORN = """trap '' INT TERM
@@ -96,7 +97,7 @@ def test_a_partition_does_to_each_task_what_its_template_says(
     assert place.ledger("waits") == [f"{waits}.1"]
     # What was given up is ended where it ran, which says that its result came too late.
     place.open_gate("gives-up")
-    wait_for(lambda: f"Task #{gives_up} was given up as lost" in far.said(), "far was told")
+    wait_for(lambda: f"ask #{gives_up} was given up" in far.said(), "far was told")
     assert forge.api.task(gives_up)["state"] == "lost"
     first = forge.api.send("GET", f"tasks/{tries_again}/log?attempt=1").content
     assert first.startswith(b"begun\n")

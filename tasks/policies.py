@@ -125,12 +125,12 @@ class RunPolicy(models.Model):
 
     @property
     def stop_in_words(self) -> str:
-        """`INT, 2 min, TERM, 30 s, KILL`."""
-        steps = (
-            f"{step['signal']}, {length_in_words(step['grace_seconds'])}"
-            for step in self.stop_steps
-        )
-        return ", ".join([*steps, "KILL"])
+        """`INT, after 2 min TERM, after 30 s KILL`."""
+        words, after = "", ""
+        for step in self.stop_steps:
+            words += f"{after}{step['signal']}, "
+            after = f"after {length_in_words(step['grace_seconds'])} "
+        return f"{words}{after}KILL"
 
     @property
     def signal_steps(self) -> tuple[SignalStep, ...]:

@@ -11,11 +11,12 @@ from tasks.lifecycle import TaskState
 from tasks.models import Task
 
 USUAL_SAMPLE = 20
+SHOWN_ATTEMPTS = 2
 
 
 @dataclass(frozen=True)
 class Step:
-    """`kind`: past, now, hold, next, or how it ended (ok, bad, mute).
+    """`kind`: past, gone (an earlier attempt), now, hold, next, or how it ended (ok, bad, mute).
 
     Its time is one of: `at` (a clock time), `after` (a difference), `since` (counting on).
     """
@@ -31,7 +32,9 @@ class Step:
     @property
     def mark(self) -> str:
         """The class of the line after this step."""
-        return {"past": "", "now": "now", "hold": "hold"}.get(self.kind, f"next {self.kind}")
+        return {"past": "", "gone": "bad", "now": "now", "hold": "hold"}.get(
+            self.kind, f"next {self.kind}"
+        )
 
 
 def usual_seconds(task: Task) -> float | None:
@@ -57,19 +60,19 @@ def _queued(task: Task) -> Step:
 
 
 def _earlier(task: Task) -> list[Step]:
-    """One step for each attempt that was lost and followed by another."""
+    """One step for each of the last attempts that another one has followed."""
     if task.attempt == 1:
         return []
     return [
         Step(
-            f"Attempt {one.number} {TaskState(one.state).label.lower()}",
-            "past",
+            TaskState(one.state).label,
+            "gone",
             one.state,
-            f"on {one.runner}",
+            f"attempt {one.number}, by {one.runner}",
             one.ended_at,
             _difference(one.claimed_at, one.ended_at),
         )
-        for one in task.earlier_attempts.select_related("runner")
+        for one in list(task.earlier_attempts.select_related("runner"))[-SHOWN_ATTEMPTS:]
     ]
 
 

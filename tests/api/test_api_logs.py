@@ -8,8 +8,9 @@ from asgiref.sync import async_to_sync
 from django.test import AsyncClient
 from django.utils import timezone
 
+from tasks.lifecycle import TaskState
 from tasks.log import append
-from tasks.models import Task
+from tasks.models import Task, TaskAttempt
 from tests.api.conftest import Api
 from tests.cast import Cast
 
@@ -55,6 +56,23 @@ def test_an_offset_that_is_none_is_400(offset: str, viewer: Api, logged: Task) -
     answer = viewer.get(f"tasks/{logged.pk}/log?offset={offset}")
     assert answer.status_code == 400
     assert answer.json()["fields"].keys() == {"offset"}
+
+
+def test_each_attempt_has_a_log_of_its_own(viewer: Api, logged: Task) -> None:
+    now = timezone.now()
+    TaskAttempt.of(logged, state=TaskState.LOST, reason="It is gone.", ended_at=now).save()
+    second = {"attempt": 2, "lost_runner_policy": "retry", "log_bytes": 0}
+    Task.objects.filter(pk=logged.pk).update(**second)
+    first = viewer.get(f"tasks/{logged.pk}/log?attempt=1&offset=100")
+    assert (content(first), first["Forge-Attempt"]) == (BYTES[100:], "1")
+    assert content(viewer.get(f"tasks/{logged.pk}/log")) == b""
+    assert viewer.get(f"tasks/{logged.pk}/log?attempt=3").status_code == 404
+    assert viewer.get(f"tasks/{logged.pk}/log?attempt=x").status_code == 400
+    told = viewer.get(f"tasks/{logged.pk}/").json()["attempts"]
+    assert [(one["number"], one["state"], one["log_bytes"]) for one in told] == [
+        (1, "lost", len(BYTES)),
+        (2, "running", 0),
+    ]
 
 
 def test_a_task_that_wrote_nothing_has_an_empty_log(viewer: Api, task: Task) -> None:

@@ -71,7 +71,7 @@ from projects.models import (  # noqa: E402
 from runners.models import RegistrationToken, Runner, Tag  # noqa: E402
 from tasks.lifecycle import TERMINAL, TaskState  # noqa: E402
 from tasks.log import append, digest  # noqa: E402
-from tasks.models import Task, TaskTemplate  # noqa: E402
+from tasks.models import Task, TaskAttempt, TaskTemplate  # noqa: E402
 from tasks.operations import (  # noqa: E402
     save_access_key,
     save_template,
@@ -218,6 +218,7 @@ class Story:
             task.runner = self.runners[runner]
             task.nonce = secrets.token_hex(11)
             task.claimed_at = queued + timedelta(milliseconds=38)
+            task.lease_expires_at = task.lease_expires_at or NOW + timedelta(seconds=55)
             task.started_at = None if state == "starting" else queued + timedelta(milliseconds=56)
         if state in TERMINAL:
             task.finished_at = queued + timedelta(seconds=took)
@@ -225,6 +226,28 @@ class Story:
         task.save()
         if runner and state != "starting":
             self.write_log(task, log)
+        return task
+
+    def retried(self) -> Task:
+        """A task whose first runner was lost and whose second was cut short."""
+        task = self.task("Collect host facts", "running", ago=900, runner="dc-east-1", attempt=3,
+                         lost_runner_policy="retry")  # fmt: skip
+        ends = (
+            (1, "gpu-lab-1", "lost", 900, 740, "Runner gpu-lab-1 was out of reach, and has ended "
+             "its processes with their lease."),
+            (2, "dc-west-1", "failed", 739, 610, "The runner's worker was killed while it ran; "
+             "its processes were ended with it."),
+        )  # fmt: skip
+        for number, runner, state, begin, end, reason in ends:
+            TaskAttempt.objects.create(
+                task=task, number=number, runner=self.runners[runner], state=state, reason=reason,
+                claimed_at=NOW - timedelta(seconds=begin), ended_at=NOW - timedelta(seconds=end),
+                started_at=NOW - timedelta(seconds=begin), log_bytes=31_400 * number,
+                log_complete=number == 2,
+            )  # fmt: skip
+        task.claimed_at = NOW - timedelta(seconds=608)
+        task.started_at = NOW - timedelta(seconds=607.9)
+        task.save()
         return task
 
     def credentials(self) -> None:
@@ -347,11 +370,17 @@ def tell() -> dict[str, Any]:
         "Deploy web tier", "succeeded", ago=2_000, took=250, runner="dc-west-2", exit_code=0,
         log=b"x" * 10_000_000 + b"\n" + long,
     )  # fmt: skip
-    story.task("Train ranking model", "unreachable", ago=1_900, runner="gpu-lab-1", by="tomas",
-               unreachable_at=NOW - timedelta(seconds=700))  # fmt: skip
-    story.task("Patch hypervisors", "stopping", ago=1_100, runner="dc-west-2", by="tomas",
-               stop_requested_at=NOW - timedelta(seconds=8),
-               stop_reason="Stopped by ana.")  # fmt: skip
+    pages["task-unreachable"] = story.task(
+        "Train ranking model", "unreachable", ago=1_900, runner="gpu-lab-1", by="tomas",
+        unreachable_at=NOW - timedelta(seconds=700), wait_ends_at=NOW + timedelta(seconds=2_900),
+    )  # fmt: skip
+    pages["task-stopping"] = story.task(
+        "Patch hypervisors", "stopping", ago=1_100, runner="dc-west-2", by="tomas",
+        stop_requested_at=NOW - timedelta(seconds=8), stop_reason="Stopped by ana.",
+        log=b"hypervisor-04: draining guests\nforge: stopping: Stopped by ana.\n"
+        b"forge: sent INT to 3 processes, waiting up to 120 s\n",
+    )  # fmt: skip
+    pages["task-attempts"] = story.retried()
     pages["task-queued"] = story.task("Train ranking model", "queued", ago=708, by="mei")
     story.task("Database backup", "running", ago=300, runner="build-ams-3")
     story.task("Database backup", "queued", ago=290, by="tomas")

@@ -109,7 +109,11 @@ if _database["ENGINE"].endswith("sqlite3"):
     # Request threads are kept (forge.asgi), and so are their connections.
     _database["CONN_MAX_AGE"] = None
 else:
-    _database["OPTIONS"] = {"pool": {"min_size": 2, "max_size": 20, "timeout": 20}}
+    # A request waits `timeout` seconds for a connection before it is answered with 503; what
+    # tries to connect gives up after `reconnect_timeout`, or it would wait ever longer between
+    # its tries and miss that the database is back.
+    _pool = {"min_size": 2, "max_size": 20, "timeout": 5, "reconnect_timeout": 5}
+    _database["OPTIONS"] = {"pool": _pool}
     # A pool needs connections that are given back after each request.
     _database["CONN_MAX_AGE"] = 0
 
@@ -220,6 +224,9 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"outage": {"()": "forge.outage.OutageInOneLine"}},
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["outage"]}
+    },
     "root": {"handlers": ["stderr"], "level": str(env("LOG_LEVEL", default="INFO"))},
 }

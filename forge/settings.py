@@ -113,7 +113,10 @@ else:
     # tries to connect gives up after `reconnect_timeout`, or it would wait ever longer between
     # its tries and miss that the database is back.
     _pool = {"min_size": 2, "max_size": 20, "timeout": 5, "reconnect_timeout": 5}
-    _database["OPTIONS"] = {"pool": _pool}
+    # A process that is stopped in the middle of a transaction holds its locks, and everybody who
+    # wants them waits: the server ends such a session.
+    _session = "-c idle_in_transaction_session_timeout=20s"
+    _database["OPTIONS"] = {"pool": _pool, "options": _session}
     # A pool needs connections that are given back after each request.
     _database["CONN_MAX_AGE"] = 0
 

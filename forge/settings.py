@@ -154,7 +154,15 @@ FORGE_WRONG_TOKENS_PER_SECOND = env.float("FORGE_WRONG_TOKENS_PER_SECOND", defau
 # Periods, in seconds.
 FORGE_HEARTBEAT_SECONDS = env.float("FORGE_HEARTBEAT_SECONDS", default=5.0)
 FORGE_OFFLINE_SECONDS = env.float("FORGE_OFFLINE_SECONDS", default=30.0)
-FORGE_UNREACHABLE_SECONDS = env.float("FORGE_UNREACHABLE_SECONDS", default=600.0)
+FORGE_UNREACHABLE_SECONDS = env.float("FORGE_UNREACHABLE_SECONDS", default=3600.0)
+# How long a runner may go on with a task without an answer of Forge's, where the task may be
+# tried again elsewhere.
+FORGE_LEASE_SECONDS = env.float("FORGE_LEASE_SECONDS", default=60.0)
+if FORGE_LEASE_SECONDS < 3 * FORGE_HEARTBEAT_SECONDS:
+    raise ImproperlyConfigured(
+        "FORGE_LEASE_SECONDS is shorter than three times FORGE_HEARTBEAT_SECONDS: one lost "
+        "heartbeat would end tasks. Make it longer."
+    )
 FORGE_RECONCILE_SECONDS = env.float("FORGE_RECONCILE_SECONDS", default=2.0)
 
 AUTH_PASSWORD_VALIDATORS = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 from django.http import HttpRequest
@@ -15,10 +16,11 @@ from runners.models import Runner
 from runners.refusals import refusals
 from runners.worker.failpoints import reached
 from runners.worker.protocol import Piece, Receipt, Report, ReportReply, Result, Started
+from tasks.attempts import begin_next_attempt
 from tasks.lifecycle import HELD, TaskState
 from tasks.live import announce
 from tasks.log import append, digest
-from tasks.models import Task
+from tasks.models import Task, TaskAttempt
 from tasks.publish import put_out_project
 
 # How often a runner uploads while somebody watches one of its tasks, and otherwise.
@@ -53,10 +55,11 @@ def take_report(*, runner: Runner, report: Report, now: datetime) -> ReportReply
 
 def _log_fence(runner: Runner, receipts: Iterable[Receipt]) -> None:
     """What was refused because it is another runner's, or of an attempt that is over."""
-    refused = [one for one in receipts if not one.is_held and not one.is_finished]
+    refused = [one for one in receipts if one.remark or not (one.is_held or one.is_finished)]
     for one in refused[:1]:
         more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
-        detail = f"attempt {one.attempt} of task {one.task} is not its to write{more}"
+        stranger = f"attempt {one.attempt} of task {one.task} is not its to write"
+        detail = f"{one.remark or stranger}{more}"
         refusals.of_runner(runner, "fence", detail, level=logging.WARNING)
 
 
@@ -121,22 +124,33 @@ def _take_result(task: Task, runner: Runner, item: Result, *, now: datetime) -> 
     """The end, once the whole log is committed; the sender tries again otherwise."""
     if not _concerns(task, item) or task.log_bytes < item.log_bytes:
         return False
-    if task.state == TaskState.STARTING and item.outcome != "failed":
+    log = {
+        "log_sha256": item.log_sha256,
+        "log_complete": task.log_bytes == item.log_bytes and digest(task) == item.log_sha256,
+    }
+    ended_at = _moment(task, item.age_seconds, now=now)
+    if item.is_cut_short and task.may_retry and _retry(task, item, log, now=ended_at):
+        return True
+    if task.state == TaskState.STARTING and item.outcome == "succeeded":
         task.start(runner=runner, attempt=item.attempt, now=now)
+    elif task.state == TaskState.STARTING and item.outcome == "stopped":
+        task.request_stop(reason=item.reason, now=now)
     to, reason = _verdict(task, item)
-    is_finished = task.finish(
-        to,
-        runner=runner,
-        attempt=item.attempt,
-        now=_moment(task, item.age_seconds, now=now),
-        exit_code=item.exit_code,
-        reason=reason,
-        log_sha256=item.log_sha256,
-        log_complete=task.log_bytes == item.log_bytes and digest(task) == item.log_sha256,
-    )
+    end = {"exit_code": item.exit_code, "reason": reason, **log}
+    is_finished = task.finish(to, runner=runner, attempt=item.attempt, now=ended_at, **end)
     if is_finished:
         transaction.on_commit(lambda: put_out_project(task.project_id))
     return is_finished
+
+
+def _retry(task: Task, item: Result, log: dict[str, Any], *, now: datetime) -> bool:
+    """The attempt was cut short and all of it is gone: the next one need not wait for a lease."""
+    with transaction.atomic():
+        task.mark_unreachable(now=now)
+        end = {"state": TaskState.FAILED, "reason": item.reason, "now": now, **log}
+        is_begun = begin_next_attempt(task=task, is_over=True, **end)
+    task.refresh_from_db()
+    return is_begun
 
 
 def _verdict(task: Task, item: Result) -> tuple[TaskState, str]:
@@ -150,14 +164,36 @@ def _receipt(reference: tuple[int, int], task: Task | None, runner: Runner) -> R
     """What is committed of one attempt, without a word about tasks of others."""
     pk, attempt = reference
     if task is None or task.runner_id != runner.pk or task.attempt != attempt:
-        return Receipt(pk, attempt, is_held=False, log_bytes=0, is_finished=False)
+        return _receipt_of_earlier(pk, attempt, runner)
     return Receipt(
         pk,
         attempt,
         is_held=task.state in HELD,
         log_bytes=task.log_bytes,
         is_finished=task.is_finished,
+        remark=_too_late(f"Task #{pk}") if task.state == TaskState.LOST else "",
     )
+
+
+def _receipt_of_earlier(pk: int, attempt: int, runner: Runner) -> Receipt:
+    """Of an attempt that is not, or no longer, the runner's to write."""
+    rows = TaskAttempt.objects.filter(task=pk, number=attempt, runner=runner)
+    earlier = rows.first()
+    if earlier is None:
+        return Receipt(pk, attempt, is_held=False, log_bytes=0, is_finished=False)
+    is_lost = earlier.state == TaskState.LOST
+    return Receipt(
+        pk,
+        attempt,
+        is_held=False,
+        log_bytes=earlier.log_bytes,
+        is_finished=not is_lost,
+        remark=_too_late(f"Attempt {attempt} of task #{pk}") if is_lost else "",
+    )
+
+
+def _too_late(what: str) -> str:
+    return f"{what} was given up as lost before; what came of it since is not kept."
 
 
 def _cadence(tasks: Iterable[Task], *, now: datetime) -> float:

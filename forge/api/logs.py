@@ -11,10 +11,12 @@ from django.db import close_old_connections
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.exceptions import NotFound
 
 from forge.api.errors import ERRORS
 from forge.api.tasks import TaskView, whole_number
 from projects.permissions import Action
+from tasks.attempts import as_of_attempt
 from tasks.log import attachment_headers, read_log
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 PIECE_BYTES = 256 * 1024
 
 _OFFSET = OpenApiParameter("offset", int, description="Leave out this many bytes. Default 0.")
+_OF_ATTEMPT = OpenApiParameter(
+    "attempt", int, description="The log of an earlier attempt. Default: that of the latest."
+)
 _COMPLETE = OpenApiParameter(
     "Forge-Log-Complete",
     str,
@@ -47,12 +52,12 @@ _LOG = OpenApiResponse(OpenApiTypes.STR, "The bytes of the log.")
 class TaskLog(TaskView):
     @extend_schema(
         operation_id="read_task_log",
-        parameters=[_OFFSET, _COMPLETE, _ATTEMPT],
+        parameters=[_OFFSET, _OF_ATTEMPT, _COMPLETE, _ATTEMPT],
         responses={(200, "text/plain"): _LOG, **ERRORS},
     )
     def get(self, request: Request, pk: int) -> StreamingHttpResponse:
         """What the task wrote, byte for byte, secrets masked."""
-        task = self.task(pk, Action.PROJECT_VIEW)
+        task = _as_asked(self.task(pk, Action.PROJECT_VIEW), request)
         offset = whole_number(request.query_params.get("offset", "0"), "offset")
         pieces = _gathered(read_log(task, offset=offset))
         # Under ASGI Django would collect a synchronous iterator in memory before sending it.
@@ -62,6 +67,17 @@ class TaskLog(TaskView):
             content_type="text/plain; charset=utf-8",
             headers=_headers(task, offset),
         )
+
+
+def _as_asked(task: Task, request: Request) -> Task:
+    """The task with the log of the attempt that is asked for. Raises NotFound."""
+    number = request.query_params.get("attempt")
+    if number is None:
+        return task
+    found = as_of_attempt(task, whole_number(number, "attempt"))
+    if found is None:
+        raise NotFound
+    return found
 
 
 def _headers(task: Task, offset: int) -> dict[str, str]:

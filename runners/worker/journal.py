@@ -3,7 +3,9 @@
 One folder a runner, held by one worker at a time; in it one folder an attempt, of mode 0700:
 
     lock, instance
+    fork-server                          which process ends last of a worker's tasks
     tasks/<task>-<attempt>/claim.json    written before the claim is sent
+    tasks/<task>-<attempt>/started       written before the program is started
     tasks/<task>-<attempt>/log           what the process wrote, appended as it comes
     tasks/<task>-<attempt>/result.json   how it ended, written whole or not at all
 
@@ -50,6 +52,7 @@ class Entry:
         self.result: dict[str, Any] | None = None
         self._digest = hashlib.sha256()
         self._file: int | None = None
+        self._ends_line = True
         self._ended = time.monotonic()
 
     def open(self, nonce: str) -> None:
@@ -73,6 +76,16 @@ class Entry:
         while piece := os.pread(self._file, READ_BYTES, self.length):
             self._digest.update(piece)
             self.length += len(piece)
+            self._ends_line = piece.endswith(b"\n")
+
+    def note_start(self) -> None:
+        """The program is about to be started. Raises OSError when the disk is full."""
+        os.close(os.open(self.folder / "started", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    @property
+    def has_started(self) -> bool:
+        """Whether a program may have been started."""
+        return (self.folder / "started").exists()
 
     def append(self, data: bytes) -> None:
         """Add to the log. Raises OSError when the disk is full."""
@@ -84,7 +97,12 @@ class Entry:
             self._digest.update(view[:count])
             # After the bytes are there: the reader goes by this length.
             self.length += count
+            self._ends_line = view[count - 1] == ord("\n")
             view = view[count:]
+
+    def append_line(self, line: str) -> None:
+        """Add a line of Forge's own, apart from what the program wrote."""
+        self.append(f"{'' if self._ends_line else chr(10)}{line}\n".encode())
 
     def read(self, offset: int, size: int) -> bytes:
         """Log bytes from `offset`, at most `size`; fewer at the end."""
@@ -92,7 +110,9 @@ class Entry:
             return b""
         return os.pread(self._file, min(size, self.length - offset), offset)
 
-    def end(self, outcome: str, exit_code: int | None, reason: str) -> None:
+    def end(
+        self, outcome: str, exit_code: int | None, reason: str, *, is_cut_short: bool = False
+    ) -> None:
         """Note the end, durably: from here on a restart delivers it. The log must be whole.
 
         On a full disk it is noted in memory only, and delivered as long as this worker lives.
@@ -101,6 +121,7 @@ class Entry:
             "outcome": outcome,
             "exit_code": exit_code,
             "reason": reason,
+            "is_cut_short": is_cut_short,
             "log_bytes": self.length,
             "log_sha256": self._digest.hexdigest(),
         }

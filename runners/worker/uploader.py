@@ -149,9 +149,11 @@ class Uploader(threading.Thread):
     def _confirm(self, entry: Entry, receipt: Receipt) -> None:
         entry.is_start_sent = entry.is_start_sent or entry.started is not None
         entry.sent = min(receipt.log_bytes, entry.length)
-        if receipt.is_finished:
+        if receipt.remark:
+            logger.warning("%s", receipt.remark)
+        if receipt.is_finished and entry.result is not None:
             self._journal.forget(entry)
-        elif not receipt.is_held:
+        elif receipt.is_finished or not receipt.is_held:
             self._refused(entry)
         elif entry.sent < entry.length or entry.result is not None:
             self.urgent()

@@ -96,7 +96,8 @@ def is_repeated(task: Task, runner: Runner, request: ClaimRequest) -> bool:
 def fail_claimed(task: Task, *, runner: Runner, reason: str, now: datetime) -> None:
     """What it needs cannot be delivered: end it with a reason, before anything runs."""
     end = partial(task.finish, runner=runner, attempt=task.attempt, now=now)
-    if end(TaskState.FAILED, reason=f"It was not started: {reason}"[:REASON_LENGTH]):
+    said = f"It was not started: {reason}"[:REASON_LENGTH]
+    if end(TaskState.FAILED, reason=said, log_complete=True):
         logger.error("task %s was not started: %s", task.pk, reason)
         transaction.on_commit(partial(announce, task.pk))
         transaction.on_commit(partial(put_out_project, task.project_id))
@@ -119,4 +120,6 @@ def job_of(task: Task) -> Job:
         template=task.template.name,
         secrets=delivery.secrets,
         files=tuple(delivery.files),
+        log_head_bytes=task.log_head_bytes,
+        log_tail_bytes=task.log_tail_bytes,
     )

@@ -20,6 +20,9 @@ from tasks.querysets import TaskQuerySet, TaskTemplateQuerySet
 MAXIMUM_SCRIPT_CHARACTERS = 200_000
 MAXIMUM_TIMEOUT_SECONDS = 7 * 24 * 3600
 REASON_LENGTH = 500
+LOG_PROBLEM_LENGTH = 200
+# The line that stands for what is left out has fewer.
+GAP_MARKER_BYTES = 1000
 
 
 class App(models.TextChoices):
@@ -147,6 +150,14 @@ class Task(models.Model):
     log_bytes = models.BigIntegerField(default=0)
     log_sha256 = models.CharField(max_length=64, blank=True)
     log_complete = models.BooleanField(default=False)
+    # What the process wrote, where a part of it is left out (docs/runners.md, "Long logs").
+    log_written_bytes = models.BigIntegerField(default=0)
+    log_gap_offset = models.BigIntegerField(null=True)
+    log_gap_bytes = models.BigIntegerField(default=0)
+    log_problem = models.CharField(max_length=LOG_PROBLEM_LENGTH, blank=True)
+    # What its runner was told to keep at the claim; 0 and 0 before there was one.
+    log_head_bytes = models.BigIntegerField(default=0)
+    log_tail_bytes = models.BigIntegerField(default=0)
     watched_until = models.DateTimeField(null=True)
 
     objects = TaskQuerySet.as_manager()
@@ -184,6 +195,11 @@ class Task(models.Model):
                 condition=Q(state__in=sorted(TERMINAL)) | Q(finished_at=None),
                 name="task_unfinished_has_no_end",
             ),
+            models.CheckConstraint(
+                condition=Q(log_gap_bytes=0)
+                | Q(log_gap_bytes__gt=0, log_gap_offset__gte=0, log_complete=False),
+                name="task_log_gap_is_marked",
+            ),
             models.UniqueConstraint(
                 fields=("template",),
                 condition=Q(is_exclusive=True, state__in=sorted(HELD)),
@@ -197,6 +213,24 @@ class Task(models.Model):
     @property
     def is_finished(self) -> bool:
         return self.state in TERMINAL
+
+    @property
+    def log_limit_bytes(self) -> int | None:
+        """How many bytes of log its runner may send; None if it was never told a limit."""
+        kept = self.log_head_bytes + self.log_tail_bytes
+        return kept + GAP_MARKER_BYTES if kept else None
+
+    @property
+    def written_bytes(self) -> int:
+        """What the process wrote as far as is known, with what is left out of its log."""
+        return max(self.log_bytes, self.log_written_bytes)
+
+    @property
+    def log_lack(self) -> str:
+        """What a finished task's log lacks, as a sentence; empty if nothing."""
+        if not self.is_finished or self.log_complete:
+            return ""
+        return self.log_problem or "It may lack its end: the runner did not hand over the rest."
 
     def _move(self, to: TaskState, *, fence: Q | None = None, **changes: Any) -> bool:
         """One conditional update to state `to`; on success this object shows it too."""
@@ -220,6 +254,8 @@ class Task(models.Model):
             runner=runner,
             nonce=nonce,
             claimed_at=now,
+            log_head_bytes=settings.FORGE_LOG_HEAD_BYTES,
+            log_tail_bytes=settings.FORGE_LOG_TAIL_BYTES,
         )
 
     def start(self, *, runner: Runner, attempt: int, now: datetime) -> bool:
@@ -237,7 +273,12 @@ class Task(models.Model):
         """`queued | awaiting_approval -> stopped`: nothing was started."""
         waiting = Q(state__in=(TaskState.QUEUED, TaskState.AWAITING_APPROVAL))
         return self._move(
-            TaskState.STOPPED, fence=waiting, reason=reason, stop_requested_at=now, finished_at=now
+            TaskState.STOPPED,
+            fence=waiting,
+            reason=reason,
+            stop_requested_at=now,
+            finished_at=now,
+            log_complete=True,  # nothing was written, and nothing is missing
         )
 
     def request_stop(self, *, reason: str, now: datetime) -> bool:

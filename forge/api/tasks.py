@@ -35,6 +35,12 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
         help_text="The variable groups and access keys that it was queued with, without values.",
     )
 
+    log_written_bytes = serializers.IntegerField(
+        source="written_bytes",
+        read_only=True,
+        help_text="What the process wrote, with what is left out of the log.",
+    )
+
     class Meta:
         model = Task
         fields = (
@@ -53,6 +59,10 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
             "log_bytes",
             "log_sha256",
             "log_complete",
+            "log_written_bytes",
+            "log_gap_offset",
+            "log_gap_bytes",
+            "log_problem",
         )
         read_only_fields = fields
 

@@ -41,7 +41,8 @@ def task_context(task: Task, *, now: datetime) -> dict[str, Any]:
 def marks_of(task: Task, sentence: str) -> str:
     """Changes whenever something on the page but the log does."""
     moments = (task.claimed_at, task.started_at, task.stop_requested_at, task.finished_at)
-    return "|".join(str(item) for item in (task.state, task.attempt, *moments, sentence))
+    log = (task.log_gap_offset, task.log_written_bytes)
+    return "|".join(str(item) for item in (task.state, task.attempt, *moments, sentence, *log))
 
 
 def badge_since(task: Task) -> datetime | None:

@@ -195,6 +195,7 @@ class Agent:
             logger.error("Task %d is not taken, the journal cannot be written: %s", task, error)
             raise Ignore("the journal cannot be written") from error
         job = self._claim(entry)
+        entry.log.limit(job.log_head_bytes, job.log_tail_bytes)
         user = self.users.take()
         workplace = self.workplaces.of(task, attempt, user, has_secrets=bool(job.files))
         run = Run(job, entry, workplace, wrote=self.uploader.news)

@@ -29,6 +29,9 @@ MAXIMUM_REASON = 500
 MAXIMUM_VARIABLES = 2000
 MAXIMUM_VARIABLE_NAME = 200
 MAXIMUM_VARIABLE_VALUE = 1_000_000
+# Kept of a log where Forge does not say another number.
+HEAD_BYTES = 128 * 1024 * 1024
+TAIL_BYTES = 16 * 1024 * 1024
 
 _SHA256 = re.compile(r"\A[0-9a-f]{64}\Z")
 
@@ -335,7 +338,8 @@ class Job(Message):
     """What the winner of a claim runs.
 
     `secrets` are environment variables as well; they and `files` are masked in the log, and
-    travel in this answer alone.
+    travel in this answer alone. Of the log the first `log_head_bytes` and the last
+    `log_tail_bytes` are kept.
     """
 
     task: int = value(_id)
@@ -348,6 +352,8 @@ class Job(Message):
     template: str = value(text(80))
     secrets: dict[str, str] = value(variables, repr=False, default_factory=dict)
     files: tuple[SecretFile, ...] = value(many(message(SecretFile)), repr=False, default=())
+    log_head_bytes: int = value(integer(0), default=HEAD_BYTES)
+    log_tail_bytes: int = value(integer(0), default=TAIL_BYTES)
 
 
 @dataclass(frozen=True)
@@ -370,8 +376,26 @@ class Piece(Message):
 
 
 @dataclass(frozen=True)
+class Overflow(Message):
+    """A log is above its limit: `written_bytes` came so far, and those from `gap_offset` on wait.
+
+    The last of them follow when the attempt has ended.
+    """
+
+    task: int = value(_id)
+    attempt: int = value(integer(1, 1_000_000))
+    gap_offset: int = value(_count)
+    written_bytes: int = value(_count)
+
+
+@dataclass(frozen=True)
 class Result(Message):
-    """How an attempt ended, sent after its whole log."""
+    """How an attempt ended, sent after its whole log.
+
+    `log_bytes` and `log_sha256` are of the log as it was sent. The process wrote
+    `log_written_bytes`; `log_gap_bytes` of them are left out at `log_gap_offset`. `log_problem`
+    says why the log lacks something else.
+    """
 
     task: int = value(_id)
     attempt: int = value(integer(1, 1_000_000))
@@ -381,6 +405,10 @@ class Result(Message):
     log_bytes: int = value(_count)
     log_sha256: str = value(text(64, minimum=64))
     age_seconds: float = value(seconds)
+    log_written_bytes: int | None = value(optional(_count), default=None)
+    log_gap_offset: int | None = value(optional(_count), default=None)
+    log_gap_bytes: int = value(_count, default=0)
+    log_problem: str = value(label(200), default="")
 
 
 @dataclass(frozen=True)
@@ -391,6 +419,7 @@ class Report(Message):
     started: tuple[Started, ...] = value(many(message(Started)))
     pieces: tuple[Piece, ...] = value(many(message(Piece)))
     results: tuple[Result, ...] = value(many(message(Result)))
+    overflows: tuple[Overflow, ...] = value(many(message(Overflow)), default=())
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from tests.cast import Cast
 FIELDS = {
     "id", "template", "state", "reason", "exit_code", "attempt", "runner", "sources", "created_at",
     "claimed_at", "started_at", "finished_at", "log_bytes", "log_sha256", "log_complete",
+    "log_written_bytes", "log_gap_offset", "log_gap_bytes", "log_problem",
 }  # fmt: skip
 
 

@@ -151,6 +151,13 @@ FORGE_RUNNER_REQUESTS_PER_SECOND = env.float("FORGE_RUNNER_REQUESTS_PER_SECOND",
 FORGE_RUNNER_BYTES_PER_SECOND = env.int("FORGE_RUNNER_BYTES_PER_SECOND", default=32 * 1024**2)
 FORGE_WRONG_TOKENS_PER_SECOND = env.float("FORGE_WRONG_TOKENS_PER_SECOND", default=5.0)
 
+# Logs: how fast one runner may send them, and what is kept of one that is longer than both.
+FORGE_RUNNER_LOG_BYTES_PER_SECOND = env.int(
+    "FORGE_RUNNER_LOG_BYTES_PER_SECOND", default=32 * 1024**2
+)
+FORGE_LOG_HEAD_BYTES = max(env.int("FORGE_LOG_HEAD_BYTES", default=128 * 1024**2), 1)
+FORGE_LOG_TAIL_BYTES = max(env.int("FORGE_LOG_TAIL_BYTES", default=16 * 1024**2), 0)
+
 # Periods, in seconds.
 FORGE_HEARTBEAT_SECONDS = env.float("FORGE_HEARTBEAT_SECONDS", default=5.0)
 FORGE_OFFLINE_SECONDS = env.float("FORGE_OFFLINE_SECONDS", default=30.0)

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -14,7 +15,7 @@ from tests.deployment.client import Runner, wait_for
 from tests.deployment.deployment import Deployment, Worker, processes_with
 from tests.deployment.silence import Wire
 
-RETRY = {"lost_runner_policy": "retry", "safe_to_rerun": True}
+RETRY: dict[str, Any] = {"lost_runner_policy": "retry", "safe_to_rerun": True}
 # Ends by KILL alone, or when its gate opens. The lock is held as long as a process of it lives,
 # so that two attempts at once cannot hide; the ledger shows every start.
 STUBBORN = """trap '' INT TERM
@@ -45,7 +46,7 @@ class Place:
     def runner(self, name: str) -> Runner:
         return self.forge.api.runner(self.project, name)
 
-    def run(self, name: str, script: str = STUBBORN, **policy: object) -> int:
+    def run(self, name: str, script: str = STUBBORN, **policy: Any) -> int:
         """Start a task with a folder of its own, and wait until its program has begun."""
         (self.folder / name).mkdir()
         script = script.format(folder=self.folder / name)

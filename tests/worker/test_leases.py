@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import signal
 import subprocess
@@ -139,7 +140,7 @@ def test_a_worker_waits_for_the_last_process_of_the_one_before(tmp_path: Path) -
 def test_a_number_that_another_process_has_by_now_is_no_predecessor(tmp_path: Path) -> None:
     path = tmp_path / "fork-server"
     assert Predecessor(path).await_end()
-    path.write_text('{"pid": %d, "born": "long ago"}' % os.getpid())
+    path.write_text(json.dumps({"pid": os.getpid(), "born": "long ago"}))
     assert Predecessor(path).await_end()
     path.write_text("half a li")
     assert Predecessor(path).await_end()

@@ -322,6 +322,12 @@ class Agent:
             # Where another attempt may have begun, nothing is left to be cleaned up in peace.
             run.stop("The task is no longer this runner's.", force=run.job.is_fenced)
         elif entry.result is not None:
+            logger.warning(
+                "Attempt %d of task #%d was given up by Forge before; what came of it since is "
+                "not kept.",
+                entry.attempt,
+                entry.task,
+            )
             self.journal.forget(entry)
 
     def _revoked(self, error: RevokedError) -> None:

@@ -97,7 +97,7 @@ def test_a_partition_does_to_each_task_what_its_template_says(
     assert place.ledger("waits") == [f"{waits}.1"]
     # What was given up is ended where it ran, which says that its result came too late.
     place.open_gate("gives-up")
-    wait_for(lambda: f"Task #{gives_up} was given up as lost" in far.said(), "far was told")
+    wait_for(lambda: f"ask #{gives_up} was given up" in far.said(), "far was told")
     assert forge.api.task(gives_up)["state"] == "lost"
     first = forge.api.send("GET", f"tasks/{tries_again}/log?attempt=1").content
     assert first.startswith(b"begun\n")

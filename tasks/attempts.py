@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import copy
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from django.db import transaction
 
@@ -22,17 +23,18 @@ def begin_next_attempt(
     reason: str,
     now: datetime,
     is_over: bool = False,
-    log_sha256: str = "",
-    log_complete: bool = False,
+    **about_log: Any,
 ) -> bool:
     """Queue an unreachable task again, if its policy and its lease allow it.
 
     `state` and `reason` say how the attempt ended that it had; with `is_over` its runner has said
-    so itself. Returns False when there is to be no other attempt, or not yet.
+    so itself, and `about_log` holds the `LogColumns` that it has reported. Returns False when
+    there is to be no other attempt, or not yet.
     """
     with transaction.atomic():
         row = Task.objects.select_for_update().get(pk=task.pk)
-        row.log_sha256, row.log_complete = log_sha256, log_complete
+        for name, content in about_log.items():
+            setattr(row, name, content)
         ended = TaskAttempt.of(row, state=state, reason=reason[:REASON_LENGTH], ended_at=now)
         if not row.retry(attempt=task.attempt, now=now, is_over=is_over):
             return False
@@ -61,5 +63,6 @@ def as_of_attempt(task: Task, number: int) -> Task | None:
         return None
     found = copy(task)
     found.attempt = number
-    found.log_bytes, found.log_complete = earlier.log_bytes, earlier.log_complete
+    for name, content in earlier.about_log.items():
+        setattr(found, name, content)
     return found

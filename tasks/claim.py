@@ -137,7 +137,8 @@ def _repeat(task: Task, runner: Runner, request: ClaimRequest, *, now: datetime)
 def fail_claimed(task: Task, *, runner: Runner, reason: str, now: datetime) -> None:
     """What it needs cannot be delivered: end it with a reason, before anything runs."""
     end = partial(task.finish, runner=runner, attempt=task.attempt, now=now)
-    if end(TaskState.FAILED, reason=f"It was not started: {reason}"[:REASON_LENGTH]):
+    said = f"It was not started: {reason}"[:REASON_LENGTH]
+    if end(TaskState.FAILED, reason=said, log_complete=True):
         logger.error("task %s was not started: %s", task.pk, reason)
         transaction.on_commit(partial(announce, task.pk))
         transaction.on_commit(partial(put_out_project, task.project_id))
@@ -163,4 +164,6 @@ def job_of(task: Task) -> Job:
         stop_steps=task.signal_steps,
         lease_seconds=settings.FORGE_LEASE_SECONDS,
         is_fenced=is_fenced(task),
+        log_head_bytes=task.log_head_bytes,
+        log_tail_bytes=task.log_tail_bytes,
     )

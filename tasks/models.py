@@ -16,6 +16,7 @@ from projects.models import AccessKey, Project, VariableGroup, is_one_line
 from projects.variables import is_environment, is_shared_variable_name
 from runners.models import Queue, Runner, Tag
 from tasks.lifecycle import HELD, TERMINAL, TaskState
+from tasks.log_columns import GAP_IS_MARKED, GAP_MARKER_BYTES, LogColumns
 from tasks.policies import (
     MAXIMUM_ATTEMPTS,
     MAXIMUM_WAIT_SECONDS,
@@ -141,7 +142,7 @@ class TemplateAccessKey(models.Model):
         return f"{self.access_key} as {self.variable}"
 
 
-class Task(TaskTransitions):
+class Task(TaskTransitions, LogColumns):
     """One run of a template, with a copy of what the template said when it was asked for.
 
     How far it has come, and every change of that, is in `TaskTransitions`.
@@ -167,9 +168,9 @@ class Task(TaskTransitions):
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+"
     )
     created_at = models.DateTimeField()
-    log_bytes = models.BigIntegerField(default=0)
-    log_sha256 = models.CharField(max_length=64, blank=True)
-    log_complete = models.BooleanField(default=False)
+    # What its runner was told to keep at the claim; 0 and 0 before there was one.
+    log_head_bytes = models.BigIntegerField(default=0)
+    log_tail_bytes = models.BigIntegerField(default=0)
     watched_until = models.DateTimeField(null=True)
 
     class Meta:
@@ -228,6 +229,7 @@ class Task(TaskTransitions):
                 condition=Q(state__in=sorted(TERMINAL)) | Q(finished_at=None),
                 name="task_unfinished_has_no_end",
             ),
+            models.CheckConstraint(condition=GAP_IS_MARKED, name="task_log_gap_is_marked"),
             models.UniqueConstraint(
                 fields=("template",),
                 condition=Q(is_exclusive=True, state__in=sorted(HELD)),
@@ -242,8 +244,21 @@ class Task(TaskTransitions):
     def is_finished(self) -> bool:
         return self.state in TERMINAL
 
+    @property
+    def log_limit_bytes(self) -> int | None:
+        """How many bytes of log its runner may send; None if it was never told a limit."""
+        kept = self.log_head_bytes + self.log_tail_bytes
+        return kept + GAP_MARKER_BYTES if kept else None
 
-class TaskAttempt(models.Model):
+    @property
+    def log_lack(self) -> str:
+        """What a finished task's log lacks, as a sentence; empty if nothing."""
+        if not self.is_finished or self.log_complete:
+            return ""
+        return self.log_problem or "It may lack its end: the runner did not hand over the rest."
+
+
+class TaskAttempt(LogColumns):
     """An attempt that another one has followed. The latest attempt is the task's own row."""
 
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="earlier_attempts")
@@ -255,9 +270,6 @@ class TaskAttempt(models.Model):
     claimed_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField()
-    log_bytes = models.BigIntegerField()
-    log_sha256 = models.CharField(max_length=64, blank=True)
-    log_complete = models.BooleanField(default=False)
 
     class Meta:
         ordering = ("task", "number")
@@ -268,6 +280,7 @@ class TaskAttempt(models.Model):
                 name="task_attempt_state_known",
             ),
             models.CheckConstraint(condition=~Q(reason=""), name="task_attempt_has_reason"),
+            models.CheckConstraint(condition=GAP_IS_MARKED, name="task_attempt_log_gap_is_marked"),
         )
 
     def __str__(self) -> str:
@@ -276,10 +289,9 @@ class TaskAttempt(models.Model):
     @classmethod
     def of(cls, task: Task, *, state: TaskState, reason: str, ended_at: datetime | None) -> Self:
         """What there is to say of the attempt that `task` is in; not stored."""
-        copied = ("runner", "claimed_at", "started_at", "log_bytes", "log_sha256", "log_complete")
-        fields = {name: getattr(task, name) for name in copied}
+        fields = {name: getattr(task, name) for name in ("runner", "claimed_at", "started_at")}
         end = {"state": state, "reason": reason, "ended_at": ended_at}
-        return cls(task=task, number=task.attempt, **fields, **end)
+        return cls(task=task, number=task.attempt, **fields, **task.about_log, **end)
 
 
 class LogChunk(models.Model):

@@ -10,11 +10,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
 from runners.models import Runner
 from tasks.lifecycle import HELD, TaskState, predecessors
+from tasks.log_columns import NO_LOG
 from tasks.policies import CLOCK_DIFFERENCE, LostRunnerPolicy, RunPolicy, lease_end
 from tasks.querysets import TaskQuerySet
 
@@ -30,9 +32,9 @@ _FRESH: dict[str, Any] = {
     "started_at": None,
     "unreachable_at": None,
     "wait_ends_at": None,
-    "log_bytes": 0,
-    "log_sha256": "",
-    "log_complete": False,
+    "log_head_bytes": 0,
+    "log_tail_bytes": 0,
+    **NO_LOG,
 }
 
 
@@ -88,6 +90,8 @@ class TaskTransitions(RunPolicy):
             nonce=nonce,
             claimed_at=now,
             lease_expires_at=lease_end(now),
+            log_head_bytes=settings.FORGE_LOG_HEAD_BYTES,
+            log_tail_bytes=settings.FORGE_LOG_TAIL_BYTES,
         )
 
     def renew_claim(self, *, runner: Runner, attempt: int, nonce: str, now: datetime) -> bool:
@@ -114,7 +118,12 @@ class TaskTransitions(RunPolicy):
         """`queued | awaiting_approval -> stopped`: nothing was started."""
         waiting = Q(state__in=(TaskState.QUEUED, TaskState.AWAITING_APPROVAL))
         return self._move(
-            TaskState.STOPPED, fence=waiting, reason=reason, stop_requested_at=now, finished_at=now
+            TaskState.STOPPED,
+            fence=waiting,
+            reason=reason,
+            stop_requested_at=now,
+            finished_at=now,
+            log_complete=True,  # nothing was written, and nothing is missing
         )
 
     def request_stop(self, *, reason: str, now: datetime) -> bool:

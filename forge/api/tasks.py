@@ -61,6 +61,11 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
     attempts = serializers.SerializerMethodField(
         help_text="All that were claimed, the latest last. That one ends when the task does."
     )
+    log_written_bytes = serializers.IntegerField(
+        source="written_bytes",
+        read_only=True,
+        help_text="What the process wrote, with what is left out of the log.",
+    )
 
     class Meta:
         model = Task
@@ -80,6 +85,10 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
             "log_bytes",
             "log_sha256",
             "log_complete",
+            "log_written_bytes",
+            "log_gap_offset",
+            "log_gap_bytes",
+            "log_problem",
             "rerun_of",
             "stop_requested_at",
             "stop_reason",

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 EVENT_BYTES = 64 * 1024
 # Read at once, so that a long log is not a thread hop for every event.
-READ_BYTES = 8 * EVENT_BYTES
+READ_BYTES = 16 * EVENT_BYTES
 LOOK_SECONDS = 1.0
 HEARTBEAT_SECONDS = 15.0
 MEMBERSHIP_SECONDS = 15.0
@@ -160,7 +160,7 @@ class Feed:
         context = around(self._request, task.project) | task_context(task, now=now)
         parts = {
             part: render_to_string(f"task_{part}.html", context, request=self._request)
-            for part in ("head", "waiting", "side")
+            for part in ("head", "waiting", "side", "log_note")
         }
         label = TaskState(task.state).label
         state = {"state": task.state, "label": label, "html": parts.pop("head"), **parts}

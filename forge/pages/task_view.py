@@ -43,7 +43,8 @@ def marks_of(task: Task, sentence: str) -> str:
     """Changes whenever something on the page but the log does."""
     moments = [task.claimed_at, task.started_at, task.stop_requested_at, task.finished_at]
     moments += [task.force_requested_at, task.unreachable_at]
-    return "|".join(str(item) for item in (task.state, task.attempt, *moments, sentence))
+    log = (task.log_gap_offset, task.log_written_bytes)
+    return "|".join(str(item) for item in (task.state, task.attempt, *moments, sentence, *log))
 
 
 def _is_stop_noted(task: Task) -> bool:

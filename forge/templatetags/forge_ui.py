@@ -177,6 +177,12 @@ def size(count: int) -> str:
 
 
 @register.filter
+def number(count: int) -> str:
+    """In full, where each one counts: 3,145,728."""
+    return f"{count:,}"
+
+
+@register.filter
 def person(user: User | None) -> str:
     """The name to show; a removed user leaves none."""
     if user is None:

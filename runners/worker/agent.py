@@ -215,6 +215,7 @@ class Agent:
             logger.error("Task %d is not taken, the journal cannot be written: %s", task, error)
             raise Ignore("the journal cannot be written") from error
         job, lease = self._claim(entry)
+        entry.log.limit(job.log_head_bytes, job.log_tail_bytes)
         reached("claim answered", task=task, attempt=attempt)
         user = self.users.take()
         workplace = self.workplaces.of(task, attempt, user, has_secrets=bool(job.files))

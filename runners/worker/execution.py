@@ -292,7 +292,8 @@ class Run:
         if ending.signal is not None:
             return Outcome("failed", code, f"The program was ended by {_signal(ending.signal)}.")
         outcome = "succeeded" if code == 0 else "failed"
-        return Outcome(outcome, code, f"The program ended with exit status {code}.")
+        reason = f"The program ended with exit status {code}.{_left_behind(ending.leftovers)}"
+        return Outcome(outcome, code, reason)
 
 
 def stop_steps(job: Job) -> tuple[StopStep, ...]:
@@ -310,6 +311,14 @@ def _signal(number: int) -> str:
         return f"signal {number} ({signal.Signals(number).name})"
     except ValueError:
         return f"signal {number}"
+
+
+def _left_behind(count: int) -> str:
+    """Whoever starts a daemon in a task finds out here why it does not live."""
+    if not count:
+        return ""
+    processes = "1 process" if count == 1 else f"{count} processes"
+    return f" {processes} that it left running {'was' if count == 1 else 'were'} ended."
 
 
 def _program(name: str) -> str:

@@ -46,7 +46,7 @@ class Place:
     def runner(self, name: str) -> Runner:
         return self.forge.api.runner(self.project, name)
 
-    def run(self, name: str, script: str = STUBBORN, **policy: object) -> int:
+    def run(self, name: str, script: str = STUBBORN, **policy: Any) -> int:
         """Start a task with a folder of its own, and wait until its program has begun."""
         (self.folder / name).mkdir()
         script = script.format(folder=self.folder / name)

@@ -371,6 +371,7 @@ def test_a_lease_that_is_extended_in_time_goes_on(server: ForkServer) -> None:
 
 def test_a_lease_that_has_ended_is_neither_extended_nor_softened(server: ForkServer) -> None:
     now = boot_seconds()
+    # Long enough for Bash to have its trap in place on a machine under load.
     terms = Terms(now + LIMIT, now + 2.0, (StopStep(INT, 2.0),))
     script = "trap 'echo int' INT; while :; do sleep 0.05; done"
     process = server.spawn(["bash", "-c", script], environment=ENVIRONMENT, directory=ROOT,

@@ -267,8 +267,10 @@ class Run:
     def _say(self, *sentences: str) -> None:
         """Lines of Forge's own in the log, each beginning with `forge: `."""
         for sentence in sentences:
-            self.entry.append_line(f"forge: {sentence}")
-            self._wrote()
+            # On a full disk the program's own output ends the task; a remark must not.
+            with suppress(OSError):
+                self.entry.append_line(f"forge: {sentence}")
+                self._wrote()
 
     def _milliseconds_to(self, deadline: float) -> int | None:
         """Until the time limit; None (for ever) once the limit has been acted on."""

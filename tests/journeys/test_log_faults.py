@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -96,9 +96,8 @@ def test_a_database_that_is_restored_from_a_backup_gets_the_log_again(
     assert forge.api.log(task) == b"early\n" + half + half
 
 
-def with_server_held(forge: Deployment, move: object) -> None:
+def with_server_held(forge: Deployment, move: Callable[[], None]) -> None:
     """Kill web and controller, which the quick start puts back, and `move` in between."""
-    assert callable(move)
     os.kill(forge._process.pid, signal.SIGSTOP)
     pids = {role: forge.pid(role) for role in ("web", "controller")}
     for pid in pids.values():
@@ -106,12 +105,7 @@ def with_server_held(forge: Deployment, move: object) -> None:
     wait_for(lambda: all(is_dead(pid) for pid in pids.values()), "both are dead")
     move()
     os.kill(forge._process.pid, signal.SIGCONT)
-    for role, pid in pids.items():
-        await_another(forge, role, pid)
-
-
-def await_another(forge: Deployment, role: str, pid: int) -> None:
-    wait_for(lambda: forge.pid(role) != pid, f"{role} is back")
+    wait_for(lambda: all(forge.pid(role) != pid for role, pid in pids.items()), "both are back")
 
 
 def is_dead(pid: int) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import sqlite3
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +17,7 @@ from types import TracebackType
 
 import psutil
 import pytest
+import requests
 
 from tests.deployment.client import wait_for
 from tests.deployment.deployment import SHORT, Deployment, Worker
@@ -98,12 +101,8 @@ def processes_of(forge: Deployment, worker: Worker) -> dict[str, int]:
     return {"web": forge.pid("web"), "worker": worker.process.pid, "fork server": server.pid}
 
 
-def supervisor_of(fork_server: int) -> psutil.Process | None:
-    return next(iter(psutil.Process(fork_server).children()), None)
-
-
 def test_a_long_log_arrives_byte_for_byte_while_memory_stays_flat(
-    forge: Deployment, tmp_path: Path
+    forge: Deployment,
 ) -> None:
     project = forge.api.project("Long logs")
     worker = forge.worker(forge.api.runner(project, "long-1"))
@@ -112,7 +111,7 @@ def test_a_long_log_arrives_byte_for_byte_while_memory_stays_flat(
     fields = {"app": "python", "variable_groups": [group]}
     forge.api.wait_until(forge.api.run_script(project, "print('x' * 3_000_000)", **fields))
     forge.api.wait_until(forge.api.run_script(project, "print('x' * 3_000_000)", **fields))
-    with Memory(processes_of(forge, worker)) as memory:
+    with signed_in(forge) as browser, Memory(processes_of(forge, worker)) as memory:
         begun = time.monotonic()
         task = forge.api.wait_until(forge.api.run_script(project, SCRIPT, **fields))
         seconds = time.monotonic() - begun
@@ -125,12 +124,45 @@ def test_a_long_log_arrives_byte_for_byte_while_memory_stays_flat(
             for piece in answer.iter_content(2**20):
                 digest.update(piece)
         download = time.monotonic() - begun
-    print(f"\n{MEGABYTES} MB in {seconds:.1f} s, read in {download:.1f} s: {memory}")
+        begun = time.monotonic()
+        shown = streamed(forge, browser, task["id"])
+        stream = time.monotonic() - begun
+    print(f"\n{MEGABYTES} MB in {seconds:.1f} s, downloaded in {download:.1f} s, ", end="")
+    print(f"shown in {stream:.1f} s: {memory}")
+    assert shown == task["log_sha256"]
     assert digest.hexdigest() == task["log_sha256"] == expected()
     assert task["log_bytes"] == MEGABYTES * 1_000_000
     assert all(growth < ROOM for growth in memory.growth().values()), str(memory)
     # Nobody watched: its rows are few and large.
     assert chunks(forge, task["id"]) < MEGABYTES * 2
+
+
+def signed_in(forge: Deployment) -> requests.Session:
+    """A browser. The check of a password takes 100 MB for a moment, so it comes before."""
+    browser = requests.Session()
+    sign_in = f"{forge.api.url}/sign-in/"
+    browser.get(sign_in, timeout=60)
+    who = {"username": forge.place["username"], "password": forge.place["password"]}
+    token = browser.cookies["forge_csrf"]
+    browser.post(sign_in, {**who, "csrfmiddlewaretoken": token}, timeout=60)
+    return browser
+
+
+def streamed(forge: Deployment, browser: requests.Session, task: int) -> str:
+    """The SHA-256 of what the page of a task is sent."""
+    digest = hashlib.sha256()
+    kind = b""
+    address = f"{forge.api.url}/tasks/{task}/stream"
+    with browser.get(address, stream=True, timeout=60) as answer:
+        assert answer.headers["Content-Type"] == "text/event-stream"
+        for line in answer.iter_lines(2**20):
+            if line.startswith(b"event: "):
+                kind = line.removeprefix(b"event: ")
+            elif line.startswith(b"data: ") and kind == b"log":
+                digest.update(b64decode(json.loads(line.removeprefix(b"data: "))["data"]))
+            if kind == b"end":
+                break
+    return digest.hexdigest()
 
 
 def test_above_the_limit_head_and_tail_are_kept_and_the_gap_is_counted(

@@ -155,6 +155,30 @@ def test_a_finished_task_shows_result_and_digest(
     assert "may lack its end" in text
 
 
+def test_a_log_above_its_limit_is_marked_while_it_grows_and_afterwards(
+    viewer: Client, running_task: Task, runner: Runner
+) -> None:
+    rows = Task.objects.filter(pk=running_task.pk)
+    rows.update(log_bytes=134_217_000, log_gap_offset=134_217_000, log_written_bytes=3_200_000_000)
+    text = viewer.get(f"/tasks/{running_task.pk}/").content.decode()
+    assert "This log is above its limit. 3.2 GB are written so far; the last" in text
+    kept = {"log_gap_offset": 134_217_000, "log_gap_bytes": 3_050_000_123}
+    outcome = {"exit_code": 0, "reason": "It ended.", "log_written_bytes": 3_200_000_000, **kept}
+    now = timezone.now()
+    assert running_task.finish(TaskState.SUCCEEDED, runner=runner, attempt=1, now=now, **outcome)
+    text = viewer.get(f"/tasks/{running_task.pk}/").content.decode()
+    assert "3,050,000,123 bytes are left out after the first 134,217,000" in text
+    assert "wrote 3,200,000,000 bytes" in text and "written so far" not in text
+
+
+def test_a_task_that_never_started_lacks_nothing_of_its_log(
+    viewer: Client, cast: Cast, task: Task
+) -> None:
+    assert task.stop_before_start(reason="Stopped by Ana.", now=timezone.now())
+    text = viewer.get(f"/tasks/{task.pk}/").content.decode()
+    assert "not complete" not in text and "It wrote nothing." in text
+
+
 def test_the_environment_and_the_script_are_escaped(viewer: Client, task: Task, cast: Cast) -> None:
     nasty = "</pre><script>alert(1)</script>"
     Task.objects.filter(pk=task.pk).update(script=nasty, environment={"A": nasty})

@@ -108,7 +108,7 @@ def test_what_no_worker_sends_closes_the_tunnel_and_is_logged_by_name(
     sent: bytes | str, tunnel: ClientConnection, thief: Thief, forge: Deployment
 ) -> None:
     log = forge.data / "logs" / "web.log"
-    before = log.read_text().count(f"tunnel of runner {thief.runner.name} closed")
+    before = log.read_text().count(f"runner {thief.runner.name} ({thief.runner.id}): tunnel: ")
     if isinstance(sent, str):
         # Text frames carry nothing; what follows decides.
         tunnel.send(sent)
@@ -116,7 +116,10 @@ def test_what_no_worker_sends_closes_the_tunnel_and_is_logged_by_name(
     tunnel.send(sent)
     assert _code_of_the_end(tunnel) == 1008
     wait_for(
-        lambda: log.read_text().count(f"tunnel of runner {thief.runner.name} closed") > before,
+        lambda: (
+            log.read_text().count(f"runner {thief.runner.name} ({thief.runner.id}): tunnel: ")
+            > before
+        ),
         "the refusal is logged with the runner's name",
     )
     assert_works(thief)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests import broker as real_broker
-from tests.attacks.scene import Innocent, Scene
+from tests.attacks.scene import QUOTAS, Innocent, Scene
 from tests.attacks.thief import Thief
 from tests.attacks.wire import DirectWire
 
@@ -21,7 +21,7 @@ def forge(
         if request.param in real_broker.required():
             pytest.fail(f"{request.param} is required and not installed")
         pytest.skip(f"no {request.param} on this machine")
-    with Scene(tmp_path_factory.mktemp("forge"), broker=[binary]) as scene:
+    with Scene(tmp_path_factory.mktemp("forge"), broker=[binary], server=QUOTAS) as scene:
         yield scene
 
 

@@ -19,6 +19,12 @@ from tests.broker import PASSWORD, free_port
 from tests.deployment.client import Runner, wait_for
 from tests.deployment.production import Production
 
+# Low enough to be reached here; far above what a worker sends.
+QUOTAS = {
+    "FORGE_RUNNER_REQUESTS_PER_SECOND": "60",
+    "FORGE_RUNNER_BYTES_PER_SECOND": "2000000",
+    "FORGE_WRONG_TOKENS_PER_SECOND": "100",
+}
 TICKING = "echo begun; until [ -e {gate} ]; do echo tick; sleep 0.2; done; echo done"
 # What changes by itself.
 LIVELY = {"last_heartbeat_at", "status", "running", "log_bytes", "watched_until", "updated_at"}
@@ -72,7 +78,8 @@ class Scene(Production):
     def attack(self, kind: str, thief: Thief, logged: str) -> Iterator[Row]:
         """One kind of attempts. Nothing may succeed or end, and the log names the runner.
 
-        `logged` is a pattern of the refusal's code, as web or controller write it.
+        `logged` is a pattern of the refusal's code, as web or controller write it; empty where
+        the thief does not even look like a runner.
         """
         row = open_row(self.server, kind)
         yield row
@@ -81,9 +88,13 @@ class Scene(Production):
         self.await_refusal(thief, logged)
 
     def await_refusal(self, thief: Thief, logged: str) -> None:
-        who = re.escape(f"refused runner {thief.runner.name} ({thief.runner.id}): ")
-        pattern = re.compile(f"{who}({logged}): ")
-        wait_for(lambda: pattern.search(self.said()), f"the log says {pattern.pattern!r}")
+        """A token that opens nothing is logged with its sender, and whose it was."""
+        name = re.escape(f"{thief.runner.name} ({thief.runner.id})")
+        pattern = f"refused runner {name}: ({logged}): "
+        if logged == "removed":
+            pattern = f"refused sender [^ ]+: removed: a token of runner {name}"
+        if logged:
+            wait_for(lambda: re.search(pattern, self.said()), f"the log says {pattern!r}")
 
     def said(self) -> str:
         return self.web.said() + self.controller.said()

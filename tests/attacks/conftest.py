@@ -54,5 +54,3 @@ def wire(forge: Scene, thief: Thief) -> Iterator[DirectWire]:
     found = forge.direct(thief)
     yield found
     found.close()
-
-

@@ -147,7 +147,9 @@ def _words(shape: str, key: str, thief: Thief) -> list[str]:
 def test_no_form_of_a_name_opens_what_is_anothers(way: str, forge: Scene, thief: Thief) -> None:
     """All that a worker may send, aimed at some fifty names that look like its own."""
     keys = key_forms(forge.thiefs_project, forge.innocents_project)
-    wire: Wire = TunnelWire(thief) if way == "tunnel" else forge.direct(thief, protocol=int(way[-1]))
+    wire: Wire = (
+        TunnelWire(thief) if way == "tunnel" else forge.direct(thief, protocol=int(way[-1]))
+    )
     with forge.attack(f"names of keys and channels, {way}", thief, "broker_(key|channel)") as row:
         for shape in SHAPES:
             if way == "tunnel" and "SUBSCRIBE" in shape and shape[0] == "S":
@@ -211,7 +213,10 @@ def test_no_order_reaches_a_worker_also_not_a_siblings(forge: Scene, sibling: Th
     node = f"runner-{forge.demo.id}@{forge.demo.name}"
     places = [f"{sibling.prefix}{place}" for place in ("/0.celery.pidbox", "celery.pidbox")]
     places += [f"{sibling.prefix}{node}.celery.pidbox", f"{sibling.prefix}tasks"]
-    places += [f"{sibling.prefix}/0.{node}.celery.pidbox", f"{sibling.prefix}runner-{forge.demo.id}"]
+    places += [
+        f"{sibling.prefix}/0.{node}.celery.pidbox",
+        f"{sibling.prefix}runner-{forge.demo.id}",
+    ]
     places += [f"forge:project:{forge.innocents_project}:/0.celery.pidbox", "/0.celery.pidbox"]
     with forge.attack("orders to workers", sibling, "broker_(key|channel|command)") as row:
         for place in places:

@@ -27,6 +27,10 @@ class Thief:
     project: int
     session: str = "thief-session-0123456789"
 
+    def __post_init__(self) -> None:
+        self._http = requests.Session()
+        self._http.trust_env = False
+
     # --- HTTP ---
 
     @property
@@ -35,7 +39,7 @@ class Thief:
 
     def send(self, path: str, body: Any, **headers: str) -> requests.Response:
         options: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {"json": body}
-        return requests.post(
+        return self._http.post(
             f"{self.url}/runner/v1/{path}",
             headers={**self.headers, **headers},
             timeout=60,

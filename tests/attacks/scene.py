@@ -1,4 +1,4 @@
-"""Where the thief is at work: a whole Forge, a project of its own, and an innocent one beside it."""
+"""Where the thief is at work: a whole Forge, its own project, and an innocent one beside it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.deployment.production import Production
 
 # Low enough to be reached here; far above what a worker sends.
 QUOTAS = {
-    "FORGE_RUNNER_REQUESTS_PER_SECOND": "30",
+    "FORGE_RUNNER_REQUESTS_PER_SECOND": "12",
     "FORGE_RUNNER_BYTES_PER_SECOND": "2000000",
     "FORGE_WRONG_TOKENS_PER_SECOND": "100",
 }

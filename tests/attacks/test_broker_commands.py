@@ -130,16 +130,14 @@ STATE = [
     ("CLIENT", "LIST"),
     ("CLIENT", "GETREDIR"),
 ]
+WORDS = """LLEN BRPOP LPUSH SADD SREM SMEMBERS DEL PUBLISH PSUBSCRIBE SUBSCRIBE GET SET EVAL EVALSHA
+FCALL COPY RENAME SORT STORE GEORADIUS BITOP MIGRATE OBJECT ENCODING XADD XREADGROUP ACL SETUSER
+CLIENT CONFIG KEYS SCAN 0 1 -1 * 9223372036854775808 {other}tasks {other}* {mine}tasks {mine}*
+{other}_kombu.x {mine}../x forge:live"""
 GOOD_AND_BAD = some.one_of(
     some.sampled_from(STATE).map(list),
     some.lists(
-        some.sampled_from(
-            "LLEN BRPOP LPUSH SADD SREM SMEMBERS DEL PUBLISH PSUBSCRIBE SUBSCRIBE GET SET EVAL "
-            "EVALSHA FCALL COPY RENAME SORT STORE GEORADIUS BITOP MIGRATE OBJECT ENCODING XADD "
-            "XREADGROUP ACL SETUSER CLIENT CONFIG KEYS SCAN 0 1 -1 * 9223372036854775808 "
-            "{other}tasks {other}* {mine}tasks {mine}* {other}_kombu.x {mine}../x forge:live".split()
-        )
-        | some.text(max_size=12),
+        some.sampled_from(WORDS.split()) | some.text(max_size=12),
         min_size=1,
         max_size=7,
     ),

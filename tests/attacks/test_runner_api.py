@@ -83,11 +83,15 @@ def test_nobody_else_can_write_to_a_running_task(
     with forge.attack(f"forged starts, logs and results, {who}", attacker, "fence") as row:
         for attempt in ATTEMPTS:
             parts: list[dict[str, Any]] = [{"started": [started(running, attempt)]}]
-            for offset in (0, 6, 2**31, 2**63 - 1):
-                parts.append({"pieces": [piece(running, b"forged", offset, attempt)]})
-            for outcome in ("succeeded", "failed", "stopped"):
-                for log in (b"", b"begun\n"):
-                    parts.append({"results": [result(running, log, attempt, outcome)]})
+            parts += [
+                {"pieces": [piece(running, b"forged", offset, attempt)]}
+                for offset in (0, 6, 2**31, 2**63 - 1)
+            ]
+            parts += [
+                {"results": [result(running, log, attempt, outcome)]}
+                for outcome in ("succeeded", "failed", "stopped")
+                for log in (b"", b"begun\n")
+            ]
             parts.append({name: value for part in parts for name, value in part.items()})
             for part in parts:
                 row.tried(part, succeeded=not is_refused(attacker.report(**part)))
@@ -136,8 +140,8 @@ def test_what_is_over_cannot_be_claimed_or_changed(forge: Scene, sibling: Thief)
     ended = forge.api.run_script(project, "echo up; sleep 600")
     unclaimed = forge.api.run_script(project, "true", tags=["nobody-has-this"])
     forge.api.await_output(ended, b"up")
-    for task in (ended, unclaimed):
-        forge.api.post(f"tasks/{task}/stop")
+    for number in (ended, unclaimed):
+        forge.api.post(f"tasks/{number}/stop")
     before = forge.api.finished([done, failed, ended, unclaimed])
     assert [task["state"] for task in before] == ["succeeded", "failed", "stopped", "stopped"]
     with forge.attack("finished and stopped tasks", sibling, "claim_refused|fence") as row:

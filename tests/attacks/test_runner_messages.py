@@ -32,7 +32,7 @@ REQUESTS: dict[str, type[protocol.Message]] = {
     "verify": protocol.VerifyRequest,
 }
 SESSION = "thief-session-0123456789"
-EDGES = [0, -1, 1, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, -(2**63), 10**30]
+EDGES: list[Any] = [0, -1, 1, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, -(2**63), 10**30]
 # What json.dumps would not write as it is.
 LITERALS = ["NaN", "Infinity", "-Infinity", "1e400", "-0.0", "1E5", "9" * 5000, '"\\ud800"', "\\"]
 HELD = {"task": 1, "attempt": 1}
@@ -77,9 +77,8 @@ _JSON = some.recursive(
 def _places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Where something stands in a message: the message itself, its fields, items, and theirs."""
     found = [place]
-    items = value.items() if isinstance(value, dict) else []
-    items = enumerate(value) if isinstance(value, list) else items
-    for key, item in items:
+    items: Any = value.items() if isinstance(value, dict) else ()
+    for key, item in enumerate(value) if isinstance(value, list) else items:
         found += _places(item, (*place, key))
     return found
 

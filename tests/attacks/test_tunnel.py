@@ -7,7 +7,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 import redis
@@ -65,7 +64,7 @@ def test_other_addresses_take_no_websocket(forge: Scene, thief: Thief) -> None:
 def test_the_tunnel_is_signed_in_as_the_runner_and_the_account_decides(
     tunnel: ClientConnection, forge: Scene, prefix: str
 ) -> None:
-    assert ask(tunnel, "LLEN", f"{prefix}tasks") == b":0\r\n"
+    assert ask(tunnel, "LLEN", f"{prefix}tasks").startswith(b":")
     foreign = f"forge:project:{forge.seeded['project_id']}:tasks"
     assert ask(tunnel, "LLEN", foreign).startswith(b"-NOPERM")
     assert ask(tunnel, "PUBLISH", f"{prefix}/0.celery.pidbox", "x").startswith(b"-NOPERM")

@@ -1,4 +1,4 @@
-"""Bytes at the web server's port that no HTTP library would send; `manage.py web` without a proxy."""
+"""Bytes that no HTTP library would send, at the port of `manage.py web` without a proxy."""
 
 from __future__ import annotations
 

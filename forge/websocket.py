@@ -1,11 +1,20 @@
-"""uvicorn's WebSocket protocol, with the one bound that it lacks."""
+"""uvicorn's WebSocket protocol, with the bounds that it lacks."""
 
 from __future__ import annotations
+
+import logging
+from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 # One read of a runner's local socket; a larger message is no runner's.
 MAXIMUM_MESSAGE_BYTES = 128 * 1024
+
+
+_quiet = logging.getLogger("forge.websocket.uvicorn")
+_quiet.setLevel(logging.WARNING)
+# With a traceback, for each such message of a peer; it is closed for it, which is enough.
+_quiet.addFilter(lambda record: not str(record.msg).startswith("Invalid UTF-8"))
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
@@ -14,6 +23,10 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     Messages need no bound here: uvicorn stops reading until the application has taken one, and
     waits with sending while the peer's socket is full.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.logger = _quiet
 
     def handle_ping(self) -> None:
         if self.writable.is_set():

@@ -130,7 +130,7 @@ def test_slow_senders_keep_nobody_from_being_served(forge: Scene, thief: Thief) 
             for number, sender in enumerate(slow):
                 start = 0 if number % 2 else len(whole) - 20
                 sender.sendall(
-                    whole[:start] if not turn else whole[start + turn : start + turn + 1]
+                    whole[:start] if not turn else whole[start + turn - 1 : start + turn]
                 )
             begun = time.monotonic()
             served = requests.get(f"{forge.web_url}/readyz", timeout=60).ok

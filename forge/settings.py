@@ -244,7 +244,9 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "filters": {"outage": {"()": "forge.outage.OutageInOneLine"}},
     "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["outage"]}
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["outage"]},
+        "suspicious": {"class": "forge.suspicious.SuspiciousHandler"},
     },
+    "loggers": {"django.security": {"handlers": ["suspicious"], "propagate": False}},
     "root": {"handlers": ["stderr"], "level": str(env("LOG_LEVEL", default="INFO"))},
 }

@@ -1,7 +1,8 @@
-"""uvicorn's WebSocket protocol, with the one bound that it lacks."""
+"""uvicorn's WebSocket protocol, with the bounds that it lacks."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -10,12 +11,22 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 MAXIMUM_MESSAGE_BYTES = 128 * 1024
 
 
+_quiet = logging.getLogger("forge.websocket.uvicorn")
+_quiet.setLevel(logging.WARNING)
+# With a traceback, for each such message of a peer; it is closed for it, which is enough.
+_quiet.addFilter(lambda record: not str(record.msg).startswith("Invalid UTF-8"))
+
+
 class BoundedWebSocket(WebSocketsSansIOProtocol):
     """Drops a peer that pings and does not read: its pongs would pile up in this process.
 
     Messages need no bound here: uvicorn stops reading until the application has taken one, and
     waits with sending while the peer's socket is full.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.logger = _quiet
 
     def handle_ping(self) -> None:
         if self.writable.is_set():

@@ -22,6 +22,7 @@ ALLOWED = frozenset(
 # and its tasks, some 20 KiB with 100 tasks at once.
 MAXIMUM_COMMAND_BYTES = 256 * 1024
 MAXIMUM_ARGUMENTS = 12_000  # a BRPOP names every queue of a runner
+MAXIMUM_SETINFO_BYTES = 1024
 _MAXIMUM_HEADER_BYTES = 16
 _END = b"\r\n"
 
@@ -111,6 +112,9 @@ class CommandReader:
             raise TunnelAbusedError("signing in is the tunnel's business")
         if name == b"CLIENT" and words[1:2] != [b"SETINFO"]:
             raise TunnelAbusedError("of CLIENT only SETINFO is a runner's")
+        # The broker remembers it with every refusal, and counts it nowhere.
+        if name == b"CLIENT" and end - start > MAXIMUM_SETINFO_BYTES:
+            raise TunnelAbusedError("a client's name for itself is too long")
         return Command(name, bytes(self._buffer[start:end]))
 
 

@@ -24,7 +24,8 @@ from runners.nodes import Node, label_of
 OLDEST = {"redis": (7, 0), "valkey": (7, 2)}
 # Not under the prefix of runners' accounts, where the controller removes what no row explains.
 PROBE_PREFIX = "forge-probe-"
-GENEROUS_BULK_BYTES = 64 * 1024**2
+GENEROUS_BULK_BYTES = 8 * 1024**2
+GENEROUS_DENIALS = 32
 LIMITS_PAGE = "docs/broker.md"
 
 
@@ -174,17 +175,19 @@ def _advice_on_memory(memory: dict[str, Any]) -> list[str]:
 def _advice_on_clients(node: Node) -> list[str]:
     """Limits on what one client may make the server hold; silent where they cannot be read."""
     try:
-        found = node.client.config_get("maxmemory-clients", "proto-max-bulk-len")
+        found = node.client.config_get("maxmemory-clients", "proto-max-bulk-len", "acllog-max-len")
     except redis.ResponseError:
         return []
     missing = []
     if str(found.get("maxmemory-clients", "0")) == "0":
         missing.append("maxmemory-clients 25%")
     if int(found.get("proto-max-bulk-len") or 0) > GENEROUS_BULK_BYTES:
-        missing.append("proto-max-bulk-len 8mb")
+        missing.append("proto-max-bulk-len 1mb")
+    if int(found.get("acllog-max-len") or 0) > GENEROUS_DENIALS:
+        missing.append("acllog-max-len 16")
     if not missing:
         return []
-    lines = " and ".join(missing)
+    lines = ", ".join(missing)
     return [
         "One client may fill the broker before it is cut off, and others are refused meanwhile. "
         f"Set {lines} ({LIMITS_PAGE})."

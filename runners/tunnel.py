@@ -70,9 +70,9 @@ def _allowance(runner: Runner) -> Iterator[Allowance]:
     """Count this tunnel. Raises TunnelRefusedError when the runner has too many."""
     allowance = _allowances[runner.pk]
     if allowance.tunnels >= MAXIMUM_TUNNELS:
-        raise TunnelRefusedError(
-            429, "too_many_tunnels", f"A runner may hold {MAXIMUM_TUNNELS} broker connections."
-        )
+        sentence = f"A runner may hold {MAXIMUM_TUNNELS} broker connections."
+        refusals.of_runner(runner, "too_many_tunnels", sentence, level=logging.WARNING)
+        raise TunnelRefusedError(429, "too_many_tunnels", sentence)
     allowance.tunnels += 1
     try:
         yield allowance
@@ -214,7 +214,8 @@ class Tunnel:
         """Say why, unless it was the other side that left."""
         error = ended.exception()
         if isinstance(error, TunnelAbusedError):
-            logger.warning("tunnel of runner %s closed: %s", self._runner.name, error)
+            detail = f"its tunnel was closed: {error}"
+            refusals.of_runner(self._runner, "tunnel", detail, level=logging.WARNING)
             await self._send_close(send, CLOSED_FOR_ABUSE, str(error))
         elif error is not None or ended.result():
             await self._send_close(send, CLOSED_BY_BROKER, "The broker closed the connection.")

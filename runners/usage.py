@@ -80,12 +80,16 @@ def _bytes(raw: Any) -> bytes:
 
 @dataclass(frozen=True)
 class Connection:
-    """One connection of a runner's account. `traffic` is None where the server does not count."""
+    """One connection of a runner's account. `traffic` is None where the server does not count.
+
+    `name_bytes` are of what it calls itself; the server counts them in none of its figures.
+    """
 
     id: bytes
     address: bytes
     account: str
     memory: int
+    name_bytes: int
     waiting_bytes: int
     traffic: int | None
 
@@ -110,6 +114,7 @@ def _connection(line: bytes) -> Connection:
         address=found[b"addr"],
         account=found[b"user"].decode(errors="replace"),
         memory=number(b"tot-mem"),
+        name_bytes=sum(len(found.get(name, b"")) for name in (b"name", b"lib-name", b"lib-ver")),
         waiting_bytes=sum(map(number, (b"qbuf", b"qbuf-free", b"argv-mem", b"multi-mem", b"omem"))),
         traffic=number(b"tot-net-in") + number(b"tot-net-out") if counts else None,
     )
@@ -121,6 +126,7 @@ class AccountUsage:
 
     connections: int = 0
     memory: int = 0
+    longest_name: int = 0
 
 
 def by_account(connections: Iterable[Connection]) -> dict[str, AccountUsage]:
@@ -129,6 +135,7 @@ def by_account(connections: Iterable[Connection]) -> dict[str, AccountUsage]:
         usage = found[connection.account]
         usage.connections += 1
         usage.memory += connection.memory
+        usage.longest_name = max(usage.longest_name, connection.name_bytes)
     return dict(found)
 
 

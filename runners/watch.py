@@ -20,6 +20,13 @@ from django.utils import timezone
 
 from projects.models import Project
 from runners.accounts import ACCOUNT_PREFIX, remove_account
+from runners.denials import (
+    authors_of,
+    forget_commands,
+    forget_denials,
+    is_too_large,
+    read_denials,
+)
 from runners.models import Runner
 from runners.operations import quarantine_runner
 from runners.usage import (
@@ -44,6 +51,8 @@ ALERT_SECONDS = 3.0
 # Looks in a row with too much traffic before somebody is cut for it.
 BUSY_LOOKS = 5
 MAXIMUM_KEYS = 2000
+# redis-py calls itself by some twenty bytes.
+MAXIMUM_NAME_BYTES = 16 * 1024
 # Above this share of the memory limit everything is judged sixteen times as strictly.
 DANGER = 0.6
 STRICTER = 16
@@ -127,15 +136,61 @@ class Watch:
     # --- memory, connections, keys ---
 
     def _look_closer(self, totals: Totals) -> list[Runner]:
+        # First what the broker remembers of refusals: no limit of the server bounds its size.
+        cut = self._clear_denials()
         limits = Limits.at(totals)
-        cut = self._cut_the_greedy(limits)
+        try:
+            cut += self._cut_the_greedy(limits)
+        except (redis.ConnectionError, redis.TimeoutError):
+            # Raises if the broker is away. Otherwise the answer was too large to be sent.
+            self._client.ping()
+            cut += self._cut_the_unnameable(limits)
         return cut + self._clear_piles(totals, limits)
+
+    def _clear_denials(self) -> list[Runner]:
+        """Accounts whose refused commands the broker has to remember at great length."""
+        try:
+            denials = read_denials(self._client)
+        except (redis.ConnectionError, redis.TimeoutError):
+            # Too large to be sent; or the broker is away, and this raises too.
+            forget_denials(self._client)
+            return []
+        if not is_too_large(denials):
+            return []
+        what = "what it sent and the broker refused was far longer than a worker's commands."
+        cut = [runner for account in authors_of(denials) for runner in _cut(account, what)]
+        forget_denials(self._client)
+        forget_commands(self._client)
+        return cut
+
+    def _cut_the_unnameable(self, limits: Limits) -> list[Runner]:
+        """Connections that call themselves by names of megabytes, so that no list of them comes.
+
+        Every runner's are ended, one account after the other, and the memory tells whose it was.
+        An honest worker is back in a moment, having lost nothing.
+        """
+        cut = []
+        for runner in Runner.objects.with_account(timezone.now()):
+            before = read_totals(self._client).memory
+            self._client.execute_command(  # type: ignore[no-untyped-call]
+                "CLIENT", "KILL", "USER", runner.account
+            )
+            freed = before - read_totals(self._client).memory
+            if freed > limits.runner_bytes:
+                what = _held(freed, "of the broker's memory", limits.runner_bytes)
+                cut += _cut(runner.account, f"its connections held {what}.")
+        forget_commands(self._client)
+        return cut
 
     def _cut_the_greedy(self, limits: Limits) -> list[Runner]:
         """Accounts whose own connections take up too much."""
         cut = []
         for account, usage in by_account(read_connections(self._client)).items():
-            if usage.memory > limits.runner_bytes:
+            if usage.longest_name > MAXIMUM_NAME_BYTES:
+                what = f"its connections called themselves by names of {usage.longest_name:,} bytes"
+                cut += _cut(account, f"{what}.")
+                forget_commands(self._client)
+            elif usage.memory > limits.runner_bytes:
                 what = _held(usage.memory, "of the broker's memory", limits.runner_bytes)
                 cut += _cut(account, f"its connections held {what}.")
             elif usage.connections > settings.FORGE_BROKER_RUNNER_CONNECTIONS:

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from forge.controller.accounts import AccountLoop
 from forge.controller.broker_check import BrokerCheck
+from forge.controller.denials import DenialLoop
 from forge.controller.events import EventRelay
 from forge.controller.hints import HintLoop
 from forge.controller.reaper import ReaperLoop
@@ -51,6 +52,7 @@ class Controller:
         signals = (self._is_leading, self._is_closing)
         loops = [HintLoop(*signals), AccountLoop(*signals), ReaperLoop(*signals)]
         threads = [*loops, TokenLoop(*signals), WatchLoop(*signals), EventRelay(*signals)]
+        threads.append(DenialLoop(*signals))
         report_trouble()
         self._renew()
         for thread in threads:

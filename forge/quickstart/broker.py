@@ -20,10 +20,12 @@ from forge.quickstart.errors import NoBrokerError
 OLDEST = {"valkey-server": (7, 2), "redis-server": (7, 0)}
 MAXIMUM_MEMORY = "512mb"
 # What one client may make the server hold before the watch has looked (docs/broker.md). A command
-# that announces half a gigabyte is given that memory at once, so the announcement is bounded.
+# that announces half a gigabyte is given that memory at once, so the announcement is bounded; and
+# so is what is remembered of a refused command, which is all of its key.
 CLIENT_LIMITS = (
     "maxmemory-clients 25%",
-    "proto-max-bulk-len 8mb",
+    "proto-max-bulk-len 1mb",
+    "acllog-max-len 16",
     "client-query-buffer-limit 16mb",
     "client-output-buffer-limit normal 64mb 32mb 5",
 )

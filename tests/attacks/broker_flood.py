@@ -142,19 +142,48 @@ def unread(thief: Thief, prefix: bytes) -> None:
     thief.send(forever(command(b"LLEN", prefix + b"tasks") * 1000), reads=False)
 
 
-def unfinished(thief: Thief, prefix: bytes, *, announced: int = 7 * MIB) -> None:
-    """Commands that announce a large value, and stop before its end."""
-    key = prefix + b"x.reply.celery.pidbox"
-    head = b"*3\r\n$5\r\nLPUSH\r\n$%d\r\n%s\r\n$%d\r\n" % (len(key), key, announced)
+def unfinished(thief: Thief, prefix: bytes) -> None:
+    """Commands of seven megabytes that stop before their end."""
+    head = b"*9\r\n$5\r\nLPUSH\r\n" + b"$%d\r\n%s\r\n" % (MIB, b"x" * MIB) * 7
     held = [thief.connect() for _ in range(4)]
     for connection in held:
-        connection.sendall(head + b"x" * (min(announced, 7 * MIB) - 1))
+        connection.sendall(head)
     hold(held)
 
 
 def announce(thief: Thief, prefix: bytes) -> None:
     """Half a gigabyte is set aside for a few bytes, unless the server bounds that."""
-    unfinished(thief, prefix, announced=511 * MIB)
+    key = prefix + b"x.reply.celery.pidbox"
+    head = b"*3\r\n$5\r\nLPUSH\r\n$%d\r\n%s\r\n$%d\r\n" % (len(key), key, 511 * MIB)
+    held = [thief.connect() for _ in range(4)]
+    for connection in held:
+        connection.sendall(head + b"x" * (7 * MIB))
+    hold(held)
+
+
+def long_names(thief: Thief, prefix: bytes) -> None:
+    """HELLO needs no permission; a connection's name is in no figure, and in every list of them."""
+    held = []
+    for _ in range(10):
+        connection = thief.connect()
+        connection.sendall(command(b"HELLO", b"3", b"SETNAME", b"n" * (MIB - 1)))
+        connection.recv(MIB)
+        for attribute in (b"lib-name", b"lib-ver"):
+            connection.sendall(command(b"CLIENT", b"SETINFO", attribute, b"i" * (MIB - 1)))
+            connection.recv(MIB)
+        held.append(connection)
+    hold(held)
+
+
+def refused_keys(thief: Thief, prefix: bytes) -> None:
+    """Foreign keys of a megabyte from a client with a long name: ACL LOG keeps both whole."""
+
+    def pieces() -> Iterator[bytes]:
+        yield command(b"HELLO", b"3", b"SETNAME", b"n" * (MIB - 1))
+        for number in itertools.count(time.monotonic_ns()):
+            yield command(b"LLEN", b"%d" % number + b"k" * (MIB - 100))
+
+    thief.send(pieces(), reads=True)
 
 
 def hold(connections: list[socket.socket]) -> None:
@@ -188,6 +217,8 @@ ATTACKS: dict[str, Callable[[Thief, bytes], None]] = {
     "unfinished commands": unfinished,
     "one endless command": many_arguments,
     "400 connections": connections,
+    "connections with long names": long_names,
+    "refused keys of 1 MB": refused_keys,
 }  # Needs a server whose limits on clients are not set (docs/broker.md).
 ANNOUNCE = "commands that announce 511 MB"
 

@@ -1,78 +1,56 @@
-"""A deployment, a victim's project in it, and a thief who holds one runner's token."""
+"""A deployment on each kind of broker, an innocent project in it, and thieves."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
-import requests
 
-from tests.deployment.client import Runner
-from tests.deployment.deployment import Deployment
-
-
-@pytest.fixture(scope="module")
-def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    with Deployment(tmp_path_factory.mktemp("forge")) as deployment:
-        yield deployment
+from tests import broker as real_broker
+from tests.attacks.scene import QUOTAS, Innocent, Scene
+from tests.attacks.thief import Thief
+from tests.attacks.wire import DirectWire
 
 
-@dataclass
-class Thief:
-    """Speaks HTTP with a stolen token; knows the protocol, follows no rule."""
-
-    url: str
-    runner: Runner
-    session: str = "thief-session-0123456789"
-
-    def send(self, path: str, body: Any) -> requests.Response:
-        options: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {"json": body}
-        headers = {"Authorization": f"Bearer {self.runner.token}"}
-        return requests.post(f"{self.url}/runner/v1/{path}", headers=headers, timeout=30, **options)
-
-    def connect(self) -> dict[str, Any]:
-        answer = self.send(
-            "connect",
-            {
-                "protocol": 1,
-                "version": "0.1.0",
-                "session": self.session,
-                "instance": "thief-instance-0123456789",
-                "host_name": "thief",
-                "system": "Debian",
-            },
-        )
-        assert answer.ok, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def claim(self, task: int, attempt: int = 1, nonce: str = "n" * 16) -> requests.Response:
-        return self.send("claim", {"task": task, "attempt": attempt, "nonce": nonce})
-
-    def report(self, **parts: Any) -> requests.Response:
-        empty: dict[str, Any] = {"started": [], "pieces": [], "results": []}
-        return self.send("report", {"session": self.session, **empty, **parts})
-
-    def heartbeat(self, held: list[dict[str, int]]) -> requests.Response:
-        return self.send("heartbeat", {"session": self.session, "held": held})
+@pytest.fixture(scope="session", params=["redis", "valkey"])
+def forge(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scene]:
+    binary = real_broker.binaries().get(request.param)
+    if binary is None:
+        if request.param in real_broker.required():
+            pytest.fail(f"{request.param} is required and not installed")
+        pytest.skip(f"no {request.param} on this machine")
+    with Scene(tmp_path_factory.mktemp("forge"), broker=[binary], server=QUOTAS) as scene:
+        yield scene
 
 
 @pytest.fixture(scope="module")
-def thief(forge: Deployment) -> Thief:
-    """Holds the token of a runner of a project of its own."""
-    project = forge.api.project("Thief's")
-    found = Thief(forge.place["url"], forge.api.runner(project, "stolen-1"))
-    found.connect()
-    return found
+def innocent(forge: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Innocent]:
+    """Another project's task runs beside all attacks of a module, and must end well."""
+    found = Innocent(forge, tmp_path_factory.mktemp("gate") / "gate")
+    found.begin()
+    yield found
+    found.end()
 
 
 @pytest.fixture
-def sibling(forge: Deployment) -> Iterator[Thief]:
+def thief(forge: Scene, request: pytest.FixtureRequest) -> Thief:
+    """Holds the token of a runner of a project of its own."""
+    return forge.steal(f"stolen-{request.function.__name__.removeprefix('test_')[:20]}")
+
+
+@pytest.fixture
+def sibling(forge: Scene) -> Iterator[Thief]:
     """Holds the token of another runner of the very project whose tasks it wants to spoil."""
-    runner = forge.api.runner(forge.place["project_id"], "sibling-1")
-    found = Thief(forge.place["url"], runner)
+    found = forge.steal("sibling", forge.seeded["project_id"])
     found.connect()
     yield found
-    forge.api.remove_runner(runner.id)
+    forge.api.remove_runner(found.runner.id)
+
+
+@pytest.fixture
+def wire(forge: Scene, thief: Thief) -> Iterator[DirectWire]:
+    found = forge.direct(thief)
+    yield found
+    found.close()

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as some
 
-from tests.attacks.conftest import Thief
-from tests.deployment.deployment import Deployment
+from tests.attacks.scene import Scene
+from tests.attacks.thief import Thief
 
-PATHS = ["connect", "claim", "report", "heartbeat", "verify"]
+pytestmark = pytest.mark.usefixtures("innocent")
+
+PATHS = ["connect", "claim", "report", "heartbeat", "verify", "unregister"]
 SCRIPT = "echo begun; while [ ! -e {gate} ]; do sleep 0.05; done; echo done"
+ATTEMPTS = (1, 2, 3, 10**6)
 
 
 @pytest.fixture
-def running(forge: Deployment, tmp_path: Path) -> Iterator[int]:
+def running(forge: Scene, tmp_path: Path) -> Iterator[int]:
     """A task of the demo runner that runs until the test is over, and must end well then."""
     gate = tmp_path / "gate"
-    task = forge.api.run_script(forge.place["project_id"], SCRIPT.format(gate=gate))
+    task = forge.api.run_script(forge.seeded["project_id"], SCRIPT.format(gate=gate))
     forge.api.await_output(task, b"begun")
     yield task
     gate.touch()
@@ -41,11 +39,17 @@ def piece(task: int, text: bytes, offset: int = 0, attempt: int = 1) -> dict[str
     return {"task": task, "attempt": attempt, "offset": offset, "data": data}
 
 
-def result(task: int, log: bytes = b"", attempt: int = 1) -> dict[str, Any]:
+def started(task: int, attempt: int = 1) -> dict[str, Any]:
+    return {"task": task, "attempt": attempt, "age_seconds": 5.0}
+
+
+def result(
+    task: int, log: bytes = b"", attempt: int = 1, outcome: str = "failed"
+) -> dict[str, Any]:
     return {
         "task": task,
         "attempt": attempt,
-        "outcome": "failed",
+        "outcome": outcome,
         "exit_code": 1,
         "reason": "forged",
         "log_bytes": len(log),
@@ -54,164 +58,197 @@ def result(task: int, log: bytes = b"", attempt: int = 1) -> dict[str, Any]:
     }
 
 
+def attacker_of(who: str, request: pytest.FixtureRequest) -> Thief:
+    found: Thief = request.getfixturevalue(who)
+    found.connect()
+    return found
+
+
+def is_refused(answer: requests.Response) -> bool:
+    """No receipt says that anything was taken, and no word of the task is in it."""
+    receipts = answer.json()["receipts"]
+    return answer.ok and all(
+        (one["is_held"], one["log_bytes"], one["is_finished"]) == (False, 0, False)
+        for one in receipts
+    )
+
+
 @pytest.mark.parametrize("who", ["thief", "sibling"])
 def test_nobody_else_can_write_to_a_running_task(
-    who: str, running: int, forge: Deployment, request: pytest.FixtureRequest
+    who: str, running: int, forge: Scene, request: pytest.FixtureRequest
 ) -> None:
-    attacker: Thief = request.getfixturevalue(who)
-    answer = attacker.report(
-        started=[{"task": running, "attempt": 1, "age_seconds": 5.0}],
-        pieces=[piece(running, b"forged"), piece(running, b"forged", offset=6)],
-        results=[result(running), result(running, b"begun\n")],
-    )
-    assert answer.ok
-    # The receipt of a foreign task says as much as that of one that does not exist.
-    assert answer.json()["receipts"] == [
-        {"task": running, "attempt": 1, "is_held": False, "log_bytes": 0, "is_finished": False}
-    ]
-    assert forge.api.task(running)["state"] == "running"
+    """Starts, pieces of log at any offset, results of every outcome, of this and other attempts."""
+    attacker = attacker_of(who, request)
+    before = forge.api.task(running)
+    with forge.attack(f"forged starts, logs and results, {who}", attacker, "fence") as row:
+        for attempt in ATTEMPTS:
+            parts: list[dict[str, Any]] = [{"started": [started(running, attempt)]}]
+            parts += [
+                {"pieces": [piece(running, b"forged", offset, attempt)]}
+                for offset in (0, 6, 2**31, 2**63 - 1)
+            ]
+            parts += [
+                {"results": [result(running, log, attempt, outcome)]}
+                for outcome in ("succeeded", "failed", "stopped")
+                for log in (b"", b"begun\n")
+            ]
+            parts.append({name: value for part in parts for name, value in part.items()})
+            for part in parts:
+                row.tried(part, succeeded=not is_refused(attacker.report(**part)))
+    assert forge.api.task(running) == before
+    assert forge.api.log(running) == b"begun\n"
 
 
 @pytest.mark.parametrize("who", ["thief", "sibling"])
-def test_nobody_else_can_claim_a_running_task(
-    who: str, running: int, request: pytest.FixtureRequest
+def test_nobody_else_can_claim_a_task_that_is_held(
+    who: str, running: int, forge: Scene, request: pytest.FixtureRequest
 ) -> None:
-    attacker: Thief = request.getfixturevalue(who)
-    for attempt in (1, 2, 10**6):
-        answer = attacker.claim(running, attempt)
-        assert answer.status_code == 409 and "script" not in answer.text
+    attacker = attacker_of(who, request)
+    with forge.attack(f"claims of a running task, {who}", attacker, "claim_refused") as row:
+        for attempt in ATTEMPTS:
+            for nonce in ("n" * 16, "0" * 8, "x" * 64, "' OR 1=1 --", "%" * 20):
+                answer = attacker.claim(running, attempt, nonce)
+                taken = answer.status_code != 409 or "script" in answer.text
+                row.tried((attempt, nonce), succeeded=taken)
 
 
-def test_a_waiting_task_of_another_project_cannot_be_claimed(
-    forge: Deployment, thief: Thief
+def test_a_task_of_another_project_cannot_be_claimed_or_told_from_none(
+    forge: Scene, thief: Thief
 ) -> None:
-    task = forge.api.run_script(forge.api.project("Nobody works here"), "echo secret words")
-    answer = thief.claim(task)
-    assert answer.status_code == 409 and "secret words" not in answer.text
-    assert answer.json() == thief.claim(10**9).json() | {"message": answer.json()["message"]}
+    elsewhere = forge.api.project(f"Nobody works here {thief.runner.id}")
+    task = forge.api.run_script(elsewhere, "echo secret words")
+    thief.connect()
+    with forge.attack("claims of foreign tasks", thief, "claim_refused") as row:
+        for attempt in ATTEMPTS:
+            answer, of_none = thief.claim(task, attempt), thief.claim(10**9, attempt)
+            told = "secret words" in answer.text
+            same = answer.json()["message"].replace(f"{task}", "N") == of_none.json()[
+                "message"
+            ].replace("1000000000", "N")
+            row.tried(attempt, succeeded=answer.status_code != 409 or told or not same)
+        for number in range(1, task + 20):
+            row.tried(number, succeeded=thief.claim(number).status_code != 409)
     assert forge.api.task(task)["state"] == "queued"
+    forge.api.post(f"tasks/{task}/stop")
 
 
-def test_a_finished_or_stopped_task_cannot_be_claimed_again(
-    forge: Deployment, sibling: Thief
-) -> None:
-    project = forge.place["project_id"]
-    done = forge.api.wait_until(forge.api.run_script(project, "echo done"))["id"]
-    assert sibling.claim(done).status_code == 409
-    assert sibling.report(results=[result(done)]).json()["receipts"][0]["is_held"] is False
-    assert forge.api.task(done)["state"] == "succeeded"
+def test_what_is_over_cannot_be_claimed_or_changed(forge: Scene, sibling: Thief) -> None:
+    """Finished, failed, stopped while it waited, stopped while it ran, and a stale attempt."""
+    project = forge.seeded["project_id"]
+    done = forge.api.run_script(project, "echo done")
+    failed = forge.api.run_script(project, "exit 3")
+    ended = forge.api.run_script(project, "echo up; sleep 600")
+    unclaimed = forge.api.run_script(project, "true", tags=["nobody-has-this"])
+    forge.api.await_output(ended, b"up")
+    for number in (ended, unclaimed):
+        forge.api.post(f"tasks/{number}/stop")
+    before = forge.api.finished([done, failed, ended, unclaimed])
+    assert [task["state"] for task in before] == ["succeeded", "failed", "stopped", "stopped"]
+    with forge.attack("finished and stopped tasks", sibling, "claim_refused|fence") as row:
+        for task in before:
+            for attempt in ATTEMPTS:
+                answer = sibling.claim(task["id"], attempt)
+                row.tried((task["id"], attempt), succeeded=answer.status_code != 409)
+                parts: dict[str, Any] = {"results": [result(task["id"], b"", attempt)]}
+                parts["pieces"] = [piece(task["id"], b"forged", task["log_bytes"], attempt)]
+                parts["started"] = [started(task["id"], attempt)]
+                row.tried(parts, succeeded=not is_refused(sibling.report(**parts)))
+    assert forge.api.finished([task["id"] for task in before]) == before
+
+
+def test_replays_change_nothing(forge: Scene, thief: Thief) -> None:
+    """A whole conversation is sent again, with and without the nonce, by the holder itself."""
+    task = forge.api.run_script(thief.project, "echo never")
+    thief.connect()
+    claimed = thief.claim(task, nonce="first-nonce-12345678")
+    assert claimed.ok
+    again = thief.claim(task, nonce="first-nonce-12345678")
+    assert again.json() == claimed.json()
+    talk = [
+        {"started": [started(task)]},
+        {"pieces": [piece(task, b"hello\n")]},
+        {"results": [result(task, b"hello\n", outcome="succeeded")]},
+    ]
+    for part in talk:
+        assert thief.report(**part).ok
+    before = forge.api.task(task)
+    assert (before["state"], before["log_complete"]) == ("succeeded", True)
+    other = forge.steal("replaying-sibling", thief.project)
+    other.connect()
+    with forge.attack("replays", other, "claim_refused|fence") as row:
+        for nonce in ("first-nonce-12345678", "other-nonce-12345678", ""):
+            for who in (thief, other):
+                answer = who.claim(task, nonce=nonce)
+                row.tried(nonce, succeeded=answer.ok or "never" in answer.text)
+        for part in [*talk, *reversed(talk), {"pieces": [piece(task, b"more\n", 6)]}]:
+            row.tried(part, succeeded=not is_refused(other.report(**part)))
+            assert thief.report(**part).ok
+            row.tried(part, succeeded=forge.api.task(task) != before)
+    assert forge.api.log(task) == b"hello\n"
 
 
 def test_a_heartbeat_cannot_keep_or_end_a_task_of_another(
-    running: int, forge: Deployment, sibling: Thief
+    running: int, forge: Scene, sibling: Thief, thief: Thief
 ) -> None:
-    answer = sibling.heartbeat([{"task": running, "attempt": 1}])
-    assert answer.json()["drop"] == [{"task": running, "attempt": 1}]
-    assert answer.json()["stop"] == []
+    thief.connect()
+    with forge.attack("heartbeats for others' tasks", sibling, "claim_refused|displaced") as row:
+        for who in (sibling, thief):
+            for attempt in ATTEMPTS:
+                held = [{"task": running, "attempt": attempt}]
+                answer = who.heartbeat(held).json()
+                row.tried(held, succeeded=(answer["drop"], answer["stop"]) != (held, []))
+        old = Thief(sibling.url, sibling.runner, sibling.project, "an-older-session-012345")
+        row.tried("older session", succeeded=old.heartbeat([]).status_code != 409)
     assert forge.api.task(running)["state"] == "running"
 
 
-def test_another_session_is_told_that_it_was_displaced(thief: Thief) -> None:
-    old = Thief(thief.url, thief.runner, session="an-older-session-012345")
-    assert old.heartbeat([]).status_code == 409
+def test_without_a_runner_token_nothing_answers(forge: Scene, thief: Thief) -> None:
+    """Other kinds of tokens, other schemes, other places, a token that was removed."""
+    gone = forge.steal("removed")
+    forge.api.remove_runner(gone.runner.id)
+    good = thief.runner.token
+    wrong = ["", "Bearer", "Bearer fgr_" + "x" * 43, f"Bearer {forge.seeded['api_token']}"]
+    wrong += [f"Basic {good}", "Bearer fgr_" + "x" * 5000, f"Bearer {gone.runner.token}"]
+    wrong += [f"Bearer {good[:-1]}", f"Bearer {good}x", f"Bearer {good.upper()}", f"Token {good}"]
+    wrong += [f"Bearer  {good[4:]}", f"Bearer fgt_{good[4:]}", f"Bearer fgu_{good[4:]}"]
+    with forge.attack("no token, or a wrong one", gone, "removed") as row:
+        for path in PATHS:
+            url = f"{forge.web_url}/runner/v1/{path}"
+            for header in wrong:
+                headers = {"Authorization": header}
+                answer = requests.post(url, data=b"{}", headers=headers, timeout=30)
+                row.tried((path, header[:20]), succeeded=answer.status_code not in (401, 429))
+            for options in _elsewhere(good):
+                answer = requests.post(url, timeout=30, **options)
+                row.tried((path, options), succeeded=answer.status_code not in (401, 429))
+            for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "HEAD"):
+                answer = requests.request(method, url, headers=thief.headers, timeout=30)
+                row.tried((path, method), succeeded=answer.status_code not in (405, 400, 501))
 
 
-@pytest.mark.parametrize("path", [*PATHS, "register", "unregister"])
-def test_without_a_runner_token_nothing_answers(path: str, forge: Deployment) -> None:
-    url = f"{forge.place['url']}/runner/v1/{path}"
-    wrong = ["", "Bearer", "Bearer fgr_" + "x" * 43, f"Bearer {forge.place['api_token']}"]
-    wrong += [f"Basic {forge.place['runner_token']}", "Bearer fgr_" + "x" * 5000]
-    for header in wrong:
-        answer = requests.post(url, data=b"{}", headers={"Authorization": header}, timeout=30)
-        assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
-    assert requests.get(url, timeout=30).status_code == 405
+def _elsewhere(token: str) -> list[dict[str, Any]]:
+    """The token where none is looked for."""
+    return [
+        {"data": b"{}", "params": {"token": token, "access_token": token}},
+        {"data": b"{}", "cookies": {"token": token, "forge_session": token}},
+        {"json": {"token": token, "Authorization": f"Bearer {token}"}},
+        {"data": b"{}", "headers": {"X-Authorization": f"Bearer {token}", "X-Token": token}},
+        {"data": b"{}", "headers": {"Proxy-Authorization": f"Bearer {token}"}},
+        {"data": b"{}", "auth": ("runner", token)},
+    ]
 
 
-_JSON = some.recursive(
-    some.none() | some.booleans() | some.integers() | some.floats() | some.text(max_size=40),
-    lambda inner: some.lists(inner, max_size=3) | some.dictionaries(some.text(), inner, max_size=3),
-    max_leaves=8,
-)
-_FIELDS = """session instance protocol version host_name system task attempt nonce started pieces
-results held offset data outcome exit_code reason log_bytes log_sha256 age_seconds is_leaving
-digest name"""
-
-_BODIES = some.one_of(
-    some.binary(max_size=300),
-    some.dictionaries(some.sampled_from(_FIELDS.split()), _JSON, max_size=8).map(
-        lambda content: json.dumps(content).encode()
-    ),
-)
-
-
-@hypothesis_settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(path=some.sampled_from(PATHS), body=_BODIES)
-def test_no_body_breaks_the_server(path: str, body: bytes, thief: Thief) -> None:
-    answer = thief.send(path, body)
-    assert answer.status_code < 500
-    if not answer.ok:
-        assert answer.json()["message"]
-
-
-@pytest.fixture(scope="module")
-def registration_token(forge: Deployment) -> str:
-    """A stolen one, for a project in which nobody works."""
-    project = forge.api.project("Registering")
-    ends = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
-    given = {"name": "stolen", "expires_at": ends, "max_uses": 3}
-    made = forge.api.post(f"projects/{project}/registration-tokens/", **given)
-    return str(made["token"])
-
-
-_REGISTRATION = {
-    "protocol": some.just(1),
-    "version": some.text(max_size=50),
-    "digest": some.one_of(
-        some.from_regex(r"\A[0-9a-f]{64}\Z"), some.text(max_size=70), some.integers()
-    ),
-    "host_name": some.text(max_size=300),
-    "system": some.text(max_size=130),
-    "name": some.one_of(some.none(), some.text(max_size=70)),
-}
-
-
-@hypothesis_settings(max_examples=150, deadline=None)
-@given(body=some.one_of(_BODIES, some.fixed_dictionaries(_REGISTRATION).map(json.dumps)))
-def test_no_registration_breaks_the_server_or_gets_more_runners_than_allowed(
-    body: bytes | str, registration_token: str, forge: Deployment
-) -> None:
-    answer = requests.post(
-        f"{forge.place['url']}/runner/v1/register",
-        data=body,
-        headers={"Authorization": f"Bearer {registration_token}"},
-        timeout=30,
-    )
-    assert answer.status_code in (200, 400, 403, 409)
-    if not answer.ok:
-        assert answer.json()["message"]
-    projects = forge.api.get("projects/?page_size=200")["results"]
-    (project,) = (row["id"] for row in projects if row["name"] == "Registering")
-    assert forge.api.get(f"projects/{project}/runners/")["count"] <= 3
-
-
-def test_a_registration_token_opens_nothing_else(
-    registration_token: str, forge: Deployment
-) -> None:
-    headers = {"Authorization": f"Bearer {registration_token}"}
-    url = forge.place["url"]
-    for path in [*PATHS, "unregister"]:
-        answer = requests.post(f"{url}/runner/v1/{path}", data=b"{}", headers=headers, timeout=30)
-        assert answer.status_code == 401
-    assert requests.get(f"{url}/api/v1/projects/", headers=headers, timeout=30).status_code == 401
-
-
-def test_afterwards_the_server_has_logged_no_error_and_names_the_runner(
-    forge: Deployment, thief: Thief
-) -> None:
-    log = (forge.data / "logs" / "web.log").read_text()
-    assert "Traceback" not in log
-    assert f"refused runner {thief.runner.name} ({thief.runner.id}): malformed: " in log
-    assert f"refused runner {thief.runner.name} ({thief.runner.id}): fence: " in log
-    assert "refused sender 127.0.0.1: unknown_token: a runner token with" in log
+def test_a_runner_token_opens_nothing_but_the_runner_api(forge: Scene, thief: Thief) -> None:
+    paths = ["projects/", "runners/1/", "tasks/1/", "tasks/1/log", "tokens/", "me/"]
+    paths += [f"projects/{forge.innocents_project}/{kind}/" for kind in ("tasks", "runners")]
+    with forge.attack("a runner's token at the API and pages", thief, "") as row:
+        for path in paths:
+            for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+                url = f"{forge.web_url}/api/v1/{path}"
+                answer = requests.request(method, url, headers=thief.headers, json={}, timeout=30)
+                row.tried((method, path), succeeded=answer.status_code not in (401, 403, 404, 405))
+        for path in ("", "tasks/1", "admin/", "runners/", "projects/1/templates"):
+            answer = requests.get(
+                f"{forge.web_url}/{path}", headers=thief.headers, timeout=30, allow_redirects=False
+            )
+            row.tried(path, succeeded=answer.status_code not in (301, 302, 404))

@@ -7,34 +7,18 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 import redis
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection
 
-from tests.attacks.conftest import Thief
+from tests.attacks.scene import Scene
+from tests.attacks.thief import Thief
+from tests.attacks.wire import command, dial
 from tests.deployment.client import wait_for
-from tests.deployment.deployment import Deployment
 
-
-def command(*arguments: str | bytes) -> bytes:
-    raw = [part.encode() if isinstance(part, str) else part for part in arguments]
-    parts = [b"$%d\r\n%s\r\n" % (len(argument), argument) for argument in raw]
-    return b"*%d\r\n%s" % (len(parts), b"".join(parts))
-
-
-def dial(url: str, token: str | None, **options: Any) -> ClientConnection:
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    connection: ClientConnection = connect(
-        url.replace("http", "ws", 1) + "/runner/broker",
-        additional_headers=headers,
-        compression=None,
-        proxy=None,
-        **options,
-    )
-    return connection
+pytestmark = pytest.mark.usefixtures("innocent")
 
 
 @pytest.fixture
@@ -64,24 +48,24 @@ def assert_works(thief: Thief) -> None:
 @pytest.mark.parametrize(
     "token", [None, "", "fgr_" + "x" * 43, "fgu_" + "x" * 43, "fgr_\u00fc", "fgr_" + "x" * 5000]
 )
-def test_without_a_runners_token_no_tunnel_opens(token: str | None, forge: Deployment) -> None:
-    with pytest.raises(InvalidStatus) as refused, dial(forge.place["url"], token):
+def test_without_a_runners_token_no_tunnel_opens(token: str | None, forge: Scene) -> None:
+    with pytest.raises(InvalidStatus) as refused, dial(forge.web_url, token):
         pass
     assert refused.value.response.status_code == 401
     assert json.loads(refused.value.response.body or b"")["code"] == "unauthorized"
 
 
-def test_other_addresses_take_no_websocket(forge: Deployment, thief: Thief) -> None:
+def test_other_addresses_take_no_websocket(forge: Scene, thief: Thief) -> None:
     for path in ("/", "/runner/v1/connect", "/admin/", "/tasks/1/stream"):
-        with pytest.raises(InvalidStatus), dial(forge.place["url"] + path, thief.runner.token):
+        with pytest.raises(InvalidStatus), dial(forge.web_url + path, thief.runner.token):
             pass
 
 
 def test_the_tunnel_is_signed_in_as_the_runner_and_the_account_decides(
-    tunnel: ClientConnection, forge: Deployment, prefix: str
+    tunnel: ClientConnection, forge: Scene, prefix: str
 ) -> None:
-    assert ask(tunnel, "LLEN", f"{prefix}tasks") == b":0\r\n"
-    foreign = f"forge:project:{forge.place['project_id']}:tasks"
+    assert ask(tunnel, "LLEN", f"{prefix}tasks").startswith(b":")
+    foreign = f"forge:project:{forge.seeded['project_id']}:tasks"
     assert ask(tunnel, "LLEN", foreign).startswith(b"-NOPERM")
     assert ask(tunnel, "PUBLISH", f"{prefix}/0.celery.pidbox", "x").startswith(b"-NOPERM")
 
@@ -105,20 +89,15 @@ def test_the_tunnel_is_signed_in_as_the_runner_and_the_account_decides(
     ids=lambda sent: repr(sent[:24]),
 )
 def test_what_no_worker_sends_closes_the_tunnel_and_is_logged_by_name(
-    sent: bytes | str, tunnel: ClientConnection, thief: Thief, forge: Deployment
+    sent: bytes | str, tunnel: ClientConnection, thief: Thief, forge: Scene
 ) -> None:
-    log = forge.data / "logs" / "web.log"
-    before = log.read_text().count(f"tunnel of runner {thief.runner.name} closed")
     if isinstance(sent, str):
         # Text frames carry nothing; what follows decides.
         tunnel.send(sent)
         sent = command("FLUSHALL")
     tunnel.send(sent)
     assert _code_of_the_end(tunnel) == 1008
-    wait_for(
-        lambda: log.read_text().count(f"tunnel of runner {thief.runner.name} closed") > before,
-        "the refusal is logged with the runner's name",
-    )
+    forge.await_refusal(thief, "tunnel")
     assert_works(thief)
 
 
@@ -129,28 +108,6 @@ def _code_of_the_end(tunnel: ClientConnection) -> int | None:
             assert b"OK" not in tunnel.recv(timeout=30)  # type: ignore[operator]
     except ConnectionClosed as closed:
         return closed.rcvd.code if closed.rcvd else None
-
-
-def test_every_command_of_the_server_is_tried_through_the_tunnel(
-    thief: Thief, forge: Deployment
-) -> None:
-    with redis.Redis.from_url(forge.place["broker_url"]) as administrator:
-        names = sorted(administrator.command())
-    open_ones = {name.lower() for name in names if _is_open(thief, name)}
-    # PUNSUBSCRIBE ends the sender's own subscriptions, whatever it names.
-    assert open_ones == {"ping", "multi", "hello", "quit", "punsubscribe"}
-
-
-def _is_open(thief: Thief, name: str) -> bool:
-    with dial(thief.url, thief.runner.token) as connection:
-        connection.send(command(*name.split("|"), *(["x"] * 3 if name not in _BARE else [])))
-        try:
-            return not bytes(connection.recv(timeout=30)).startswith(b"-")  # type: ignore[arg-type]
-        except ConnectionClosed:
-            return False
-
-
-_BARE = {"ping", "multi", "exec", "quit", "hello", "reset"}
 
 
 def test_a_runner_cannot_hold_any_number_of_tunnels(thief: Thief) -> None:
@@ -171,11 +128,11 @@ def _opens(thief: Thief) -> bool:
     return True
 
 
-def test_a_flood_reaches_the_broker_slowly(thief: Thief, forge: Deployment, prefix: str) -> None:
+def test_a_flood_reaches_the_broker_slowly(thief: Thief, forge: Scene, prefix: str) -> None:
     """As much as it can for some seconds; the broker takes the burst and the rate, no more."""
     key, value = f"{prefix}x.reply.celery.pidbox", b"x" * 200_000
     rate = 1024 * 1024
-    with redis.Redis.from_url(forge.place["broker_url"]) as administrator:
+    with redis.Redis.from_url(forge.broker_url) as administrator:
         began = time.monotonic()
         with dial(thief.url, thief.runner.token) as connection:
             _send_for(connection, 4.0, lambda: command("LPUSH", key, value))
@@ -196,11 +153,11 @@ def _send_for(connection: ClientConnection, seconds: float, make: Callable[[], b
 
 
 def test_a_reader_that_never_reads_costs_the_server_little_memory(
-    thief: Thief, forge: Deployment, prefix: str
+    thief: Thief, forge: Scene, prefix: str
 ) -> None:
     """Large answers asked for again and again, and pings, and nothing read."""
     psutil = pytest.importorskip("psutil")
-    web = psutil.Process(forge.pid("web"))
+    web = psutil.Process(forge.web.process.pid)
     members = [os.urandom(40) for _ in range(2000)]
     binding = f"{prefix}_kombu.binding.flood"
     with dial(thief.url, thief.runner.token) as connection:

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.deployment.client import Runner, wait_for
-from tests.deployment.deployment import ROOT, Deployment, Worker
+from tests.deployment.deployment import ROOT, SHORT, Deployment, Worker
 
 TASKS = 500 if os.environ.get("FORGE_LONG") else 60
 OVERLAP_SECONDS = 20 if os.environ.get("FORGE_LONG") else 2
@@ -89,6 +89,14 @@ class Rotating:
                 return bool(client.ping())
             except redis.AuthenticationError:
                 return False
+
+
+@pytest.fixture(scope="module")
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Patient: a busy machine takes longer for a worker's restart than the short periods allow."""
+    patient = {**SHORT, "FORGE_UNREACHABLE_SECONDS": "120"}
+    with Deployment(tmp_path_factory.mktemp("forge"), patient) as deployment:
+        yield deployment
 
 
 @pytest.fixture

@@ -92,3 +92,10 @@ def test_a_large_command_is_refused_before_it_is_whole() -> None:
 def test_many_small_arguments_are_bounded_together() -> None:
     with pytest.raises(TunnelAbusedError):
         CommandReader().feed(command(b"SADD", *([b"x" * 1000] * (MAXIMUM_COMMAND_BYTES // 1000))))
+
+
+def test_a_client_that_calls_itself_by_a_long_name_is_refused() -> None:
+    """The broker keeps the name with every refusal, and counts it as nobody's memory."""
+    assert CommandReader().feed(command(b"CLIENT", b"SETINFO", b"lib-name", b"redis-py"))
+    with pytest.raises(TunnelAbusedError, match="name for itself"):
+        CommandReader().feed(command(b"CLIENT", b"SETINFO", b"lib-name", b"x" * 2000))

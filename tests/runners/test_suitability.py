@@ -55,13 +55,13 @@ def test_a_broker_as_it_comes_is_suitable_and_keeps_no_probe(node: Node) -> None
 
 
 def test_no_advice_is_given_where_all_limits_are_set(node: Node) -> None:
-    node.client.config_set("maxmemory", "256mb", "proto-max-bulk-len", "8mb")  # type: ignore[misc]
-    node.client.config_set("maxmemory-clients", "25%")
+    node.client.config_set("maxmemory", "256mb", "proto-max-bulk-len", "1mb")  # type: ignore[misc]
+    node.client.config_set("maxmemory-clients", "25%", "acllog-max-len", "16")  # type: ignore[misc]
     try:
         assert check(node) == []
     finally:
         node.client.config_set("maxmemory", "0", "proto-max-bulk-len", "512mb")  # type: ignore[misc]
-        node.client.config_set("maxmemory-clients", "0")
+        node.client.config_set("maxmemory-clients", "0", "acllog-max-len", "128")  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

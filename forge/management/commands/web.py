@@ -8,6 +8,7 @@ from typing import Any
 import uvicorn
 from django.core.management.base import BaseCommand
 
+from forge.http import BoundedHttp
 from forge.websocket import MAXIMUM_MESSAGE_BYTES, BoundedWebSocket
 
 # Live streams and tunnels never end by themselves; their readers come back to the next process.
@@ -41,6 +42,7 @@ class Command(BaseCommand):
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
+            http=BoundedHttp,
             ws=BoundedWebSocket,
             ws_max_size=MAXIMUM_MESSAGE_BYTES,
             # Compressing hints and events would cost more than it saves.

@@ -1,0 +1,286 @@
+"""Messages that are malformed, oversized or too many, of every kind that the protocol knows."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import requests
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as some
+
+from runners.worker import protocol
+from tests.attacks.scene import Scene
+from tests.attacks.thief import Thief
+
+pytestmark = pytest.mark.usefixtures("innocent")
+
+EXAMPLES = 2000 if os.environ.get("FORGE_LONG") else 40
+REQUESTS: dict[str, type[protocol.Message]] = {
+    "connect": protocol.ConnectRequest,
+    "claim": protocol.ClaimRequest,
+    "report": protocol.Report,
+    "heartbeat": protocol.Heartbeat,
+    "verify": protocol.VerifyRequest,
+}
+SESSION = "thief-session-0123456789"
+EDGES: list[Any] = [0, -1, 1, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, -(2**63), 10**30]
+# What json.dumps would not write as it is.
+LITERALS = ["NaN", "Infinity", "-Infinity", "1e400", "-0.0", "1E5", "9" * 5000, '"\\ud800"', "\\"]
+HELD = {"task": 1, "attempt": 1}
+STARTED = {**HELD, "age_seconds": 0.0}
+PIECE = {**HELD, "offset": 0, "data": "eA=="}
+RESULT = {
+    **HELD,
+    "outcome": "failed",
+    "exit_code": 1,
+    "reason": "forged",
+    "log_bytes": 0,
+    "log_sha256": "0" * 64,
+    "age_seconds": 0.0,
+}
+GOOD: dict[str, dict[str, Any]] = {
+    "connect": {
+        "protocol": 1,
+        "version": "0.1.0",
+        "session": SESSION,
+        "instance": "thief-instance-0123456789",
+        "host_name": "thief",
+        "system": "Debian",
+    },
+    "claim": {"task": 1, "attempt": 1, "nonce": "n" * 16},
+    "report": {"session": SESSION, "started": [STARTED], "pieces": [PIECE], "results": [RESULT]},
+    "heartbeat": {"session": SESSION, "held": [HELD], "is_leaving": False},
+    "verify": {"protocol": 1, "version": "0.1.0"},
+}
+
+_JSON = some.recursive(
+    some.none()
+    | some.booleans()
+    | some.integers()
+    | some.sampled_from(EDGES)
+    | some.floats()
+    | some.text(max_size=40),
+    lambda inner: some.lists(inner, max_size=3) | some.dictionaries(some.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def _places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where something stands in a message: the message itself, its fields, items, and theirs."""
+    found = [place]
+    items: Any = value.items() if isinstance(value, dict) else ()
+    for key, item in enumerate(value) if isinstance(value, list) else items:
+        found += _places(item, (*place, key))
+    return found
+
+
+def _with(value: Any, place: tuple[Any, ...], new: Any) -> Any:
+    """A copy with something else at this place."""
+    if not place:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[place[0]] = _with(copy[place[0]], place[1:], new)
+    return copy
+
+
+def test_the_good_messages_have_every_field_that_the_protocol_knows() -> None:
+    """So that what is bent below is all of it."""
+    for path, kind in REQUESTS.items():
+        names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        assert names == GOOD[path].keys()
+        kind.parse(json.dumps(GOOD[path]).encode())
+    for kind, good in (
+        (protocol.Started, STARTED),
+        (protocol.Piece, PIECE),
+        (protocol.Result, RESULT),
+    ):
+        assert {field.name for field in dataclasses.fields(kind)} == good.keys()
+
+
+def is_wrong(answer: requests.Response) -> bool:
+    """An error of the server's, or a refusal without a sentence."""
+    if answer.status_code >= 500:
+        return True
+    return not answer.ok and not answer.json()["message"]
+
+
+class Gang:
+    """Thieves one after the other: another one when the quota of the last is used up."""
+
+    def __init__(self, forge: Scene, first: Thief) -> None:
+        self._forge = forge
+        self._thief = first
+        self._thief.connect()
+
+    def send(self, path: str, body: bytes) -> requests.Response:
+        answer = self._thief.send(path, body)
+        if answer.status_code != 429:
+            return answer
+        self._thief = self._forge.steal("gang")
+        self._thief.connect()
+        return self._thief.send(path, body)
+
+
+@pytest.mark.parametrize("path", REQUESTS)
+def test_a_message_bent_in_any_place_breaks_nothing(path: str, forge: Scene, thief: Thief) -> None:
+    """Each field of each kind in turn: at the edge of numbers, of another type, by chance."""
+    gang = Gang(forge, thief)
+    good = GOOD[path]
+    places = _places(good)
+
+    @hypothesis_settings(
+        max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(place=some.sampled_from(places), new=_JSON)
+    def send(place: tuple[Any, ...], new: Any) -> None:
+        body = json.dumps(_with(good, place, new)).encode()
+        row.tried(body, succeeded=is_wrong(gang.send(path, body)))
+
+    with forge.attack(f"bent messages, {path}", thief, "malformed") as row:
+        for place in places:
+            for edge in (*EDGES, None, [], {}, "", "\0", [[]], True, "x" * 3000, 0.5):
+                body = json.dumps(_with(good, place, edge)).encode()
+                row.tried(body, succeeded=is_wrong(gang.send(path, body)))
+            for literal in LITERALS:
+                text = json.dumps(_with(good, place, "HERE")).replace('"HERE"', literal)
+                row.tried(text, succeeded=is_wrong(gang.send(path, text.encode())))
+        send()
+
+
+def _deep(path: str) -> bytes:
+    return b"[" * 200_000 + b"]" * 200_000
+
+
+def _duplicates(path: str) -> bytes:
+    """Keys twice, the second one hostile."""
+    inner = json.dumps(GOOD[path])[1:-1]
+    return f'{{{inner}, "task": -1, "session": 5, {inner}, "protocol": "x"}}'.encode()
+
+
+def _many_items(path: str) -> bytes:
+    lists = {name: value * 100_000 for name, value in GOOD[path].items() if isinstance(value, list)}
+    return json.dumps({**GOOD[path], **(lists or {"version": "x" * 3_000_000})}).encode()
+
+
+def _many_keys(path: str) -> bytes:
+    return json.dumps({**GOOD[path], **{f"k{number}": 0 for number in range(150_000)}}).encode()
+
+
+def _too_large(path: str) -> bytes:
+    return b" " * (5 * 1024 * 1024)
+
+
+def _utf16(path: str) -> bytes:
+    return json.dumps({**GOOD[path], "version": 5, "session": 5, "nonce": 5}).encode("utf-16")
+
+
+HEAVY: list[Callable[[str], bytes]] = [_deep, _duplicates, _many_items, _many_keys, _too_large]
+HEAVY += [_utf16]
+
+
+@pytest.mark.parametrize("path", REQUESTS)
+def test_an_oversized_message_is_refused(path: str, forge: Scene, thief: Thief) -> None:
+    """Deep, long, wide, larger than any; also packed, and without a length."""
+    thief.connect()
+    with forge.attack(f"oversized messages, {path}", thief, "malformed|too_many_.*") as row:
+        for make in HEAVY:
+            body = make(path)
+            row.tried(make.__name__, succeeded=is_wrong(thief.send(path, body)))
+        bomb = gzip.compress(b" " * 100_000_000)
+        answer = thief.send(path, bomb, **{"Content-Encoding": "gzip"})
+        row.tried("a gzip bomb", succeeded=answer.status_code not in (400, 413, 429))
+        for name in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+            answer = thief.send(path, b"--x\r\n" * 50_000, **{"Content-Type": name})
+            row.tried(name, succeeded=answer.status_code not in (400, 413, 429))
+        row.tried("endless chunks", succeeded=_endless(thief, path) not in (413, 0))
+
+
+def _endless(thief: Thief, path: str) -> int:
+    """The status, or 0 if the server ended the connection while chunks still came."""
+
+    def chunks() -> Any:
+        for _ in range(1000):
+            yield b" " * 65536
+
+    url = f"{thief.url}/runner/v1/{path}"
+    try:
+        return requests.post(url, data=chunks(), headers=thief.headers, timeout=60).status_code
+    except requests.ConnectionError:
+        return 0
+
+
+@pytest.mark.parametrize("path", REQUESTS)
+def test_too_many_messages_get_429_and_others_are_served(
+    path: str, forge: Scene, thief: Thief
+) -> None:
+    thief.connect()
+    other = forge.steal("bystander", thief.project)
+    body = json.dumps(GOOD[path]).encode()
+    with forge.attack(f"too many messages, {path}", thief, "too_many_.*") as row:
+        with ThreadPoolExecutor(4) as pool:
+            statuses = list(pool.map(lambda _: thief.send(path, body).status_code, range(400)))
+        for status in statuses:
+            row.tried(status, succeeded=status >= 500)
+        assert statuses.count(429) > 0
+        assert other.connect()
+
+
+@pytest.fixture(scope="module")
+def registration(forge: Scene) -> tuple[int, str]:
+    """A stolen registration token, for a project in which nobody works."""
+    project = forge.api.project("Registering")
+    ends = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    made = forge.api.post(
+        f"projects/{project}/registration-tokens/", name="stolen", expires_at=ends, max_uses=3
+    )
+    return project, str(made["token"])
+
+
+_REGISTRATION = {
+    "protocol": some.just(1),
+    "version": some.text(max_size=50),
+    "digest": some.one_of(
+        some.from_regex(r"\A[0-9a-f]{64}\Z"), some.text(max_size=70), some.integers()
+    ),
+    "host_name": some.text(max_size=300),
+    "system": some.text(max_size=130),
+    "name": some.one_of(some.none(), some.text(max_size=70)),
+}
+
+
+def test_no_registration_breaks_the_server_or_gets_more_runners_than_allowed(
+    registration: tuple[int, str], forge: Scene, thief: Thief
+) -> None:
+    project, token = registration
+    headers = {"Authorization": f"Bearer {token}"}
+    url = f"{forge.web_url}/runner/v1"
+
+    @hypothesis_settings(
+        max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(body=some.one_of(some.binary(max_size=300), _REGISTRATIONS, _JSON.map(json.dumps)))
+    def send(body: bytes | str) -> None:
+        answer = requests.post(f"{url}/register", data=body, headers=headers, timeout=30)
+        odd = answer.status_code not in (200, 400, 403, 409, 429)
+        row.tried(body, succeeded=odd or is_wrong(answer))
+
+    with forge.attack("registrations", thief, "") as row:
+        send()
+        assert forge.api.get(f"projects/{project}/runners/")["count"] <= 3
+        for path in [*REQUESTS, "unregister"]:
+            answer = requests.post(f"{url}/{path}", data=b"{}", headers=headers, timeout=30)
+            row.tried(path, succeeded=answer.status_code not in (401, 429))
+        answer = requests.get(f"{forge.web_url}/api/v1/projects/", headers=headers, timeout=30)
+        row.tried("projects", succeeded=answer.status_code not in (401, 403))
+
+
+_REGISTRATIONS = some.fixed_dictionaries(_REGISTRATION).map(json.dumps)

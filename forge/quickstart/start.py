@@ -17,7 +17,7 @@ from forge.quickstart import broker, ports
 from forge.quickstart.api import Api
 from forge.quickstart.data_folder import DataFolder
 from forge.quickstart.errors import QuickStartError
-from forge.quickstart.processes import ROOT, Process
+from forge.quickstart.processes import ROOT, Process, die_with
 from forge.quickstart.terminal import HarmlessText
 
 WATCH_SECONDS = 0.3
@@ -118,6 +118,7 @@ class QuickStart:
             input=text,
             capture_output=True,
             text=True,
+            preexec_fn=die_with(os.getpid()),
         )
         if answer.returncode:
             detail = answer.stderr.strip().splitlines()[-1:] or ["no message"]

@@ -110,7 +110,7 @@ class Deployment:
         self._output = self.folder / "quickstart.log"
         command = [sys.executable, "manage.py", "quickstart"]
         command += ["--data", str(self.data), "--port", "0"]
-        with self._output.open("ab") as output:
+        with self._output.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
                 cwd=ROOT,
@@ -138,6 +138,11 @@ class Deployment:
             worker.end()
         self._process.send_signal(signal.SIGINT)
         self._process.wait(90)
+
+    def kill_quick_start(self) -> None:
+        """`kill -9` of the process that all others belong to."""
+        self._process.kill()
+        self._process.wait()
 
     def said(self) -> str:
         return self._output.read_text()

@@ -15,7 +15,7 @@ import redis
 
 from forge.quickstart import broker, ports
 from forge.quickstart.api import Api
-from forge.quickstart.data_folder import DataFolder
+from forge.quickstart.data_folder import PLACE, SECRETS, DataFolder
 from forge.quickstart.errors import QuickStartError
 from forge.quickstart.processes import ROOT, Process, die_with
 from forge.quickstart.terminal import HarmlessText
@@ -130,7 +130,7 @@ class QuickStart:
         found = json.loads(self._manage("quickstart_seed", text=json.dumps(self._secrets)))
         self.seeded: dict[str, Any] = found
         kept = {name: found[name] for name in ("api_token", "runner_token")}
-        self._folder.write("secrets.json", {**self._secrets, **kept})
+        self._folder.write(SECRETS, {**self._secrets, **kept})
         self.api = Api(self.url, found["api_token"])
 
     def _start_server(self) -> None:
@@ -177,7 +177,7 @@ class QuickStart:
             "flower_url": self.flower_url,
             "pids": {process.role: process.pid for process in self._processes},
         }
-        self._folder.write("quickstart.json", place)
+        self._folder.write(PLACE, place)
 
     # --- tasks ---
 

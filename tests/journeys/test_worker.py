@@ -42,6 +42,7 @@ def assert_one_line(answer: subprocess.CompletedProcess[str], words: str) -> Non
 def test_without_settings_it_says_what_to_set(tmp_path: Path) -> None:
     assert_one_line(start(tmp_path), "FORGE_URL is not set")
     assert_one_line(start(tmp_path, FORGE_URL="https://f.example"), "FORGE_RUNNER_TOKEN is not set")
+    assert_one_line(start(tmp_path, FORGE_URL="http://[::1"), "not an http(s) address")
 
 
 def test_a_wrong_token_is_one_line(forge: Deployment, tmp_path: Path) -> None:

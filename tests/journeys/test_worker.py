@@ -67,6 +67,33 @@ def test_a_second_worker_with_the_same_token_is_refused(forge: Deployment, tmp_p
     assert_one_line(answer, "already connected")
 
 
+@pytest.mark.parametrize("option", ["-D", "--detach"])
+def test_a_worker_does_not_detach_without_a_word(option: str, tmp_path: Path) -> None:
+    # Without settings, so that one which detached would end at once.
+    answer = start(tmp_path, option, "--logfile", str(tmp_path / "log"))
+    assert_one_line(answer, "service manager")
+
+
+@pytest.fixture(scope="module")
+def green_threads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both libraries that Celery can replace threads with."""
+    folder = tmp_path_factory.mktemp("green")
+    command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder)]
+    subprocess.run([*command, "eventlet==0.41.3", "gevent==26.9.0"], check=True)
+    return folder
+
+
+@pytest.mark.parametrize("options", [("-P", "eventlet"), ("--pool=gevent",)], ids=" ".join)
+def test_green_threads_are_refused_with_what_to_do(
+    options: tuple[str, ...], green_threads: Path, tmp_path: Path
+) -> None:
+    answer = start(tmp_path, *options, PYTHONPATH=str(green_threads))
+    assert answer.returncode == 2 and "Traceback" not in answer.stderr
+    # Eventlet says something of its own before.
+    *_, last = answer.stderr.splitlines()
+    assert last.startswith("forge: ") and "Take -P or --pool off" in last
+
+
 UNSAFE = [
     "-P",
     "prefork",
@@ -77,6 +104,9 @@ UNSAFE = [
     "-n",
     "somebody@else",
     "-B",
+    "-E",
+    "-O",
+    "default",
     "--autoscale",
     "10,1",
     "--purge",

@@ -131,9 +131,17 @@ class Process:
 
     def stop(self) -> None:
         """End it: politely, then not. Returns when it is gone."""
-        if self._process is None or self.status is not None:
+        self.ask_to_end()
+        self.await_end()
+
+    def ask_to_end(self) -> None:
+        if self._process is not None and self.status is None:
+            self._process.send_signal(self.stop_signal)
+
+    def await_end(self) -> None:
+        """Returns when it is gone; it is killed after `stop_seconds`."""
+        if self._process is None:
             return
-        self._process.send_signal(self.stop_signal)
         try:
             self._process.wait(self.stop_seconds)
         except subprocess.TimeoutExpired:

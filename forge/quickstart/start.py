@@ -214,13 +214,16 @@ class QuickStart:
         self._is_closing.set()
 
     def down(self) -> None:
-        """End everything: the runner first, so that its results still find Forge."""
-        order = {role: place for place, role in enumerate(("runner", "flower", "web"))}
-        for process in sorted(self._processes, key=lambda item: order.get(item.role, 9)):
-            if process.role != "broker":
-                process.stop()
-        for process in self._processes:
-            process.stop()
+        """End everything: the runner first, so that its results still find Forge.
+
+        The broker last, so that nobody misses it; the others at the same time.
+        """
+        for roles in (("runner",), ("flower", "web", "controller"), ("broker",)):
+            ending = [process for process in self._processes if process.role in roles]
+            for process in ending:
+                process.ask_to_end()
+            for process in ending:
+                process.await_end()
         self._folder.close()
 
 

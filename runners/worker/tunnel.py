@@ -201,13 +201,20 @@ class Tunnel:
 async def _carry(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, upstream: ClientConnection
 ) -> None:
-    """Carry bytes until either side ends."""
+    """Carry bytes until either side ends.
+
+    When Celery ends it, what comes until Forge has closed its side is still carried down: it may
+    be a hint, which no longer waits anywhere else.
+    """
     up = asyncio.create_task(_carry_up(reader, upstream))
     down = asyncio.create_task(_carry_down(upstream, writer))
     try:
         done, _ = await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+        if down not in done:
+            await upstream.close()
+            await asyncio.wait((down,), timeout=CLOSE_SECONDS)
     finally:
         for task in (up, down):
             task.cancel()

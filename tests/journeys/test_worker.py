@@ -15,7 +15,7 @@ import requests
 
 from tests.broker import free_port
 from tests.deployment.client import wait_for
-from tests.deployment.deployment import ROOT, Deployment
+from tests.deployment.deployment import ROOT, Deployment, Worker
 
 WRONG_TOKEN = "fgr_" + "x" * 43
 
@@ -221,3 +221,25 @@ def test_a_body_larger_than_anything_asked_for_is_refused(
     except requests.ConnectionError:
         pass  # the connection was closed while the body was still being sent: refused as well
     assert requests.get(f"{forge.place['url']}/healthz", timeout=30).ok
+
+
+def test_of_two_workers_that_start_at_once_with_one_token_one_stays(
+    forge: Deployment, tmp_path: Path
+) -> None:
+    project = forge.api.project("Twins")
+    runner = forge.api.runner(project, "twin-1")
+    workers = []
+    for name in ("left", "right"):
+        (tmp_path / name).mkdir()
+        url, folder = forge.place["url"], tmp_path / name
+        workers.append(Worker(url, runner, folder, python=sys.executable, cwd=ROOT))
+    try:
+        wait_for(lambda: any(one.process.poll() is not None for one in workers), "one is refused")
+        forge.api.await_status(runner.id, "idle")
+        refused, stays = sorted(workers, key=lambda one: one.process.poll() is None)
+        assert refused.process.poll() == 2 and "already connected" in refused.said()
+        task = forge.api.wait_until(forge.api.run_script(project, "true"))
+        assert task["state"] == "succeeded" and stays.process.poll() is None
+    finally:
+        for worker in workers:
+            worker.end()

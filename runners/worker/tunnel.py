@@ -34,6 +34,9 @@ from runners.worker.protocol import printable
 from runners.worker.tls import context_for
 
 logger = logging.getLogger(__name__)
+# At the level DEBUG the library writes the handshake down, token and all.
+_quiet = logging.getLogger(f"{__name__}.connection")
+_quiet.setLevel(logging.INFO)
 
 PATH = "/runner/broker"
 SOCKET_NAME = "broker.sock"
@@ -174,6 +177,7 @@ class Tunnel:
             close_timeout=CLOSE_SECONDS,
             max_size=None,
             user_agent_header="forge-runner",
+            logger=_quiet,
         )
 
     async def _pause(self, away_seconds: float) -> None:

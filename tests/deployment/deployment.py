@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,11 +39,12 @@ class Worker:
         *,
         python: str,
         cwd: Path,
+        options: Sequence[str] = (),
         **variables: str,
     ) -> None:
         self.runner = runner
         self.log = folder / f"{runner.name}.log"
-        self._command = [python, "-m", "celery", "-A", "runners.worker", "worker"]
+        self._command = [python, "-m", "celery", "-A", "runners.worker", "worker", *options]
         self._cwd = cwd
         self._environment = {
             "PATH": os.environ["PATH"],

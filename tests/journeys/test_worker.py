@@ -223,6 +223,21 @@ def test_a_body_larger_than_anything_asked_for_is_refused(
     assert requests.get(f"{forge.place['url']}/healthz", timeout=30).ok
 
 
+def test_no_level_of_logging_shows_the_token(forge: Deployment, tmp_path: Path) -> None:
+    project = forge.api.project("Talkative")
+    runner = forge.api.runner(project, "talkative-1")
+    options = ("-l", "DEBUG")
+    worker = Worker(
+        forge.place["url"], runner, tmp_path, python=sys.executable, cwd=ROOT, options=options
+    )
+    try:
+        task = forge.api.wait_until(forge.api.run_script(project, "true"))
+        assert task["state"] == "succeeded"
+    finally:
+        worker.end()
+    assert "DEBUG" in worker.said() and runner.token not in worker.said()
+
+
 def test_of_two_workers_that_start_at_once_with_one_token_one_stays(
     forge: Deployment, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from runners.broker import project_prefix, runner_url
 from runners.endpoint import address_of, refusal, runner_endpoint, seconds_left
-from runners.errors import RunnerInUseError, RunnerQuarantinedError
+from runners.errors import RunnerInUseError, RunnerQuarantinedError, RunnerRemovedError
 from runners.models import Runner
 from runners.operations import connect_runner
 from runners.worker.protocol import (
@@ -35,6 +35,8 @@ def connect(
         return refusal(403, "quarantined", str(error))
     except RunnerInUseError as error:
         return refusal(409, "in_use", str(error))
+    except RunnerRemovedError as error:
+        return refusal(401, "removed", str(error))
     return welcome(runner)
 
 

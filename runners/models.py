@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -248,6 +248,21 @@ class Runner(models.Model):
         changed = rows.update(quarantined_until=now)
         self.refresh_from_db()
         return bool(changed)
+
+    def begin_session(
+        self, fields: Mapping[str, object], *, silent_since: datetime, starting_since: datetime
+    ) -> bool:
+        """Store who connects; False while another instance has the runner, or it was removed.
+
+        Another one has it when it was heard after `silent_since`, or when it connected after
+        `starting_since` and was not heard yet. Of two at the same moment, the first gets it.
+        """
+        is_free = models.Q(instance="") | models.Q(instance=fields["instance"])
+        is_silent = models.Q(last_heartbeat_at=None) | models.Q(last_heartbeat_at__lte=silent_since)
+        has_started = models.Q(connected_at=None) | models.Q(connected_at__lte=starting_since)
+        has_started |= models.Q(last_heartbeat_at__gte=models.F("connected_at"))
+        rows = type(self).objects.present().filter(is_free | (is_silent & has_started), pk=self.pk)
+        return bool(rows.update(**fields))
 
     def is_silent(self, *, now: datetime) -> bool:
         """Whether it was shut down, or so many heartbeats are missing that it counts as offline."""

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LONGEST_OVERLAP = timedelta(days=30)
+# From its connection a worker has this long until its first heartbeat: it waits for the broker.
+START = timedelta(seconds=20)
 # Each is a password that the broker compares with when the account signs in.
 MAXIMUM_TOKENS = 20
 
@@ -205,37 +207,41 @@ def connect_runner(
 ) -> Runner:
     """Begin a session of the worker that sent `request`.
 
-    Raises RunnerQuarantinedError, and RunnerInUseError while another instance is heard with the
-    same token; the same instance (the same journal folder) may always take over from its dead
-    predecessor.
+    Raises RunnerQuarantinedError, RunnerRemovedError, and RunnerInUseError while another instance
+    is heard, or is about to be, with the same token; the same instance (the same journal folder)
+    may always take over from its dead predecessor.
     It counts as heard with its first heartbeat, which it sends once the broker answers it too.
     """
     if runner.is_quarantined(now=now):
         raise RunnerQuarantinedError(runner)
-    heard = runner.last_heartbeat_at
-    fresh = timedelta(seconds=max(3 * settings.FORGE_HEARTBEAT_SECONDS, 3))
-    is_other = bool(runner.instance) and runner.instance != request.instance
-    if is_other and heard is not None and now - heard < fresh:
-        raise RunnerInUseError(runner)
+    fields: dict[str, object] = {
+        "session": request.session,
+        "instance": request.instance,
+        "version": request.version,
+        "system": request.system,
+        "host_name": request.host_name,
+        "address": address,
+    }
     if runner.session != request.session:
-        runner.connected_at = now
-        runner.is_draining = False
-    runner.session = request.session
-    runner.instance = request.instance
-    runner.version = request.version
-    runner.system = request.system
-    runner.host_name = request.host_name
-    runner.address = address
-    fields = "session instance connected_at is_draining version system host_name address"
-    runner.save(update_fields=fields.split())
+        fields |= {"connected_at": now, "is_draining": False}
+    silence = timedelta(seconds=max(3 * settings.FORGE_HEARTBEAT_SECONDS, 3))
+    has_begun = runner.begin_session(fields, silent_since=now - silence, starting_since=now - START)
+    runner.refresh_from_db()
+    if runner.removed_at is not None:
+        raise RunnerRemovedError(runner)
+    if not has_begun:
+        raise RunnerInUseError(runner)
     return runner
 
 
 def note_heartbeat(
     *, runner: Runner, is_leaving: bool, is_draining: bool = False, now: datetime
 ) -> None:
-    """The runner is alive; or it was shut down in good order, and its session ends."""
+    """The runner is alive; or it was shut down in good order, and its session ends.
+
+    A session that has ended meanwhile says nothing about the one that has taken its place.
+    """
     changes = {"session": "", "instance": ""} if is_leaving else {}
     is_draining = is_draining and not is_leaving
-    rows = Runner.objects.filter(pk=runner.pk)
+    rows = Runner.objects.filter(pk=runner.pk, session=runner.session)
     rows.update(last_heartbeat_at=now, is_draining=is_draining, **changes)

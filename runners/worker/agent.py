@@ -49,6 +49,7 @@ logger = logging.getLogger(__name__)
 DELIVERY_SECONDS = 10.0
 OUTCOME_SECONDS = 5.0
 LONGEST_PAUSE = 5.0
+LONGEST_REASON = 500
 
 
 class Agent:
@@ -336,17 +337,19 @@ class Agent:
         # What does not say why comes from a Forge that has forgotten the runner altogether.
         is_removed = error.code in ("removed", "unauthorized")
         self._leave_for(
-            removed if is_removed else f"{error.message} The runner's tasks were ended."
+            removed if is_removed else f"{error.message} The runner's tasks were ended.",
+            "The runner was removed from Forge." if is_removed else error.message,
         )
 
     def _displaced(self, message: str) -> None:
-        self._leave_for(message)
+        self._leave_for(message, f"The runner's worker was ended: {message}")
 
-    def _leave_for(self, sentence: str) -> None:
+    def _leave_for(self, sentence: str, reason: str) -> None:
+        """End with `sentence` for the operator; each task that runs gets `reason`."""
         if self._is_leaving.is_set():
             return
         self._is_leaving.set()
-        self.stop_all("The runner was removed, or its token was.", force=True)
+        self.stop_all(reason[:LONGEST_REASON], force=True)
         print(f"forge: {printable(sentence, LONGEST_LINE)}", file=sys.stderr, flush=True)
         self.leave(2)
 

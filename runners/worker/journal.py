@@ -172,9 +172,9 @@ class Journal:
         Raises AlreadyRunningError when a worker of that version still uses it, and
         ConfigurationError.
         """
-        if self._folder.exists() or not old.is_dir():
-            return
         try:
+            if self._folder.exists() or not old.is_dir():
+                return
             held = lock(old)
             try:
                 old.rename(self._folder)

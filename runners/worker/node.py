@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import time
@@ -85,6 +86,8 @@ class RunnerWorker(Worker):
         """The pool has ended: hand over what the journal holds."""
         self.app.agent.close()
         super().on_stopped()
+        # Nothing is left to be collected, and on a busy host the look at everything takes seconds.
+        gc.freeze()
 
 
 def broker_url(welcome: ConnectReply, tunnel: Tunnel | None) -> str:

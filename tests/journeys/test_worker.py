@@ -15,7 +15,7 @@ import requests
 
 from tests.broker import free_port
 from tests.deployment.client import wait_for
-from tests.deployment.deployment import ROOT, Deployment
+from tests.deployment.deployment import ROOT, Deployment, Worker
 
 WRONG_TOKEN = "fgr_" + "x" * 43
 
@@ -42,6 +42,7 @@ def assert_one_line(answer: subprocess.CompletedProcess[str], words: str) -> Non
 def test_without_settings_it_says_what_to_set(tmp_path: Path) -> None:
     assert_one_line(start(tmp_path), "FORGE_URL is not set")
     assert_one_line(start(tmp_path, FORGE_URL="https://f.example"), "FORGE_RUNNER_TOKEN is not set")
+    assert_one_line(start(tmp_path, FORGE_URL="http://[::1"), "not an http(s) address")
 
 
 def test_a_wrong_token_is_one_line(forge: Deployment, tmp_path: Path) -> None:
@@ -66,6 +67,33 @@ def test_a_second_worker_with_the_same_token_is_refused(forge: Deployment, tmp_p
     assert_one_line(answer, "already connected")
 
 
+@pytest.mark.parametrize("option", ["-D", "--detach"])
+def test_a_worker_does_not_detach_without_a_word(option: str, tmp_path: Path) -> None:
+    # Without settings, so that one which detached would end at once.
+    answer = start(tmp_path, option, "--logfile", str(tmp_path / "log"))
+    assert_one_line(answer, "service manager")
+
+
+@pytest.fixture(scope="module")
+def green_threads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both libraries that Celery can replace threads with."""
+    folder = tmp_path_factory.mktemp("green")
+    command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder)]
+    subprocess.run([*command, "eventlet==0.41.3", "gevent==26.9.0"], check=True)
+    return folder
+
+
+@pytest.mark.parametrize("options", [("-P", "eventlet"), ("--pool=gevent",)], ids=" ".join)
+def test_green_threads_are_refused_with_what_to_do(
+    options: tuple[str, ...], green_threads: Path, tmp_path: Path
+) -> None:
+    answer = start(tmp_path, *options, PYTHONPATH=str(green_threads))
+    assert answer.returncode == 2 and "Traceback" not in answer.stderr
+    # Eventlet says something of its own before.
+    *_, last = answer.stderr.splitlines()
+    assert last.startswith("forge: ") and "Take -P or --pool off" in last
+
+
 UNSAFE = [
     "-P",
     "prefork",
@@ -76,6 +104,9 @@ UNSAFE = [
     "-n",
     "somebody@else",
     "-B",
+    "-E",
+    "-O",
+    "default",
     "--autoscale",
     "10,1",
     "--purge",
@@ -190,3 +221,40 @@ def test_a_body_larger_than_anything_asked_for_is_refused(
     except requests.ConnectionError:
         pass  # the connection was closed while the body was still being sent: refused as well
     assert requests.get(f"{forge.place['url']}/healthz", timeout=30).ok
+
+
+def test_no_level_of_logging_shows_the_token(forge: Deployment, tmp_path: Path) -> None:
+    project = forge.api.project("Talkative")
+    runner = forge.api.runner(project, "talkative-1")
+    options = ("-l", "DEBUG")
+    worker = Worker(
+        forge.place["url"], runner, tmp_path, python=sys.executable, cwd=ROOT, options=options
+    )
+    try:
+        task = forge.api.wait_until(forge.api.run_script(project, "true"))
+        assert task["state"] == "succeeded"
+    finally:
+        worker.end()
+    assert "DEBUG" in worker.said() and runner.token not in worker.said()
+
+
+def test_of_two_workers_that_start_at_once_with_one_token_one_stays(
+    forge: Deployment, tmp_path: Path
+) -> None:
+    project = forge.api.project("Twins")
+    runner = forge.api.runner(project, "twin-1")
+    workers = []
+    for name in ("left", "right"):
+        (tmp_path / name).mkdir()
+        url, folder = forge.place["url"], tmp_path / name
+        workers.append(Worker(url, runner, folder, python=sys.executable, cwd=ROOT))
+    try:
+        wait_for(lambda: any(one.process.poll() is not None for one in workers), "one is refused")
+        forge.api.await_status(runner.id, "idle")
+        refused, stays = sorted(workers, key=lambda one: one.process.poll() is None)
+        assert refused.process.poll() == 2 and "already connected" in refused.said()
+        task = forge.api.wait_until(forge.api.run_script(project, "true"))
+        assert task["state"] == "succeeded" and stays.process.poll() is None
+    finally:
+        for worker in workers:
+            worker.end()

@@ -9,7 +9,7 @@ DATA ?= var
 # Two test processes on two cores; more only find the machine busy.
 JOBS ?= 2
 CODE := forge projects runners tasks tests manage.py
-DATABASE_SUITES := $(wildcard tests/projects tests/runners tests/tasks tests/api tests/admin tests/pages)
+DATABASE_SUITES := $(wildcard tests/projects tests/runners tests/tasks tests/api tests/admin tests/pages tests/access)
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16

@@ -28,6 +28,7 @@ class Schema(SpectacularAPIView):
     permission_classes = ()
     renderer_classes = [OpenApiJsonRenderer2]
     content_negotiation_class = FirstRenderer
+    metadata_class = None
 
 
 class Documentation(SpectacularSwaggerSplitView):
@@ -36,6 +37,7 @@ class Documentation(SpectacularSwaggerSplitView):
     authentication_classes = ()
     permission_classes = ()
     content_negotiation_class = FirstRenderer
+    metadata_class = None
     url_name = "api-schema"
 
     def handle_exception(self, exc: Exception) -> Response:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
 MAXIMUM_PROJECTS = 12
+# How long a new runner may take to be started on its host before it counts as in trouble.
+FIRST_CONTACT = timedelta(hours=1)
 
 
 def page(
@@ -49,6 +51,8 @@ def around(request: HttpRequest, project: Project) -> dict[str, Any]:
 def _runners_in_trouble(project: Project) -> int:
     now = timezone.now()
     limit = now - timedelta(seconds=settings.FORGE_OFFLINE_SECONDS)
-    silent = Q(last_heartbeat_at=None) | Q(last_heartbeat_at__lt=limit) | Q(session="")
-    trouble = silent | Q(quarantined_until__gt=now)
+    # Somebody who adds a runner needs a while to start it, and no alarm meanwhile.
+    forgotten = Q(last_heartbeat_at=None, created_at__lt=now - FIRST_CONTACT)
+    gone = Q(session="", last_heartbeat_at__isnull=False)
+    trouble = forgotten | gone | Q(last_heartbeat_at__lt=limit) | Q(quarantined_until__gt=now)
     return Runner.objects.present().filter(trouble, project=project).count()

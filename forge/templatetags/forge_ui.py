@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from django import template
+from django.conf import settings
 from django.utils import timezone
 from django.utils.html import conditional_escape, format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
@@ -14,6 +15,7 @@ from django.utils.safestring import SafeString, mark_safe
 from forge.pages.icons import ICONS
 from forge.pages.words import bytes_in_words, counted, duration_in_words
 from projects.characters import UNSEEN_OR_CONTROL
+from runners.nodes import label_of
 from runners.status import RegistrationStatus, RunnerStatus
 from runners.worker.protocol import printable
 from tasks.lifecycle import TaskState
@@ -62,6 +64,16 @@ def icon(name: str) -> SafeString:
     # ICONS is our own drawing, never what somebody entered.
     return mark_safe(  # noqa: S308
         f'<svg class="i" viewBox="0 0 16 16" aria-hidden="true">{ICONS[name]}</svg>'
+    )
+
+
+@register.simple_tag
+def ways_out() -> str:
+    """What a runner host has to be able to reach: Forge, and a broker of another address."""
+    if not settings.FORGE_RUNNER_BROKER_URL:
+        return "It needs a way out to this address, and to nothing else."
+    return (
+        f"It needs a way out to this address and to {label_of(settings.FORGE_RUNNER_BROKER_URL)}."
     )
 
 

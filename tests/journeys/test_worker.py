@@ -18,6 +18,7 @@ from tests.deployment.client import wait_for
 from tests.deployment.deployment import ROOT, Deployment, Worker
 
 WRONG_TOKEN = "fgr_" + "x" * 43
+CANARY = "canary-of-the-ends-7Kq2"
 
 
 def start(folder: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -205,6 +206,73 @@ def test_flower_shows_the_runner_and_its_task(forge: Deployment) -> None:
 
     wait_for(seen, "Flower shows the demo runner and its task")
     assert requests.get(place["flower_url"], timeout=30).status_code == 401
+
+
+@pytest.fixture(scope="module")
+def ends(forge: Deployment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A task for each way to end, run by a worker that logs everything; its log is `said`."""
+    project = forge.api.project("Ends")
+    runner = forge.api.runner(project, "ends-1", concurrency=4)
+    folder = tmp_path_factory.mktemp("ends")
+    log = folder / "log"
+    command = [sys.executable, "-m", "celery", "-A", "runners.worker", "worker", "-l", "DEBUG"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "FORGE_URL": forge.place["url"]}
+    environment |= {"FORGE_RUNNER_TOKEN": runner.token, "FORGE_RUNNER_DATA": str(folder / "data")}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+    secret = {"secrets": {"PASSWORD": CANARY}}
+    groups = [forge.api.variable_group(project, "secret", **secret)]
+    scripts = {
+        "succeeded": ("echo $PASSWORD", {}),
+        "failed": ("echo $PASSWORD; exit 3", {}),
+        "timed out": ("sleep 100", {"timeout_seconds": 1}),
+        "stopped": ("echo started; sleep 100", {}),
+    }
+    tasks = {
+        name: forge.api.run_script(project, script, variable_groups=groups, **fields)
+        for name, (script, fields) in scripts.items()
+    }
+    forge.api.await_output(tasks["stopped"], b"started")
+    forge.api.post(f"tasks/{tasks['stopped']}/stop")
+    found: dict[str, Any] = {name: forge.api.wait_until(task) for name, task in tasks.items()}
+    process.terminate()
+    process.wait(60)
+    return {**found, "said": log.read_text()}
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "shown"),
+    [
+        ("succeeded", "succeeded", "SUCCESS"),
+        ("failed", "failed", "FAILURE"),
+        ("timed out", "failed", "FAILURE"),
+        ("stopped", "stopped", "REVOKED"),
+    ],
+)
+def test_flower_shows_how_a_task_ended_and_why(
+    name: str, state: str, shown: str, forge: Deployment, ends: dict[str, Any]
+) -> None:
+    task = ends[name]
+    assert task["state"] == state and task["exit_code"] == {"succeeded": 0, "failed": 3}.get(name)
+    session = requests.Session()
+    session.auth = (forge.place["username"], forge.place["password"])
+    url = f"{forge.place['flower_url']}/api/task/info/{task['id']}.1"
+
+    def ended() -> dict[str, Any] | None:
+        answer = session.get(url, timeout=30)
+        return answer.json() if answer.ok and answer.json()["state"] == shown else None
+
+    seen: dict[str, Any] = wait_for(ended, f"Flower shows {name} as {shown}")
+    assert task["reason"] in (seen["exception"] or seen["result"])
+    assert seen["traceback"] is None
+
+
+def test_the_workers_log_says_in_a_line_how_a_task_ended(ends: dict[str, Any]) -> None:
+    said = ends["said"]
+    for name in ("failed", "timed out", "stopped"):
+        line = f"Task forge.run_task[{ends[name]['id']}.1] did not succeed: {ends[name]['reason']}"
+        assert line in said
+    assert "Traceback" not in said and "Error" not in said and CANARY not in said
 
 
 @pytest.mark.parametrize("is_chunked", [False, True], ids=["with its length", "in chunks"])

@@ -46,8 +46,8 @@ def runners(request: HttpRequest, pk: int) -> HttpResponse:
         "free": sum(row.free for row in rows),
         "in_service": sum(row.runner.concurrency for row in rows if row.is_online),
         "out_of_service": fleet.slots_in_words(rows),
-        "running": sum(len(row.held) for row in rows if row.is_online),
-        "unreachable": sum(len(row.held) for row in rows if not row.is_online),
+        "running": sum(len(row.held) for row in rows if row.is_heard),
+        "unreachable": sum(len(row.held) for row in rows if not row.is_heard),
         "waiting": waiting.count(),
         "oldest": waiting.order_by("pk").first(),
         "trouble": sum(1 for row in rows if row.is_in_trouble),
@@ -117,7 +117,7 @@ def contact(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _runner_for(request: HttpRequest, pk: int) -> Runner:
     rows = Runner.objects.for_user(request.user)
-    rows = rows.select_related("project", "created_by", "registered_with")
+    rows = rows.select_related("project", "created_by", "registered_with", "paused_by")
     return get_object_or_404(rows.prefetch_related("tokens__created_by"), pk=pk)
 
 

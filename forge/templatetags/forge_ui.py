@@ -41,6 +41,7 @@ RUNNER_LOOKS: dict[str, tuple[str, str]] = {
     RunnerStatus.NEVER_CONTACTED: ("mute", "never"),
     RunnerStatus.IDLE: ("ok", "idle"),
     RunnerStatus.BUSY: ("run", "busy"),
+    RunnerStatus.PAUSED: ("warn", "paused"),
     RunnerStatus.UNHEALTHY: ("bad", "unhealthy"),
     RunnerStatus.OFFLINE: ("bad", "offline"),
     RunnerStatus.REVOKED: ("mute", "revoked"),

@@ -82,6 +82,11 @@ def welcome(runner: Runner) -> ConnectReply:
 
 
 def queue_names(runner: Runner) -> tuple[str, ...]:
-    """What the worker listens to. Its own name stands in when no queue fits: Celery needs one."""
+    """What the worker listens to. Its own name stands in when no queue fits: Celery needs one.
+
+    Nothing fits while the runner is paused.
+    """
+    if runner.is_paused(now=timezone.now()):
+        return (runner.account,)
     names = tuple(runner.queues().values_list("name", flat=True))
     return names or (runner.account,)

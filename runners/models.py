@@ -14,10 +14,21 @@ from django.db.models.functions import Lower
 
 from projects.models import DIGEST_LENGTH, LAST_USE_RESOLUTION_SECONDS, Project, is_one_line
 from projects.tokens import digest_of, is_same_digest
+from runners.contact import BrokerContact
+from runners.pausing import Pausable
 from runners.status import RegistrationStatus, RunnerStatus
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
+
+__all__ = [
+    "BrokerContact",
+    "Queue",
+    "RegistrationToken",
+    "Runner",
+    "RunnerToken",
+    "Tag",
+]
 
 MAXIMUM_CONCURRENCY = 100
 MAXIMUM_TAGS = 10
@@ -98,8 +109,21 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
         """Runners that the broker is to let in: neither removed nor in quarantine."""
         return self.present().exclude(quarantined_until__gt=now)
 
+    def unpaused(self, now: datetime) -> RunnerQuerySet:
+        """Runners that may be given something new."""
+        return self.filter(models.Q(paused_at=None) | models.Q(paused_until__lte=now))
 
-class Runner(models.Model):
+    def entitled_to(self, queue: Queue) -> RunnerQuerySet:
+        """Runners that `may_take` the queue's tasks."""
+        rows = self.present().filter(project_id=queue.project_id)
+        if queue.name == Queue.UNTAGGED:
+            return rows.filter(takes_untagged=True)
+        for name in sorted(queue.required_tags):
+            rows = rows.filter(tags__name=name)
+        return rows
+
+
+class Runner(Pausable):
     """A registered host. Its tokens open the runner API and one broker account."""
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="runners")
@@ -168,6 +192,15 @@ class Runner(models.Model):
             models.CheckConstraint(
                 condition=models.Q(quarantined_until=None) | ~models.Q(quarantine_reason=""),
                 name="runner_quarantine_has_reason",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(paused_at=None) | ~models.Q(pause_reason=""),
+                name="runner_pause_has_reason",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(paused_until=None)
+                | models.Q(paused_until__gt=models.F("paused_at")),
+                name="runner_pause_ends_after_it_began",
             ),
         )
 
@@ -282,6 +315,8 @@ class Runner(models.Model):
             return RunnerStatus.UNHEALTHY
         if self.is_draining:
             return RunnerStatus.DRAINING
+        if self.is_paused(now=now):
+            return RunnerStatus.PAUSED
         return RunnerStatus.BUSY if running else RunnerStatus.IDLE
 
 

@@ -15,7 +15,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from projects.tokens import RUNNER_PREFIX, digest_of, new_token
-from runners import accounts
+from runners import accounts, control
 from runners.errors import (
     RunnerInUseError,
     RunnerNameTakenError,
@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 LONGEST_OVERLAP = timedelta(days=30)
 # From its connection a worker has this long until its first heartbeat: it waits for the broker.
 START = timedelta(seconds=20)
+LONGEST_PAUSE = timedelta(days=366)
 # Each is a password that the broker compares with when the account signs in.
 MAXIMUM_TOKENS = 20
 
@@ -200,6 +201,38 @@ def lift_quarantine(*, runner: Runner, by: User, now: datetime) -> bool:
         logger.warning("%s lifted the quarantine of runner %s", by.get_username(), runner.name)
         transaction.on_commit(partial(accounts.try_to_apply, runner))
     return is_lifted
+
+
+def pause_runner(
+    *, runner: Runner, reason: str, until: datetime | None, by: User, now: datetime
+) -> None:
+    """Give the runner nothing new until then, or until somebody resumes it. What it has runs on.
+
+    Raises RunnerRemovedError, and ValidationError for a reason that is empty, too long or not one
+    line, and for an end that is past or more than LONGEST_PAUSE away.
+    """
+    if until is not None and not now < until <= now + LONGEST_PAUSE:
+        raise ValidationError({"until": "Give a time that is to come, within a year from now."})
+    reason = reason.strip()
+    if not reason:
+        raise ValidationError({"reason": "Say why, for those whose tasks wait."})
+    try:
+        Runner._meta.get_field("pause_reason").clean(reason, runner)
+    except ValidationError as error:
+        raise ValidationError({"reason": error.messages}) from error
+    if not runner.pause(reason=reason, until=until, by=by, now=now):
+        raise RunnerRemovedError(runner)
+    logger.info("%s paused runner %s", by.get_username(), runner.name)
+    transaction.on_commit(partial(control.ask_to_beat, runner))
+
+
+def resume_runner(*, runner: Runner, by: User, now: datetime) -> bool:
+    """End the runner's pause before its time; False if it was not paused."""
+    is_resumed = runner.resume(now=now)
+    if is_resumed:
+        logger.info("%s resumed runner %s", by.get_username(), runner.name)
+        transaction.on_commit(partial(control.ask_to_beat, runner))
+    return is_resumed
 
 
 def connect_runner(

@@ -10,6 +10,7 @@ class RunnerStatus(TextChoices):
     IDLE = "idle", "Idle"
     BUSY = "busy", "Busy"
     DRAINING = "draining", "Draining"
+    PAUSED = "paused", "Paused"
     UNHEALTHY = "unhealthy", "Unhealthy"
     OFFLINE = "offline", "Offline"
     REVOKED = "revoked", "Revoked"

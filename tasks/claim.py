@@ -58,13 +58,10 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
         raise ClaimRefusedError(request.task, "it is not this runner's")
     if is_repeated(task, runner, request):
         return _repeat(task, runner, request, now=now)
-    if runner.is_quarantined(now=now):
-        raise ClaimRefusedError(task.pk, f"{runner.name} is cut off from the broker")
-    if is_fenced(task) and not request.keeps_leases:
-        _take_back_hint(task)
-        raise ClaimRefusedError(task.pk, f"{runner.name} is too old to keep leases; update it")
+    _check_runner(task, runner, request, now=now)
     try:
         with transaction.atomic():
+            _check_hoard(runner)
             _check_limit(task)
             if task.claim(runner=runner, attempt=request.attempt, nonce=request.nonce, now=now):
                 return task
@@ -74,6 +71,9 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
     except ProjectFullError as error:
         _take_back_hint(task)
         raise ClaimRefusedError(task.pk, "its project is at its limit") from error
+    except RunnerFullError as error:
+        _take_back_hint(task)
+        raise ClaimRefusedError(task.pk, f"{runner.name} holds enough tasks") from error
     # The same claim, sent again because its first answer took too long, may have met the first
     # one here, which was committed after this one had read the row.
     task.refresh_from_db()
@@ -82,8 +82,35 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
     raise ClaimRefusedError(task.pk, "it was claimed, stopped or finished before")
 
 
+def _check_runner(task: Task, runner: Runner, request: ClaimRequest, *, now: datetime) -> None:
+    """Raises ClaimRefusedError when the runner may take nothing just now, or not this."""
+    if runner.is_quarantined(now=now):
+        raise ClaimRefusedError(task.pk, f"{runner.name} is cut off from the broker")
+    if is_fenced(task) and not request.keeps_leases:
+        _take_back_hint(task)
+        raise ClaimRefusedError(task.pk, f"{runner.name} is too old to keep leases; update it")
+    if runner.is_paused(now=now):
+        _take_back_hint(task)
+        raise ClaimRefusedError(task.pk, f"{runner.name} is paused by {runner.pauser}")
+
+
 class ProjectFullError(Exception):
     """The project runs as many tasks as it may."""
+
+
+class RunnerFullError(Exception):
+    """The runner holds as many tasks as it may."""
+
+
+def _check_hoard(runner: Runner) -> None:
+    """A worker never runs more at once than its row says; of one that asks for more, no more than
+    as many again may be on their way: finished, and not yet reported as such.
+
+    The row is locked, so that of many claims at once none can slip past the count.
+    """
+    row = Runner.objects.select_for_update(no_key=True).get(pk=runner.pk)
+    if Task.objects.held_by(row).count() >= 2 * row.concurrency:
+        raise RunnerFullError
 
 
 def _check_limit(task: Task) -> None:

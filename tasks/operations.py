@@ -139,12 +139,12 @@ def run_template(
     """Queue one run of the template as it is now. Raises TemplateRemovedError."""
     if template.removed_at is not None:
         raise TemplateRemovedError(template.name)
-    hinted_at = now if may_hint_at_once(template) else None
+    hinted_at = now if may_hint_at_once(template, now=now) else None
     with transaction.atomic():
         task = Task.objects.create(
             project=template.project,
             template=template,
-            queue_id=template.queue_id,
+            queue=template.queue,
             rerun_of=rerun_of,
             app=template.app,
             script=template.script,
@@ -166,6 +166,8 @@ def _announce_new(task: Task) -> None:
     if task.hinted_at is not None:
         publish(task.queue, [(task.pk, task.attempt)])
     else:
+        # Read before; without this line the database would be asked for it again.
+        task.queue.project = task.project
         put_out(task.queue)
     reached("hint published", task=task.pk, attempt=task.attempt)
 

@@ -19,6 +19,7 @@ from tasks.attempts import attempts_of
 from tasks.lifecycle import TaskState
 from tasks.models import Task, TaskAttempt, TaskTemplate
 from tasks.operations import force_stop_task, run_template, stop_task
+from tasks.waiting import why_waiting
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -69,7 +70,7 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
 
     class Meta:
         model = Task
-        fields = (
+        fields: tuple[str, ...] = (
             "id",
             "template",
             "state",
@@ -107,6 +108,21 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
     @extend_schema_field(AttemptSerializer(many=True))
     def get_attempts(self, task: Task) -> Any:
         return AttemptSerializer(attempts_of(task), many=True).data
+
+
+class OneTaskSerializer(TaskSerializer):
+    """One task by itself: what it waits for is asked of several tables."""
+
+    waiting_for = serializers.SerializerMethodField(
+        help_text="What keeps a queued task from starting, in one sentence; empty for others."
+    )
+
+    class Meta(TaskSerializer.Meta):
+        fields = (*TaskSerializer.Meta.fields, "waiting_for")
+        read_only_fields = fields
+
+    def get_waiting_for(self, task: Task) -> str:
+        return why_waiting(task, timezone.now())
 
 
 class NewTaskSerializer(StrictMixin):
@@ -196,10 +212,10 @@ class TaskView(ApiView):
 
 
 class TaskDetail(TaskView):
-    @extend_schema(operation_id="read_task", responses={200: TaskSerializer, **ERRORS})
+    @extend_schema(operation_id="read_task", responses={200: OneTaskSerializer, **ERRORS})
     def get(self, request: Request, pk: int) -> Response:
-        """One task: its state, how it ended, who ran it, and what is known of its log."""
-        return Response(TaskSerializer(self.task(pk, Action.PROJECT_VIEW)).data)
+        """One task: its state, how it ended or why it waits, and what is known of its log."""
+        return Response(OneTaskSerializer(self.task(pk, Action.PROJECT_VIEW)).data)
 
 
 class TaskStop(TaskView):

@@ -11,6 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 from forge.api.access_keys import AccessKeyDetail, AccessKeyList
 from forge.api.documents import Documentation, Schema
 from forge.api.logs import TaskLog
+from forge.api.pauses import RunnerPause, RunnerResume
 from forge.api.projects import ProjectDetail, ProjectList
 from forge.api.registration_tokens import RegistrationTokenDetail, RegistrationTokenList
 from forge.api.rotation import RunnerEndOlderTokens, RunnerRotate
@@ -43,6 +44,8 @@ urlpatterns = [
     path("v1/tasks/<int:pk>/force-stop", TaskForceStop.as_view(), name="api-task-force-stop"),
     path("v1/runners/<int:pk>/", RunnerDetail.as_view(), name="api-runner"),
     path("v1/runners/<int:pk>/lift-quarantine", RunnerLift.as_view(), name="api-runner-lift"),
+    path("v1/runners/<int:pk>/pause", RunnerPause.as_view(), name="api-runner-pause"),
+    path("v1/runners/<int:pk>/resume", RunnerResume.as_view(), name="api-runner-resume"),
     path("v1/projects/<int:pk>/access-keys/", AccessKeyList.as_view(), name="api-access-keys"),
     path("v1/access-keys/<int:pk>/", AccessKeyDetail.as_view(), name="api-access-key"),
     path(

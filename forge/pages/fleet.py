@@ -27,6 +27,7 @@ _ORDER = (
     RunnerStatus.OFFLINE,
     RunnerStatus.NEVER_CONTACTED,
     RunnerStatus.DRAINING,
+    RunnerStatus.PAUSED,
     RunnerStatus.BUSY,
     RunnerStatus.IDLE,
     RunnerStatus.REVOKED,
@@ -53,9 +54,13 @@ class RunnerRow:
         return self.status in (RunnerStatus.IDLE, RunnerStatus.BUSY)
 
     @property
+    def is_paused(self) -> bool:
+        return self.runner.is_paused(now=self.now)
+
+    @property
     def is_heard(self) -> bool:
         """Whether what it holds runs, as far as anybody knows."""
-        return self.is_online or self.status == RunnerStatus.DRAINING
+        return self.is_online or self.status in (RunnerStatus.DRAINING, RunnerStatus.PAUSED)
 
     @property
     def free(self) -> int:
@@ -84,9 +89,19 @@ class RunnerRow:
         return about((until - self.now).total_seconds())
 
     @property
+    def pause_left(self) -> str:
+        """How much longer it is paused: `4 h`; empty if it is not, or until somebody resumes it."""
+        until = self.runner.paused_until
+        if until is None or not self.is_paused:
+            return ""
+        return about((until - self.now).total_seconds())
+
+    @property
     def reason(self) -> str:
         if self.status == RunnerStatus.UNHEALTHY:
             return f"Cut off from the broker for {self.quarantine_left} more"
+        if self.is_paused:
+            return self._pause_in_words()
         if self.status == RunnerStatus.NEVER_CONTACTED:
             age = about((self.now - self.runner.created_at).total_seconds())
             by = self.runner.created_by
@@ -102,6 +117,11 @@ class RunnerRow:
         if self.last_task_id:
             return f"Last task #{self.last_task_id}"
         return "No task yet"
+
+    def _pause_in_words(self) -> str:
+        left = f" for {self.pause_left} more" if self.pause_left else ""
+        held = f"; running {self._named()}" if self.held else ""
+        return f"Paused by {self.runner.pauser}{left}: {self.runner.pause_reason}{held}"
 
     def _what_it_does(self) -> str:
         if self.status != RunnerStatus.OFFLINE:
@@ -143,7 +163,7 @@ def _by_number(tasks: TaskQuerySet) -> list[Task]:
 
 def _with_last_task(runners: RunnerQuerySet) -> RunnerQuerySet:
     last = Task.objects.filter(runner=OuterRef("pk")).order_by("-pk").values("pk")[:1]
-    rows = runners.select_related("created_by").prefetch_related("tags")
+    rows = runners.select_related("created_by", "paused_by").prefetch_related("tags")
     return rows.annotate(last_task_id=Subquery(last))
 
 
@@ -167,11 +187,14 @@ def fleet_sentence(rows: Sequence[RunnerRow]) -> str:
     ready = sum(1 for row in rows if row.free)
     trouble = [row for row in rows if row.is_in_trouble]
     busy = sum(1 for row in rows if row.is_online and not row.free)
+    paused = sum(1 for row in rows if row.status == RunnerStatus.PAUSED)
     sentence = f"{ready} of {len(rows)} {'is' if ready == 1 else 'are'} ready for tasks."
     if trouble:
         sentence += f" {number(len(trouble))} need{'s' if len(trouble) == 1 else ''} attention."
     if busy:
         sentence += f" {number(busy)} {'has' if busy == 1 else 'have'} no free slot."
+    if paused:
+        sentence += f" {number(paused)} {'is' if paused == 1 else 'are'} paused."
     return sentence
 
 

@@ -117,7 +117,7 @@ def contact(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _runner_for(request: HttpRequest, pk: int) -> Runner:
     rows = Runner.objects.for_user(request.user)
-    rows = rows.select_related("project", "created_by", "registered_with")
+    rows = rows.select_related("project", "created_by", "registered_with", "paused_by")
     return get_object_or_404(rows.prefetch_related("tokens__created_by"), pk=pk)
 
 

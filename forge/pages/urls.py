@@ -5,6 +5,7 @@ from django.urls import path
 
 from forge.pages import (
     home,
+    pauses,
     projects,
     registration_tokens,
     rotation,
@@ -41,6 +42,8 @@ urlpatterns = [
     path("runners/<int:pk>/contact/", runners.contact, name="runner-contact"),
     path("runners/<int:pk>/lift/", runners.lift, name="runner-lift"),
     path("runners/<int:pk>/remove/", runners.remove, name="runner-remove"),
+    path("runners/<int:pk>/pause/", pauses.pause, name="runner-pause"),
+    path("runners/<int:pk>/resume/", pauses.resume, name="runner-resume"),
     path("projects/<int:pk>/access-keys/", access_keys.index, name="access-keys"),
     path("projects/<int:pk>/access-keys/new/", access_keys.new, name="access-key-new"),
     path("access-keys/<int:pk>/", access_keys.detail, name="access-key"),

@@ -139,20 +139,40 @@ class ListenStep(bootsteps.StartStopStep):  # type: ignore[misc]
         listening = consumer.task_consumer
         if listening is None or consumer.hub is None:
             return  # not connected just now; the next heartbeat brings the queues again
-        known = {one.name for one in listening.queues}
-        new = [name for name in queues if name not in known]
-        if new:
-            consumer.hub.call_soon(_add_queues, consumer, new)
+        if {one.name for one in listening.queues} != set(queues):
+            consumer.hub.call_soon(_set_queues, consumer, queues)
             waker.wake()
 
 
-def _add_queues(consumer: Any, names: list[str]) -> None:
+def _set_queues(consumer: Any, names: tuple[str, ...]) -> None:
     """In the event loop's thread: the consumer is not thread-safe."""
     if consumer.task_consumer is None:
         return
-    for name in names:
+    known = {one.name for one in consumer.task_consumer.queues}
+    new = [name for name in names if name not in known]
+    over = sorted(known - set(names))
+    for name in new:
         found = make_queue(name)
         consumer.app.amqp.queues.select_add(found)
         consumer.task_consumer.add_queue(found)
-    consumer.task_consumer.consume()
-    logger.info("Listening to %s as well.", ", ".join(names))
+    if new:
+        consumer.task_consumer.consume()
+        logger.info("Listening to %s.", ", ".join(new))
+    for name in over:
+        _leave_queue(consumer, name)
+    if over:
+        logger.info("No longer listening to %s.", ", ".join(over))
+
+
+def _leave_queue(consumer: Any, name: str) -> None:
+    """Take nothing more from a queue.
+
+    What the pending BRPOP may still bring goes the usual way, and Forge decides at the claim. For
+    a queue without a callback kombu would put the message back, which no runner's account may do.
+    """
+    callbacks = consumer.task_consumer.channel.connection._callbacks
+    callback = callbacks.get(name)
+    consumer.app.amqp.queues.deselect(name)
+    consumer.task_consumer.cancel_by_queue(name)
+    if callback is not None:
+        callbacks[name] = callback

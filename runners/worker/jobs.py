@@ -1,4 +1,4 @@
-"""The one Celery function of a runner, and the one order that it takes."""
+"""The one Celery function of a runner, and the orders that it takes."""
 
 from __future__ import annotations
 
@@ -54,3 +54,10 @@ def forge_stop(
     """Stop one attempt; the same order comes with the next heartbeat if this one is lost."""
     is_here = state.app.agent.stop(int(task), int(attempt), str(reason)[:500], force=bool(force))
     return {"ok": "stopping" if is_here else "not here"}
+
+
+@control_command(name="forge_beat")  # type: ignore[untyped-decorator]
+def forge_beat(state: Any) -> dict[str, Any]:
+    """Send the heartbeat now: something has changed that its answer tells."""
+    state.app.agent.ask_forge()
+    return {"ok": "asked"}

@@ -21,7 +21,7 @@ import pytest
 import redis
 import requests
 
-from tests.attacks.conftest import Thief
+from tests.attacks.thief import Thief
 from tests.deployment.client import wait_for
 from tests.deployment.deployment import Deployment
 
@@ -100,7 +100,7 @@ def victim(forge: Deployment) -> dict[str, Any]:
 def liar(forge: Deployment) -> Iterator[Liar]:
     project = forge.api.project("Thieves")
     runner = forge.api.runner(project, "thief-1")
-    thief = Thief(forge.place["url"], runner)
+    thief = Thief(forge.place["url"], runner, project)
     thief.connect()
     assert thief.heartbeat([]).ok
     task = forge.api.run_script(project, "true")

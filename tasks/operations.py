@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
 
+from projects.audit.entry import Verb
+from projects.audit.recording import record, record_saved, snapshot
 from projects.operations import write_access_key, write_variable_group
 from runners.operations import queue_for, remove_runner, tags_named
 from runners.worker.failpoints import reached
@@ -56,12 +58,14 @@ def save_template(
     try:
         with transaction.atomic():
             hold_templates(pk=template.pk)
+            before = snapshot(template)
             found = tags_named(project=template.project, names=tags)
             template.queue = queue_for(project=template.project, tags=found)
             template.save()
             template.tags.set(found)
             set_sources(template, groups=groups, keys=keys)
             settle_sources(template)
+            record_saved(template, before)
     except IntegrityError as error:
         raise TemplateNameTakenError(template.name) from error
     return template
@@ -108,6 +112,7 @@ def remove_access_key(*, key: AccessKey) -> None:
     with transaction.atomic():
         type(key).objects.select_for_update().filter(pk=key.pk).first()
         _require_unused(f"The access key {key}", TaskTemplate.objects.filter(access_keys=key))
+        record(Verb.REMOVED, key)
         key.delete()
 
 
@@ -117,6 +122,7 @@ def remove_variable_group(*, group: VariableGroup) -> None:
         type(group).objects.select_for_update().filter(pk=group.pk).first()
         templates = TaskTemplate.objects.filter(variable_groups=group)
         _require_unused(f"The variable group {group}", templates)
+        record(Verb.REMOVED, group)
         group.delete()
 
 
@@ -127,7 +133,9 @@ def _require_unused(what: str, templates: QuerySet[TaskTemplate]) -> None:
 
 def remove_template(*, template: TaskTemplate, now: datetime) -> None:
     """Hide the template; its tasks and their logs stay."""
-    TaskTemplate.objects.present().filter(pk=template.pk).update(removed_at=now)
+    with transaction.atomic():
+        if TaskTemplate.objects.present().filter(pk=template.pk).update(removed_at=now):
+            record(Verb.REMOVED, template)
 
 
 def run_template(
@@ -153,6 +161,7 @@ def run_template(
             created_at=now,
             hinted_at=hinted_at,
         )
+        record(Verb.RAN, task)
         transaction.on_commit(partial(_announce_new, task))
     return task
 
@@ -166,6 +175,7 @@ def _announce_new(task: Task) -> None:
     reached("hint published", task=task.pk, attempt=task.attempt)
 
 
+@transaction.atomic
 def stop_task(*, task: Task, by: User, now: datetime) -> None:
     """Stop a task: at once if it waits, by its runner otherwise. Raises TaskFinishedError."""
     reason = f"Stopped by {by.get_username()}."
@@ -179,6 +189,8 @@ def stop_task(*, task: Task, by: User, now: datetime) -> None:
         task.refresh_from_db()
         if task.is_finished:
             raise TaskFinishedError(task)
+        return
+    record(Verb.STOPPED, task)
 
 
 def _after_end(task: Task) -> None:

@@ -1,6 +1,5 @@
 """The addresses of the pages."""
 
-from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
 from forge.pages import (
@@ -9,6 +8,7 @@ from forge.pages import (
     registration_tokens,
     rotation,
     runners,
+    sign_in,
     stream,
     tasks,
     templates,
@@ -16,12 +16,10 @@ from forge.pages import (
 )
 from forge.pages.sources import access_keys, variable_groups
 
-sign_in = LoginView.as_view(template_name="sign_in.html", redirect_authenticated_user=True)
-
 urlpatterns = [
     path("", home.home, name="home"),
-    path("sign-in/", sign_in, name="sign-in"),
-    path("sign-out/", LogoutView.as_view(), name="sign-out"),
+    path("sign-in/", sign_in.SignIn.as_view(), name="sign-in"),
+    path("sign-out/", sign_in.SignOut.as_view(), name="sign-out"),
     path("projects/<int:pk>/", projects.overview, name="project"),
     path("projects/<int:pk>/templates/", templates.templates, name="templates"),
     path("projects/<int:pk>/templates/new/", templates.new, name="template-new"),

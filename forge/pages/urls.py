@@ -3,7 +3,9 @@
 from django.urls import path
 
 from forge.pages import (
+    audit,
     home,
+    members,
     projects,
     registration_tokens,
     rotation,
@@ -63,6 +65,13 @@ urlpatterns = [
         registration_tokens.revoke,
         name="registration-token-revoke",
     ),
+    path("projects/<int:pk>/members/", members.members, name="members"),
+    path("members/<int:pk>/", members.member, name="member"),
+    path("members/<int:pk>/remove/", members.remove, name="member-remove"),
+    path("projects/<int:pk>/audit/", audit.of_project, name="audit"),
+    path("projects/<int:pk>/audit/<slug:form>", audit.export_of_project, name="audit-export"),
+    path("audit/", audit.of_all, name="audit-all"),
+    path("audit/<slug:form>", audit.export_of_all, name="audit-all-export"),
     path("tokens/", tokens.tokens, name="tokens"),
     path("tokens/<int:pk>/revoke/", tokens.revoke, name="token-revoke"),
 ]

@@ -169,6 +169,8 @@ def _value(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, dict):
         return {str(name): _hidden(str(name), item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_value(item) for item in value]
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 

@@ -80,7 +80,9 @@ class AuditView(ApiView):
         """Those that the query asks for. Raises ValidationError (400)."""
         rows, filters = self.rows(), Filters(self.request.query_params)
         if not filters.is_valid():
-            raise ValidationError({name: list(map(str, found)) for name, found in filters.errors.items()})
+            raise ValidationError(
+                {name: list(map(str, found)) for name, found in filters.errors.items()}
+            )
         return filters.apply(rows)
 
     def _number(self, name: str) -> int:

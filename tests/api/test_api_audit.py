@@ -149,7 +149,9 @@ def test_pages_by_key_hold_each_entry_once(cast: Cast, api: Callable[..., Api]) 
         fill_one_more(cast, len(found))
         path = (body["next"] or "").partition("/api/v1/")[2]
     assert [len(names) for names in found] == [3, 3, 1]
-    assert sum(found, []) == [f"Nightly {number}" for number in range(6, -1, -1)]
+    assert [name for names in found for name in names] == [
+        f"Nightly {number}" for number in range(6, -1, -1)
+    ]
     newest = AuditEntry.objects.get(name="Nightly 3").pk
     body = client.get(f"projects/{cast.project.pk}/audit/?after={newest}&page_size=2").json()
     assert [row["name"] for row in body["results"]] == ["Nightly 5", "Nightly 4"]

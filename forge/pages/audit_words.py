@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from forge.pages.words import counted
 from projects.audit.actor import Way
 from projects.audit.entry import AuditEntry, Kind, Verb
 from projects.audit.reading import trail
@@ -110,9 +111,11 @@ class Line:
 
     @property
     def summary(self) -> str:
-        """What changed, in a line; of what is new, nothing: its page says it."""
+        """What changed, in a line; of what is new, how much: its page says it."""
         parts = [self.entry.detail] if self.entry.detail else []
-        if self.entry.verb != Verb.CREATED:
+        if self.entry.verb == Verb.CREATED:
+            parts += [f"With {counted(len(self.changes), 'field')}."] if self.changes else []
+        else:
             named = [change.in_short for change in self.changes[:MAXIMUM_NAMED]]
             more = len(self.changes) - len(named)
             parts += [", ".join(named) + (f" and {more} more" if more else "")] if named else []

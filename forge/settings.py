@@ -72,6 +72,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "forge.acting.actor_in_requests",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -158,6 +159,13 @@ FORGE_RUNNER_LOG_BYTES_PER_SECOND = env.int(
 FORGE_LOG_HEAD_BYTES = max(env.int("FORGE_LOG_HEAD_BYTES", default=128 * 1024**2), 1)
 FORGE_LOG_TAIL_BYTES = max(env.int("FORGE_LOG_TAIL_BYTES", default=16 * 1024**2), 0)
 
+# How often somebody may be wrong about the password of one account, and from one address
+# (forge/pages/sign_in.py).
+FORGE_WRONG_PASSWORDS_PER_SECOND = env.float("FORGE_WRONG_PASSWORDS_PER_SECOND", default=0.1)
+FORGE_WRONG_PASSWORDS_PER_ADDRESS_PER_SECOND = env.float(
+    "FORGE_WRONG_PASSWORDS_PER_ADDRESS_PER_SECOND", default=0.5
+)
+
 # Periods, in seconds.
 FORGE_HEARTBEAT_SECONDS = env.float("FORGE_HEARTBEAT_SECONDS", default=5.0)
 FORGE_OFFLINE_SECONDS = env.float("FORGE_OFFLINE_SECONDS", default=30.0)
@@ -194,9 +202,15 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _secure
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31_536_000 if _secure else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _secure
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
+# Who asks whether a process lives asks it directly, past the proxy.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 X_FRAME_OPTIONS = "DENY"
-SESSION_COOKIE_NAME = "forge_session"
-CSRF_COOKIE_NAME = "forge_csrf"
+# With this prefix browsers take them only over TLS and from this very host, so that no
+# neighbour below the same domain can put one in its place.
+_prefix = "__Host-" if _secure else ""
+SESSION_COOKIE_NAME = f"{_prefix}forge_session"
+CSRF_COOKIE_NAME = f"{_prefix}forge_csrf"
+SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE", default=14 * 24 * 3600)
 
 LANGUAGE_CODE = "en"
 USE_I18N = False

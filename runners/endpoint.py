@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
+from projects.audit.actor import Actor, Way, acting
 from projects.tokens import RUNNER_PREFIX, bearer_token, digest_of
 from runners import quotas
 from runners.models import Runner, RunnerToken
@@ -65,7 +66,8 @@ def runner_endpoint(
             runner = authenticated(request)
             if runner is None:
                 return refuse_stranger(request, *_why_refused(request))
-            answer = _answer(request, runner, kind, size, handler)
+            with acting(lambda: Actor(Way.RUNNER, runner.name, address=address_of(request))):
+                answer = _answer(request, runner, kind, size, handler)
             if isinstance(answer, Refusal):
                 level = logging.INFO if answer.status_code in EXPECTED else logging.WARNING
                 refusals.of_runner(runner, answer.code, answer.sentence, level=level)

@@ -14,6 +14,8 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from projects.audit.entry import Verb
+from projects.audit.recording import record, record_saved
 from projects.tokens import RUNNER_PREFIX, digest_of, new_token
 from runners import accounts, control
 from runners.errors import (
@@ -131,6 +133,7 @@ def add_runner(*, runner: Runner, tags: Sequence[Tag], digest: str, now: datetim
     runner.save()
     runner.tags.set(tags)
     runner.tokens.create(digest=digest, created_at=now, created_by=runner.created_by)
+    record_saved(runner, None)
     queue_for(project=runner.project, tags=())
     transaction.on_commit(partial(accounts.try_to_apply, runner))
 
@@ -154,6 +157,7 @@ def rotate_token(*, runner: Runner, overlap: timedelta, by: User, now: datetime)
             raise TooManyTokensError(row, MAXIMUM_TOKENS)
         row.tokens.outliving(until).update(expires_at=until)
         row.tokens.create(digest=digest_of(token), created_at=now, created_by=by)
+        record(Verb.ROTATED, row, detail=f"Older tokens end at {until:%Y-%m-%d %H:%M:%S} UTC.")
         transaction.on_commit(partial(_apply_rotation, row, now))
     return NewRunner(row, token)
 
@@ -163,6 +167,8 @@ def end_older_tokens(*, runner: Runner, now: datetime) -> int:
     with transaction.atomic():
         older = runner.tokens.valid(now=now).exclude(expires_at=None)
         ended = older.update(expires_at=now)
+        if ended:
+            record(Verb.ENDED_OLDER, runner)
         transaction.on_commit(partial(_apply_rotation, runner, now))
     return ended
 
@@ -177,10 +183,12 @@ def _apply_rotation(runner: Runner, now: datetime) -> None:
 
 def remove_runner(*, runner: Runner, now: datetime) -> bool:
     """Revoke the token and the broker account; False if it was removed before."""
-    removed = Runner.objects.present().filter(pk=runner.pk).update(removed_at=now)
-    if removed:
-        runner.refresh_from_db()
-        transaction.on_commit(partial(accounts.try_to_remove, runner))
+    with transaction.atomic():
+        removed = Runner.objects.present().filter(pk=runner.pk).update(removed_at=now)
+        if removed:
+            runner.refresh_from_db()
+            record(Verb.REMOVED, runner)
+            transaction.on_commit(partial(accounts.try_to_remove, runner))
     return bool(removed)
 
 
@@ -191,15 +199,21 @@ def quarantine_runner(*, runner: Runner, reason: str, now: datetime) -> bool:
     row says so. Its heartbeat still works, so tasks that run there go on.
     """
     accounts.try_to_remove(runner)
-    return runner.quarantine(reason=reason, now=now)
+    with transaction.atomic():
+        is_cut = runner.quarantine(reason=reason, now=now)
+        if is_cut:
+            record(Verb.QUARANTINED, runner, detail=reason)
+    return is_cut
 
 
 def lift_quarantine(*, runner: Runner, by: User, now: datetime) -> bool:
     """Give the runner its broker account back; False if it has it."""
-    is_lifted = runner.lift_quarantine(now=now)
-    if is_lifted:
-        logger.warning("%s lifted the quarantine of runner %s", by.get_username(), runner.name)
-        transaction.on_commit(partial(accounts.try_to_apply, runner))
+    with transaction.atomic():
+        is_lifted = runner.lift_quarantine(now=now)
+        if is_lifted:
+            logger.warning("%s lifted the quarantine of runner %s", by.get_username(), runner.name)
+            record(Verb.LIFTED, runner)
+            transaction.on_commit(partial(accounts.try_to_apply, runner))
     return is_lifted
 
 
@@ -220,18 +234,23 @@ def pause_runner(
         Runner._meta.get_field("pause_reason").clean(reason, runner)
     except ValidationError as error:
         raise ValidationError({"reason": error.messages}) from error
-    if not runner.pause(reason=reason, until=until, by=by, now=now):
-        raise RunnerRemovedError(runner)
-    logger.info("%s paused runner %s", by.get_username(), runner.name)
-    transaction.on_commit(partial(control.ask_to_beat, runner))
+    with transaction.atomic():
+        if not runner.pause(reason=reason, until=until, by=by, now=now):
+            raise RunnerRemovedError(runner)
+        logger.info("%s paused runner %s", by.get_username(), runner.name)
+        end = f" Until {until:%Y-%m-%d %H:%M} UTC." if until else ""
+        record(Verb.PAUSED, runner, detail=f"{reason}{end}")
+        transaction.on_commit(partial(control.ask_to_beat, runner))
 
 
 def resume_runner(*, runner: Runner, by: User, now: datetime) -> bool:
     """End the runner's pause before its time; False if it was not paused."""
-    is_resumed = runner.resume(now=now)
-    if is_resumed:
-        logger.info("%s resumed runner %s", by.get_username(), runner.name)
-        transaction.on_commit(partial(control.ask_to_beat, runner))
+    with transaction.atomic():
+        is_resumed = runner.resume(now=now)
+        if is_resumed:
+            logger.info("%s resumed runner %s", by.get_username(), runner.name)
+            record(Verb.RESUMED, runner)
+            transaction.on_commit(partial(control.ask_to_beat, runner))
     return is_resumed
 
 

@@ -49,6 +49,10 @@ class Bucket:
         self._level -= amount
         return 0.0
 
+    def give_back(self, amount: float) -> None:
+        """What was taken and was not used after all."""
+        self._level = min(self._burst, self._level + amount)
+
 
 class Quota:
     """One bucket for each sender. Thread-safe; its memory is bounded.
@@ -72,6 +76,11 @@ class Quota:
         """0 if the sender may go on, and is charged; otherwise the seconds it has to wait."""
         with self._lock:
             return self._bucket(sender).wait_before(amount)
+
+    def give_back(self, sender: Hashable, amount: float = 1.0) -> None:
+        """Undo a charge."""
+        with self._lock:
+            self._bucket(sender).give_back(amount)
 
     def _bucket(self, sender: Hashable) -> Bucket:
         if sender not in self._buckets:

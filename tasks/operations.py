@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
 
+from projects.audit.entry import Verb
+from projects.audit.recording import record, record_saved, snapshot
 from projects.operations import write_access_key, write_variable_group
 from runners.operations import queue_for, remove_runner, tags_named
 from runners.worker.failpoints import reached
@@ -59,12 +61,14 @@ def save_template(
     try:
         with transaction.atomic():
             hold_templates(pk=template.pk)
+            before = snapshot(template)
             found = tags_named(project=template.project, names=tags)
             template.queue = queue_for(project=template.project, tags=found)
             template.save()
             template.tags.set(found)
             set_sources(template, groups=groups, keys=keys)
             settle_sources(template)
+            record_saved(template, before)
     except IntegrityError as error:
         raise TemplateNameTakenError(template.name) from error
     return template
@@ -111,6 +115,7 @@ def remove_access_key(*, key: AccessKey) -> None:
     with transaction.atomic():
         type(key).objects.select_for_update().filter(pk=key.pk).first()
         _require_unused(f"The access key {key}", TaskTemplate.objects.filter(access_keys=key))
+        record(Verb.REMOVED, key)
         key.delete()
 
 
@@ -120,6 +125,7 @@ def remove_variable_group(*, group: VariableGroup) -> None:
         type(group).objects.select_for_update().filter(pk=group.pk).first()
         templates = TaskTemplate.objects.filter(variable_groups=group)
         _require_unused(f"The variable group {group}", templates)
+        record(Verb.REMOVED, group)
         group.delete()
 
 
@@ -130,7 +136,9 @@ def _require_unused(what: str, templates: QuerySet[TaskTemplate]) -> None:
 
 def remove_template(*, template: TaskTemplate, now: datetime) -> None:
     """Hide the template; its tasks and their logs stay."""
-    TaskTemplate.objects.present().filter(pk=template.pk).update(removed_at=now)
+    with transaction.atomic():
+        if TaskTemplate.objects.present().filter(pk=template.pk).update(removed_at=now):
+            record(Verb.REMOVED, template)
 
 
 def run_template(
@@ -157,6 +165,7 @@ def run_template(
             created_at=now,
             hinted_at=hinted_at,
         )
+        record(Verb.RAN, task)
         transaction.on_commit(partial(_announce_new, task))
     return task
 
@@ -172,6 +181,7 @@ def _announce_new(task: Task) -> None:
     reached("hint published", task=task.pk, attempt=task.attempt)
 
 
+@transaction.atomic
 def stop_task(*, task: Task, by: User, now: datetime) -> None:
     """Stop a task: at once if it waits, by its runner otherwise, by the steps of its template.
 
@@ -188,8 +198,11 @@ def stop_task(*, task: Task, by: User, now: datetime) -> None:
         transaction.on_commit(partial(announce, task.pk))
     else:
         _require_unfinished(task)
+        return
+    record(Verb.STOPPED, task)
 
 
+@transaction.atomic
 def force_stop_task(*, task: Task, by: User, now: datetime) -> None:
     """Have the task's processes killed, without their time to clean up.
 
@@ -201,13 +214,13 @@ def force_stop_task(*, task: Task, by: User, now: datetime) -> None:
     task.refresh_from_db()
     if task.stop_before_start(reason=reason, now=now) or _lose_by_force(task, reason, now=now):
         transaction.on_commit(partial(_after_end, task))
+        record(Verb.FORCE_STOPPED, task)
         return
-    with transaction.atomic():
-        task.request_stop(reason=reason, now=now)
-        is_ordered = task.force_stop(reason=reason, now=now)
-    if is_ordered:
+    task.request_stop(reason=reason, now=now)
+    if task.force_stop(reason=reason, now=now):
         transaction.on_commit(partial(control.order_stop, task))
         transaction.on_commit(partial(announce, task.pk))
+        record(Verb.FORCE_STOPPED, task)
     else:
         _require_unfinished(task)
 

@@ -32,8 +32,9 @@ class Schema(SpectacularAPIView):
 
 
 class Documentation(SpectacularSwaggerSplitView):
-    """Swagger UI from the installed package, without inline scripts."""
+    """Swagger UI from the installed package, without inline scripts and styles."""
 
+    template_name = "api_docs.html"
     authentication_classes = ()
     permission_classes = ()
     content_negotiation_class = FirstRenderer

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from asgiref.sync import sync_to_async
-from django.core.handlers.asgi import ASGIRequest
-from django.db import close_old_connections
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
@@ -15,6 +12,7 @@ from rest_framework.exceptions import NotFound, ValidationError
 
 from forge.api.errors import ERRORS
 from forge.api.tasks import TaskView, whole_number
+from forge.streaming import streamed
 from projects.permissions import Action
 from tasks.attempts import as_of_attempt
 from tasks.log import attachment_headers, read_log
@@ -81,10 +79,8 @@ class TaskLog(TaskView):
         task = _as_asked(self.task(pk, Action.PROJECT_VIEW), request)
         offset, length = _part(request, task.log_bytes)
         pieces = _gathered(read_log(task, offset=offset, limit=length))
-        # Under ASGI Django would collect a synchronous iterator in memory before sending it.
-        is_async = isinstance(request._request, ASGIRequest)
         return StreamingHttpResponse(
-            _hopping(pieces) if is_async else pieces,
+            streamed(request._request, pieces),
             content_type="text/plain; charset=utf-8",
             headers=_headers(task, offset, length),
         )
@@ -141,17 +137,3 @@ def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
             gathered.clear()
     if gathered:
         yield bytes(gathered)
-
-
-async def _hopping(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Read each piece in the request's own thread, and only when the client has taken the last."""
-    while (piece := await sync_to_async(_next)(pieces)) is not None:
-        yield piece
-
-
-def _next(pieces: Iterator[bytes]) -> bytes | None:
-    try:
-        return next(pieces, None)
-    finally:
-        # A slow reader must not keep one of the pool's connections between two pieces.
-        close_old_connections()

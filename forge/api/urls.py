@@ -9,8 +9,10 @@ from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
 from forge.api.access_keys import AccessKeyDetail, AccessKeyList
+from forge.api.audit import ProjectAudit, ProjectAuditFile, WholeAudit, WholeAuditFile
 from forge.api.documents import Documentation, Schema
 from forge.api.logs import TaskLog
+from forge.api.members import MemberDetail, MemberList
 from forge.api.pauses import RunnerPause, RunnerResume
 from forge.api.projects import ProjectDetail, ProjectList
 from forge.api.registration_tokens import RegistrationTokenDetail, RegistrationTokenList
@@ -70,6 +72,16 @@ urlpatterns = [
         RegistrationTokenDetail.as_view(),
         name="api-registration-token",
     ),
+    path("v1/projects/<int:pk>/members/", MemberList.as_view(), name="api-members"),
+    path("v1/members/<int:pk>/", MemberDetail.as_view(), name="api-member"),
+    path("v1/projects/<int:pk>/audit/", ProjectAudit.as_view(), name="api-audit"),
+    path(
+        "v1/projects/<int:pk>/audit/<slug:form>",
+        ProjectAuditFile.as_view(),
+        name="api-audit-file",
+    ),
+    path("v1/audit/", WholeAudit.as_view(), name="api-audit-all"),
+    path("v1/audit/<slug:form>", WholeAuditFile.as_view(), name="api-audit-all-file"),
     path("v1/tokens/", UserTokenList.as_view(), name="api-tokens"),
     path("v1/tokens/<int:pk>/", UserTokenDetail.as_view(), name="api-token"),
     path("schema/", Schema.as_view(), name="api-schema"),

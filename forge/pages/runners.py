@@ -14,9 +14,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from forge.pages import fleet
 from forge.pages.access import demand, project_for, signed_in
+from forge.pages.audit_words import trail_of
 from forge.pages.runner_form import RunnerForm
 from forge.pages.shell import page
 from forge.pages.task_rows import for_rows, rows_of
+from projects.audit.entry import Kind
 from projects.permissions import Action
 from runners.errors import RunnerNameTakenError
 from runners.models import Runner
@@ -134,6 +136,7 @@ def runner(request: HttpRequest, pk: int) -> HttpResponse:
         "queues": [queue.name for queue in row.queues()],
         "current": row.current_token,
         "older": row.older_tokens(now=now),
+        "trail": trail_of(request.user, Kind.RUNNER, row.pk),
     }
     name = "runner_live.html" if "part" in request.GET else "runner.html"
     return page(request, name, project=row.project, section="runners", **context)

@@ -45,6 +45,7 @@ def around(request: HttpRequest, project: Project) -> dict[str, Any]:
         "may_change_templates": Action.TEMPLATE_CHANGE in allowed,
         "may_change_runners": Action.RUNNER_CHANGE in allowed,
         "may_change_credentials": Action.CREDENTIAL_CHANGE in allowed,
+        "may_read_audit": Action.AUDIT_VIEW in allowed,
     }
 
 

@@ -17,6 +17,7 @@ from forge.pages.access import demand, project_for, signed_in
 from forge.pages.shell import page
 from forge.pages.task_rows import for_rows, newer_in_words, rows_of, tasks_sentence
 from forge.pages.task_view import task_context
+from forge.pages.words import whole_number
 from projects.permissions import Action
 from runners.models import Runner
 from tasks.errors import TaskFinishedError, TemplateRemovedError
@@ -57,19 +58,13 @@ def _filtered(rows: TaskQuerySet, query: QueryDict) -> TaskQuerySet:
         rows = rows.filter(state__in=segment[1])
     for field in ("template", "runner"):
         if given := query.get(field):
-            rows = rows.filter(**{f"{field}_id": _whole_number(given)})
+            rows = rows.filter(**{f"{field}_id": whole_number(given)})
     if text := query.get("q", "").replace("\0", "").strip():
         digits = text.removeprefix("#")
         if digits.isascii() and digits.isdigit():
-            return rows.filter(pk=_whole_number(digits))
+            return rows.filter(pk=whole_number(digits))
         return rows.filter(template__name__icontains=text[:80])
     return rows
-
-
-def _whole_number(text: str) -> int:
-    """A positive number that a column can hold; 0, which no row has, for anything else."""
-    is_number = text.isascii() and text.isdigit() and len(text) < 19
-    return int(text) if is_number else 0
 
 
 def _page_of(rows: TaskQuerySet, query: QueryDict) -> dict[str, Any]:
@@ -78,8 +73,8 @@ def _page_of(rows: TaskQuerySet, query: QueryDict) -> dict[str, Any]:
     `before` and `after` page; `top` keeps the newest row of a page that refreshes itself, and
     what is newer is counted instead of pushed in under the reader's pointer.
     """
-    older_than, newer_than = (_whole_number(query.get(name, "")) for name in ("before", "after"))
-    top = _whole_number(query.get("top", ""))
+    older_than, newer_than = (whole_number(query.get(name, "")) for name in ("before", "after"))
+    top = whole_number(query.get("top", ""))
     wanted = PAGE_ROWS + 1
     if newer_than:
         upward = list(for_rows(rows.filter(pk__gt=newer_than)).order_by("pk")[:wanted])
@@ -118,9 +113,9 @@ def _filters(project: Project, query: QueryDict) -> dict[str, Any]:
     current = query.get("state", "")
     segments = [("", "All"), *((key, label) for key, (label, _) in SEGMENTS.items())]
     template = TaskTemplate.objects.filter(
-        project=project, pk=_whole_number(query.get("template", ""))
+        project=project, pk=whole_number(query.get("template", ""))
     )
-    runner = Runner.objects.filter(project=project, pk=_whole_number(query.get("runner", "")))
+    runner = Runner.objects.filter(project=project, pk=whole_number(query.get("runner", "")))
     return {
         "segments": [
             (key, label, key == current, urlencode({"state": key} | others if key else others))

@@ -1,15 +1,17 @@
 """The addresses of the pages."""
 
-from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
 from forge.pages import (
+    audit,
     home,
+    members,
     pauses,
     projects,
     registration_tokens,
     rotation,
     runners,
+    sign_in,
     stream,
     tasks,
     templates,
@@ -17,12 +19,10 @@ from forge.pages import (
 )
 from forge.pages.sources import access_keys, variable_groups
 
-sign_in = LoginView.as_view(template_name="sign_in.html", redirect_authenticated_user=True)
-
 urlpatterns = [
     path("", home.home, name="home"),
-    path("sign-in/", sign_in, name="sign-in"),
-    path("sign-out/", LogoutView.as_view(), name="sign-out"),
+    path("sign-in/", sign_in.SignIn.as_view(), name="sign-in"),
+    path("sign-out/", sign_in.SignOut.as_view(), name="sign-out"),
     path("projects/<int:pk>/", projects.overview, name="project"),
     path("projects/<int:pk>/templates/", templates.templates, name="templates"),
     path("projects/<int:pk>/templates/new/", templates.new, name="template-new"),
@@ -69,6 +69,13 @@ urlpatterns = [
         registration_tokens.revoke,
         name="registration-token-revoke",
     ),
+    path("projects/<int:pk>/members/", members.members, name="members"),
+    path("members/<int:pk>/", members.member, name="member"),
+    path("members/<int:pk>/remove/", members.remove, name="member-remove"),
+    path("projects/<int:pk>/audit/", audit.of_project, name="audit"),
+    path("projects/<int:pk>/audit/<slug:form>", audit.export_of_project, name="audit-export"),
+    path("audit/", audit.of_all, name="audit-all"),
+    path("audit/<slug:form>", audit.export_of_all, name="audit-all-export"),
     path("tokens/", tokens.tokens, name="tokens"),
     path("tokens/<int:pk>/revoke/", tokens.revoke, name="token-revoke"),
 ]

@@ -13,6 +13,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from projects.audit.entry import AuditEntry
 from projects.models import AccessKey, SecretVariable, VariableGroup
 from projects.operations import create_user_token
 from runners.models import Queue, RegistrationToken, Runner, RunnerToken, Tag
@@ -36,6 +37,7 @@ READ_ONLY = (
     Leadership,
     SecretVariable,
     TemplateAccessKey,
+    AuditEntry,
 )
 
 

@@ -24,6 +24,10 @@ MEMBERS_READ = (200, 200, 200, 200, 404, 401)
 MANAGERS_CREATE = (201, 201, 403, 403, 404, 401)
 MANAGERS_CHANGE = (200, 200, 403, 403, 404, 401)
 MANAGERS_REMOVE = (204, 204, 403, 403, 404, 401)
+OWNERS_CREATE = (201, 403, 403, 403, 404, 401)
+OWNERS_CHANGE = (200, 403, 403, 403, 404, 401)
+OWNERS_REMOVE = (204, 403, 403, 403, 404, 401)
+ADMINISTRATORS = (403, 403, 403, 403, 403, 401)
 OPERATORS_CREATE = (201, 201, 201, 403, 404, 401)
 OPERATORS_CHANGE = (200, 200, 200, 403, 404, 401)
 NOT_A_METHOD = (405, 405, 405, 405, 405, 401)
@@ -67,6 +71,15 @@ TABLE = {
     ("POST", "api-registration-tokens"): MANAGERS_CREATE,
     ("GET", "api-registration-token"): MANAGERS_CHANGE,
     ("DELETE", "api-registration-token"): MANAGERS_REMOVE,
+    ("GET", "api-members"): MEMBERS_READ,
+    ("POST", "api-members"): OWNERS_CREATE,
+    ("GET", "api-member"): MEMBERS_READ,
+    ("PATCH", "api-member"): OWNERS_CHANGE,
+    ("DELETE", "api-member"): OWNERS_REMOVE,
+    ("GET", "api-audit"): MANAGERS_CHANGE,
+    ("GET", "api-audit-file"): MANAGERS_CHANGE,
+    ("GET", "api-audit-all"): ADMINISTRATORS,
+    ("GET", "api-audit-all-file"): ADMINISTRATORS,
     ("GET", "api-tokens"): EVERY_SIGNED_IN,
     ("POST", "api-tokens"): (201, 201, 201, 201, 201, 401),
     # A token of the owner's: not even a manager of the same project sees it.
@@ -96,6 +109,12 @@ PATHS = {
     "api-runner-end-older-tokens": "runners/{runner}/end-older-tokens",
     "api-registration-tokens": "projects/{project}/registration-tokens/",
     "api-registration-token": "registration-tokens/{registration}/",
+    "api-members": "projects/{project}/members/",
+    "api-member": "members/{member}/",
+    "api-audit": "projects/{project}/audit/",
+    "api-audit-file": "projects/{project}/audit/csv",
+    "api-audit-all": "audit/",
+    "api-audit-all-file": "audit/jsonl",
     "api-tokens": "tokens/",
     "api-token": "tokens/{token}/",
 }
@@ -115,6 +134,7 @@ def body_for(method: str, name: str, template: TaskTemplate) -> dict[str, object
         ("POST", "api-variable-groups"): {"name": "new"},
         ("POST", "api-runner-rotate"): {"overlap_seconds": 60},
         ("POST", "api-registration-tokens"): {"name": "new", "expires_at": in_an_hour},
+        ("POST", "api-members"): {"user_name": "outsider", "role": "viewer"},
         ("POST", "api-tokens"): {"name": "new", "expires_at": in_an_hour},
     }
     return bodies.get((method, name), {})
@@ -142,6 +162,7 @@ def test_everybody_gets_the_answer_in_the_table(
     ids = {"template": template.pk, "runner": runner.pk, "task": task.pk, "token": token}
     ids |= {"registration": registration.pk}
     ids |= {"access_key": access_key.pk, "variable_group": variable_group.pk}
+    ids |= {"member": cast.viewers_membership.pk}
     path = PATHS[name].format(project=cast.project.pk, **ids)
     body = None if method == "GET" else body_for(method, name, template)
     answer = api(cast.user(who)).send(method, path, body)

@@ -58,9 +58,14 @@ django.setup()
 from cryptography.fernet import Fernet  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
 from django.core.management import call_command  # noqa: E402
+from django.db import transaction  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
+from projects.audit.actor import Actor, Way, acting  # noqa: E402
+from projects.audit.entry import Verb  # noqa: E402
+from projects.audit.recording import record  # noqa: E402
 from projects.encryption import Sealed, new_key  # noqa: E402
+from projects.members import change_role  # noqa: E402
 from projects.models import (  # noqa: E402
     AccessKey,
     Membership,
@@ -69,11 +74,15 @@ from projects.models import (  # noqa: E402
     UserToken,
     VariableGroup,
 )
+from projects.operations import change_project  # noqa: E402
+from projects.permissions import Role  # noqa: E402
 from runners.models import RegistrationToken, Runner, Tag  # noqa: E402
+from runners.operations import quarantine_runner, rotate_token  # noqa: E402
 from tasks.lifecycle import TERMINAL, TaskState  # noqa: E402
 from tasks.log import append  # noqa: E402
 from tasks.models import Task, TaskAttempt, TaskTemplate  # noqa: E402
 from tasks.operations import (  # noqa: E402
+    run_template,
     save_access_key,
     save_template,
     save_variable_group,
@@ -402,6 +411,47 @@ def tell() -> dict[str, Any]:
     return told | {"runners": story.runners, "templates": story.templates}
 
 
+def history(told: dict[str, Any]) -> dict[str, int]:
+    """Two days of the audit log, written by those who act in it."""
+    people = {user.username: user for user in User.objects.all()}
+    project, template = told["project"], told["templates"]["Deploy web tier"]
+    host = Actor(Way.RUNNER, "edge-por-4", means="Edge sites, November batch")
+
+    def as_user(name: str, way: Way = Way.PAGE, means: str = "", at: str = "203.0.113.7") -> Any:
+        actor = Actor(way, name, people[name].pk, means, at)
+        return acting(lambda: actor)
+
+    def template_with(by: str, **changes: Any) -> None:
+        with as_user(by):
+            for field, value in changes.items():
+                setattr(template, field, value)
+            save_template(template=template, tags=["linux", "web"])
+
+    with as_user("ana"):
+        tomas = Membership.objects.get(project=project, user=people["tomas"])
+        change_role(membership=tomas, role=Role.OPERATOR, by=people["ana"])
+        change_role(membership=tomas, role=Role.MANAGER, by=people["ana"])
+        change_project(project=project, changes={"max_parallel_tasks": 12})
+        key = AccessKey.objects.get(name="Deploy key")
+        save_access_key(key=key, parts={"private_key": PICTURE_KEY}, now=NOW)
+    template_with("tomas", timeout_seconds=900, script=template.script + "./smoke_test.sh\n")
+    template_with("tomas", environment={"TARGET": "production", "VERSION": "2.15.0"})
+    with as_user("mei", Way.API_TOKEN, "nightly deploy", "198.51.100.23"):
+        run_template(template=told["templates"]["Database backup"], by=people["mei"], now=NOW)
+    with as_user("tomas", Way.ADMIN):
+        runner = told["runners"]["dc-west-2"]
+        rotate_token(runner=runner, overlap=timedelta(hours=5), by=people["tomas"], now=NOW)
+        quarantine_runner(
+            runner=told["runners"]["edge-lis-1"], reason="It wrote too much.", now=NOW
+        )
+    with transaction.atomic():
+        with acting(lambda: host):
+            record(Verb.CREATED, told["runners"]["edge-lis-1"], name="edge-por-4")
+        with acting(lambda: Actor(Way.PAGE, "nobody", address="192.0.2.66")):
+            record(Verb.SIGN_IN_FAILED, people["ana"])
+    return {"member": tomas.pk}
+
+
 def addresses(told: dict[str, Any]) -> dict[str, str]:
     project = told["project"].pk
     runner, offline = told["runners"]["dc-west-2"].pk, told["runners"]["gpu-lab-1"].pk
@@ -438,6 +488,16 @@ def addresses(told: dict[str, Any]) -> dict[str, str]:
         "variable-group-new": f"/projects/{project}/variable-groups/new/",
         "variable-group": f"/variable-groups/{told['group']}/",
         "variable-group-remove": f"/variable-groups/{told['unused']}/remove/",
+    }
+    told |= history(told)
+    found |= {
+        "members": f"/projects/{project}/members/",
+        "member": f"/members/{told['member']}/",
+        "member-remove": f"/members/{told['member']}/remove/",
+        "audit": f"/projects/{project}/audit/",
+        "audit-filtered": f"/projects/{project}/audit/?kind=template&since=2020-01-01",
+        "audit-nothing": f"/projects/{project}/audit/?who=nobody-here",
+        "template-history": f"/templates/{told['templates']['Deploy web tier'].pk}/",
     }
     return found | {name: f"/tasks/{task.pk}/" for name, task in told["pages"].items()}
 

@@ -16,8 +16,11 @@ from tests.deployment.deployment import ROOT, Deployment, processes_with
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Deployment]:
-    """A quick start that a test may do anything to."""
-    with Deployment(tmp_path) as deployment:
+    """A quick start that a test may do anything to.
+
+    Its periods are real ones: with short ones a runner that starts slowly is lost meanwhile.
+    """
+    with Deployment(tmp_path, periods={}) as deployment:
         yield deployment
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
+from _pytest._code.code import ExceptionRepr
 
 from tests.broker import required
 from tests.browser.people import ROLES, Administration, Person
@@ -104,6 +105,6 @@ def pytest_runtest_makereport(
             except Exception as error:  # the failure itself must not be lost for its picture
                 kept.append(f"{folder / str(number)}: not kept, {error}")
         kept.append(f"Open a trace with: .venv/bin/playwright show-trace {folder}/1/trace.zip")
-        if hasattr(report.longrepr, "addsection"):
+        if isinstance(report.longrepr, ExceptionRepr):
             report.longrepr.addsection("What the browser showed", "\n".join(kept))
     return report

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.browser.conftest import Visit
+from tests.browser.people import Person
 from tests.deployment.deployment import Deployment
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -74,7 +75,7 @@ def test_an_outsider_learns_not_even_that_a_project_exists(
 
 
 def test_who_is_not_signed_in_comes_back_after_signing_in(
-    visit: Visit, forge: Deployment, project: int, people: dict
+    visit: Visit, forge: Deployment, project: int, people: dict[str, Person]
 ) -> None:
     page = visit(None).page
     page.goto(f"/projects/{project}/runners/")

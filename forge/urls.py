@@ -31,3 +31,5 @@ urlpatterns = [
     path(f"runner/{wheel.NAME}", wheel.download, name="runner-wheel"),
     path("admin/", admin.site.urls),
 ]
+
+handler500 = "forge.outage.answer_to_failure"

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 else:
     ModelForm = forms.ModelForm
 
-CONNECTED = (RunnerStatus.IDLE, RunnerStatus.BUSY)
+CONNECTED = (RunnerStatus.IDLE, RunnerStatus.BUSY, RunnerStatus.DRAINING)
 
 
 class TagNamesField(forms.CharField):

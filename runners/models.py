@@ -135,6 +135,8 @@ class Runner(models.Model):
     instance = models.CharField(max_length=64, blank=True, editable=False)
     connected_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_heartbeat_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # Its worker was told to end: it takes nothing new and lets its tasks finish.
+    is_draining = models.BooleanField(default=False, editable=False)
     version = models.CharField(max_length=40, blank=True, editable=False)
     system = models.CharField(max_length=120, blank=True, editable=False)
     host_name = models.CharField(max_length=255, blank=True, editable=False)
@@ -263,6 +265,8 @@ class Runner(models.Model):
             return RunnerStatus.OFFLINE
         if self.is_quarantined(now=now):
             return RunnerStatus.UNHEALTHY
+        if self.is_draining:
+            return RunnerStatus.DRAINING
         return RunnerStatus.BUSY if running else RunnerStatus.IDLE
 
 

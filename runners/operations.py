@@ -219,18 +219,23 @@ def connect_runner(
         raise RunnerInUseError(runner)
     if runner.session != request.session:
         runner.connected_at = now
+        runner.is_draining = False
     runner.session = request.session
     runner.instance = request.instance
     runner.version = request.version
     runner.system = request.system
     runner.host_name = request.host_name
     runner.address = address
-    fields = "session instance connected_at version system host_name address"
+    fields = "session instance connected_at is_draining version system host_name address"
     runner.save(update_fields=fields.split())
     return runner
 
 
-def note_heartbeat(*, runner: Runner, is_leaving: bool, now: datetime) -> None:
+def note_heartbeat(
+    *, runner: Runner, is_leaving: bool, is_draining: bool = False, now: datetime
+) -> None:
     """The runner is alive; or it was shut down in good order, and its session ends."""
     changes = {"session": "", "instance": ""} if is_leaving else {}
-    Runner.objects.filter(pk=runner.pk).update(last_heartbeat_at=now, **changes)
+    is_draining = is_draining and not is_leaving
+    rows = Runner.objects.filter(pk=runner.pk)
+    rows.update(last_heartbeat_at=now, is_draining=is_draining, **changes)

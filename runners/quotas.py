@@ -92,6 +92,7 @@ class Quota:
 
 requests = Quota("FORGE_RUNNER_REQUESTS_PER_SECOND", burst_seconds=4)
 message_bytes = Quota("FORGE_RUNNER_BYTES_PER_SECOND", burst_seconds=8)
+log_bytes = Quota("FORGE_RUNNER_LOG_BYTES_PER_SECOND", burst_seconds=8)
 wrong_tokens = Quota("FORGE_WRONG_TOKENS_PER_SECOND", burst_seconds=20)
 
 

@@ -9,6 +9,7 @@ class RunnerStatus(TextChoices):
     NEVER_CONTACTED = "never_contacted", "Never contacted"
     IDLE = "idle", "Idle"
     BUSY = "busy", "Busy"
+    DRAINING = "draining", "Draining"
     UNHEALTHY = "unhealthy", "Unhealthy"
     OFFLINE = "offline", "Offline"
     REVOKED = "revoked", "Revoked"

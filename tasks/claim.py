@@ -6,6 +6,7 @@ import logging
 from datetime import datetime
 from functools import partial
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -19,9 +20,11 @@ from runners.worker.protocol import ClaimRequest, Job
 from tasks.errors import ClaimRefusedError
 from tasks.lifecycle import HELD, TaskState
 from tasks.live import announce
-from tasks.models import REASON_LENGTH, Task
+from tasks.models import Task
+from tasks.policies import LostRunnerPolicy
 from tasks.publish import put_out_project
 from tasks.sources import deliver
+from tasks.transitions import REASON_LENGTH
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +57,12 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
     if task is None or not runner.may_take(task.queue):
         raise ClaimRefusedError(request.task, "it is not this runner's")
     if is_repeated(task, runner, request):
-        return _answer_again(task, runner, now=now)
+        return _repeat(task, runner, request, now=now)
     if runner.is_quarantined(now=now):
         raise ClaimRefusedError(task.pk, f"{runner.name} is cut off from the broker")
+    if is_fenced(task) and not request.keeps_leases:
+        _take_back_hint(task)
+        raise ClaimRefusedError(task.pk, f"{runner.name} is too old to keep leases; update it")
     try:
         with transaction.atomic():
             _check_limit(task)
@@ -72,7 +78,7 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
     # one here, which was committed after this one had read the row.
     task.refresh_from_db()
     if is_repeated(task, runner, request):
-        return _answer_again(task, runner, now=now)
+        return _repeat(task, runner, request, now=now)
     raise ClaimRefusedError(task.pk, "it was claimed, stopped or finished before")
 
 
@@ -95,6 +101,11 @@ def _take_back_hint(task: Task) -> None:
     Task.objects.filter(pk=task.pk, state=TaskState.QUEUED).update(hinted_at=None)
 
 
+def is_fenced(task: Task) -> bool:
+    """Whether its processes must not outlive its lease: another attempt may begin then."""
+    return task.lost_runner_policy == LostRunnerPolicy.RETRY
+
+
 def is_repeated(task: Task, runner: Runner, request: ClaimRequest) -> bool:
     """The same claim again before the start was reported: the first answer may be lost.
 
@@ -109,25 +120,25 @@ def is_repeated(task: Task, runner: Runner, request: ClaimRequest) -> bool:
     )
 
 
-def _answer_again(task: Task, runner: Runner, *, now: datetime) -> Task:
-    """The task once more, for a runner that has not started it.
-
-    Raises ClaimRefusedError when it was stopped meanwhile: whoever asks runs nothing yet, so
-    that is its end.
-    """
-    if not task.stop_requested_at:
+def _repeat(task: Task, runner: Runner, request: ClaimRequest, *, now: datetime) -> Task:
+    """The same answer again, with a new lease. Raises ClaimRefusedError if it is not to start."""
+    attempt = request.attempt
+    if task.renew_claim(runner=runner, attempt=attempt, nonce=request.nonce, now=now):
         return task
-    end = partial(task.finish, runner=runner, attempt=task.attempt, now=now)
-    if end(TaskState.STOPPED, reason=task.stop_reason):
+    task.refresh_from_db()
+    # Whoever asks runs nothing yet, so what was to be stopped is stopped.
+    end = partial(task.finish, runner=runner, attempt=attempt, now=now)
+    if task.stop_requested_at and end(TaskState.STOPPED, reason=task.stop_reason):
         transaction.on_commit(partial(announce, task.pk))
         transaction.on_commit(partial(put_out_project, task.project_id))
-    raise ClaimRefusedError(task.pk, "it was stopped before it started")
+    raise ClaimRefusedError(task.pk, "it was stopped before it started, or given up")
 
 
 def fail_claimed(task: Task, *, runner: Runner, reason: str, now: datetime) -> None:
     """What it needs cannot be delivered: end it with a reason, before anything runs."""
     end = partial(task.finish, runner=runner, attempt=task.attempt, now=now)
-    if end(TaskState.FAILED, reason=f"It was not started: {reason}"[:REASON_LENGTH]):
+    said = f"It was not started: {reason}"[:REASON_LENGTH]
+    if end(TaskState.FAILED, reason=said, log_complete=True):
         logger.error("task %s was not started: %s", task.pk, reason)
         transaction.on_commit(partial(announce, task.pk))
         transaction.on_commit(partial(put_out_project, task.project_id))
@@ -150,4 +161,9 @@ def job_of(task: Task) -> Job:
         template=task.template.name,
         secrets=delivery.secrets,
         files=tuple(delivery.files),
+        stop_steps=task.signal_steps,
+        lease_seconds=settings.FORGE_LEASE_SECONDS,
+        is_fenced=is_fenced(task),
+        log_head_bytes=task.log_head_bytes,
+        log_tail_bytes=task.log_tail_bytes,
     )

@@ -28,6 +28,7 @@ def order_stop(task: Task) -> None:
     """Tell the worker that holds the task to stop it now, without waiting for the broker."""
     if task.runner is not None:
         arguments = {"task": task.pk, "attempt": task.attempt, "reason": task.stop_reason}
+        arguments["force"] = task.force_requested_at is not None
         _sender.submit(_send, task.runner, STOP_COMMAND, arguments)
 
 

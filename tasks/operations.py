@@ -22,6 +22,7 @@ from tasks.errors import (
 from tasks.lifecycle import TaskState
 from tasks.live import announce
 from tasks.models import Task, TaskTemplate
+from tasks.policies import normal_stop_steps
 from tasks.publish import may_hint_at_once, publish, put_out, put_out_project
 from tasks.sources import (
     check_key_variables,
@@ -52,6 +53,8 @@ def save_template(
     SourceConflictError.
     """
     template.clean_fields(exclude=("queue",))
+    template.clean()
+    template.stop_steps = normal_stop_steps(template.stop_steps)
     check_key_variables(keys or {})
     try:
         with transaction.atomic():
@@ -149,6 +152,7 @@ def run_template(
             sources=template.sources,
             timeout_seconds=template.timeout_seconds,
             is_exclusive=not template.allow_parallel,
+            **template.policy_copy(),
             created_by=by,
             created_at=now,
             hinted_at=hinted_at,
@@ -167,7 +171,10 @@ def _announce_new(task: Task) -> None:
 
 
 def stop_task(*, task: Task, by: User, now: datetime) -> None:
-    """Stop a task: at once if it waits, by its runner otherwise. Raises TaskFinishedError."""
+    """Stop a task: at once if it waits, by its runner otherwise, by the steps of its template.
+
+    An unreachable one is stopped when its runner is heard again. Raises TaskFinishedError.
+    """
     reason = f"Stopped by {by.get_username()}."
     task.refresh_from_db()
     if task.stop_before_start(reason=reason, now=now):
@@ -175,10 +182,47 @@ def stop_task(*, task: Task, by: User, now: datetime) -> None:
     elif task.request_stop(reason=reason, now=now):
         transaction.on_commit(partial(control.order_stop, task))
         transaction.on_commit(partial(announce, task.pk))
+    elif task.note_stop(reason=reason, now=now):
+        transaction.on_commit(partial(announce, task.pk))
     else:
-        task.refresh_from_db()
-        if task.is_finished:
-            raise TaskFinishedError(task)
+        _require_unfinished(task)
+
+
+def force_stop_task(*, task: Task, by: User, now: datetime) -> None:
+    """Have the task's processes killed, without their time to clean up.
+
+    What waits is stopped at once. Of an unreachable task it ends the wait: the task is lost,
+    because what still runs there is ended only when its runner is heard again. Raises
+    TaskFinishedError.
+    """
+    reason = f"Force-stopped by {by.get_username()}."
+    task.refresh_from_db()
+    if task.stop_before_start(reason=reason, now=now) or _lose_by_force(task, reason, now=now):
+        transaction.on_commit(partial(_after_end, task))
+        return
+    with transaction.atomic():
+        task.request_stop(reason=reason, now=now)
+        is_ordered = task.force_stop(reason=reason, now=now)
+    if is_ordered:
+        transaction.on_commit(partial(control.order_stop, task))
+        transaction.on_commit(partial(announce, task.pk))
+    else:
+        _require_unfinished(task)
+
+
+def _lose_by_force(task: Task, reason: str, *, now: datetime) -> bool:
+    """End the wait for an unreachable task."""
+    if task.state != TaskState.UNREACHABLE:
+        return False
+    where = f"Its runner {task.runner} is out of reach, so it may still run there until then."
+    return task.lose(reason=f"{reason} {where}", now=now)
+
+
+def _require_unfinished(task: Task) -> None:
+    """Raise TaskFinishedError for a finished task; otherwise it was asked for before."""
+    task.refresh_from_db()
+    if task.is_finished:
+        raise TaskFinishedError(task)
 
 
 def _after_end(task: Task) -> None:

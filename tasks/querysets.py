@@ -10,6 +10,7 @@ from django.db.models import Exists, OuterRef, Q
 
 from projects.models import Project
 from tasks.lifecycle import HELD, TERMINAL, TaskState
+from tasks.policies import lease_end
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -41,6 +42,14 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
     def held_by(self, runner: Runner) -> TaskQuerySet:
         return self.held().filter(runner=runner)
+
+    def renew_leases(self, runner: Runner, *, now: datetime) -> int:
+        """Renew the leases of those of them that the runner still holds; returns how many."""
+        return self.held_by(runner).update(lease_expires_at=lease_end(now))
+
+    def overdue(self, now: datetime) -> TaskQuerySet:
+        """Unreachable tasks about which their policy is to decide now."""
+        return self.filter(state=TaskState.UNREACHABLE, wait_ends_at__lte=now)
 
     def startable(self) -> TaskQuerySet:
         """Queued tasks that their template's own rule lets start now, first in first out.

@@ -48,6 +48,8 @@ class Candidate:
             return "Has not connected yet"
         if self.status == RunnerStatus.UNHEALTHY:
             return "Matches, but is cut off from the broker"
+        if self.status == RunnerStatus.DRAINING:
+            return "Matches, but is being shut down"
         if not self.is_online:
             return "Matches, but is offline"
         return "Free" if self.is_free else f"All {self.runner.concurrency} slots are taken"
@@ -197,6 +199,8 @@ def _none_online(required: Sequence[str], entitled: Sequence[Candidate]) -> str:
             return f"{only.runner}, the only runner that may take it, has not connected yet."
         if only.status == RunnerStatus.UNHEALTHY:
             return f"{only.runner}, the only runner that may take it, is cut off from the broker."
+        if only.status == RunnerStatus.DRAINING:
+            return f"{only.runner}, the only runner that may take it, is being shut down."
         return f"{only.runner}, the only runner that may take it, is offline."
     if not required:
         return "No runner that takes tasks without tags is online."

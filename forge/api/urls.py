@@ -15,7 +15,7 @@ from forge.api.projects import ProjectDetail, ProjectList
 from forge.api.registration_tokens import RegistrationTokenDetail, RegistrationTokenList
 from forge.api.rotation import RunnerEndOlderTokens, RunnerRotate
 from forge.api.runners import RunnerDetail, RunnerLift, RunnerList
-from forge.api.tasks import TaskDetail, TaskList, TaskStop
+from forge.api.tasks import TaskDetail, TaskForceStop, TaskList, TaskStop
 from forge.api.templates import TemplateDetail, TemplateList
 from forge.api.tokens import UserTokenDetail, UserTokenList
 from forge.api.variable_groups import VariableGroupDetail, VariableGroupList
@@ -40,6 +40,7 @@ urlpatterns = [
     path("v1/tasks/<int:pk>/", TaskDetail.as_view(), name="api-task"),
     path("v1/tasks/<int:pk>/log", TaskLog.as_view(), name="api-task-log"),
     path("v1/tasks/<int:pk>/stop", TaskStop.as_view(), name="api-task-stop"),
+    path("v1/tasks/<int:pk>/force-stop", TaskForceStop.as_view(), name="api-task-force-stop"),
     path("v1/runners/<int:pk>/", RunnerDetail.as_view(), name="api-runner"),
     path("v1/runners/<int:pk>/lift-quarantine", RunnerLift.as_view(), name="api-runner-lift"),
     path("v1/projects/<int:pk>/access-keys/", AccessKeyList.as_view(), name="api-access-keys"),

@@ -26,6 +26,7 @@ _ORDER = (
     RunnerStatus.UNHEALTHY,
     RunnerStatus.OFFLINE,
     RunnerStatus.NEVER_CONTACTED,
+    RunnerStatus.DRAINING,
     RunnerStatus.BUSY,
     RunnerStatus.IDLE,
     RunnerStatus.REVOKED,
@@ -50,6 +51,11 @@ class RunnerRow:
     @property
     def is_online(self) -> bool:
         return self.status in (RunnerStatus.IDLE, RunnerStatus.BUSY)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether what it holds runs, as far as anybody knows."""
+        return self.is_online or self.status == RunnerStatus.DRAINING
 
     @property
     def free(self) -> int:
@@ -86,6 +92,9 @@ class RunnerRow:
             by = self.runner.created_by
             name = f" by {by.get_full_name() or by.get_username()}" if by else ""
             return f"Added {age} ago{name}"
+        if self.status == RunnerStatus.DRAINING:
+            what = f"lets {self._named()} finish" if self.held else "hands over what it has"
+            return f"Its worker was told to end and {what}"
         if self.held:
             return f"{self._what_it_does()} {self._named()}"
         if self.status == RunnerStatus.OFFLINE and not self.runner.session:

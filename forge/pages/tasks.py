@@ -22,7 +22,7 @@ from runners.models import Runner
 from tasks.errors import TaskFinishedError, TemplateRemovedError
 from tasks.lifecycle import UNFINISHED, TaskState
 from tasks.models import Task, TaskTemplate
-from tasks.operations import run_template, stop_task
+from tasks.operations import force_stop_task, run_template, stop_task
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse, QueryDict
@@ -156,6 +156,18 @@ def stop(request: HttpRequest, pk: int) -> HttpResponse:
     demand(request, row.project, Action.TASK_STOP)
     try:
         stop_task(task=row, by=signed_in(request), now=timezone.now())
+    except TaskFinishedError as error:
+        messages.error(request, str(error))
+    return redirect("task", row.pk)
+
+
+@login_required
+@require_POST
+def force_stop(request: HttpRequest, pk: int) -> HttpResponse:
+    row = task_for(request, pk)
+    demand(request, row.project, Action.TASK_STOP)
+    try:
+        force_stop_task(task=row, by=signed_in(request), now=timezone.now())
     except TaskFinishedError as error:
         messages.error(request, str(error))
     return redirect("task", row.pk)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 
-from django.conf import settings
-
 from forge.pages.words import duration_in_words
 from tasks.lifecycle import TaskState
 from tasks.models import Task
@@ -46,7 +44,7 @@ def usual_seconds(task: Task) -> float | None:
 
 
 def steps_of(task: Task, *, usual: float | None, waits_for: str, now: datetime) -> list[Step]:
-    steps = [_queued(task), *_claimed(task), *_started(task)]
+    steps = [_queued(task), *_earlier(task), *_claimed(task), *_started(task)]
     if task.is_finished:
         return [*steps, _finished(task)]
     return [*steps, _current(task, waits_for, usual, now), *_coming(task, usual, now)]
@@ -58,10 +56,27 @@ def _queued(task: Task) -> Step:
     return Step("Queued", "past", "succeeded", who, at=task.created_at)
 
 
+def _earlier(task: Task) -> list[Step]:
+    """One step for each attempt that was lost and followed by another."""
+    if task.attempt == 1:
+        return []
+    return [
+        Step(
+            f"Attempt {one.number} {TaskState(one.state).label.lower()}",
+            "past",
+            one.state,
+            f"on {one.runner}",
+            one.ended_at,
+            _difference(one.claimed_at, one.ended_at),
+        )
+        for one in task.earlier_attempts.select_related("runner")
+    ]
+
+
 def _claimed(task: Task) -> list[Step]:
     if task.claimed_at is None:
         return []
-    after = _difference(task.created_at, task.claimed_at)
+    after = _difference(queued_at(task), task.claimed_at)
     return [Step("Claimed", "past", "succeeded", f"by {task.runner}", task.claimed_at, after)]
 
 
@@ -88,7 +103,13 @@ def _current(task: Task, waits_for: str, usual: float | None, now: datetime) -> 
         return Step("Stopping", "hold", "stopping", task.stop_reason, since=since)
     if state == TaskState.UNREACHABLE:
         return Step("Unreachable", "hold", "unreachable", _until(task), since=task.unreachable_at)
-    return Step("Waiting", "hold", "queued", waits_for, since=task.created_at)
+    return Step("Waiting", "hold", "queued", waits_for, since=queued_at(task))
+
+
+def queued_at(task: Task) -> datetime:
+    """When the current attempt was queued."""
+    earlier = task.earlier_attempts.last() if task.attempt > 1 else None
+    return earlier.ended_at if earlier else task.created_at
 
 
 def _share(task: Task, usual: float | None, now: datetime) -> str:
@@ -99,8 +120,11 @@ def _share(task: Task, usual: float | None, now: datetime) -> str:
 
 
 def _until(task: Task) -> str:
-    wait = duration_in_words(settings.FORGE_UNREACHABLE_SECONDS)
-    return f"{task.runner} is silent; lost after {wait}"
+    if task.wait_ends_at is None or task.unreachable_at is None:
+        return f"{task.runner} is silent"
+    wait = duration_in_words((task.wait_ends_at - task.unreachable_at).total_seconds())
+    what = "another attempt" if task.may_retry else "lost"
+    return f"{task.runner} is silent; {what} after {wait}"
 
 
 def _coming(task: Task, usual: float | None, now: datetime) -> list[Step]:

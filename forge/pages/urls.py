@@ -32,6 +32,7 @@ urlpatterns = [
     path("projects/<int:pk>/tasks/", tasks.tasks, name="tasks"),
     path("tasks/<int:pk>/", tasks.task, name="task"),
     path("tasks/<int:pk>/stop/", tasks.stop, name="task-stop"),
+    path("tasks/<int:pk>/force-stop/", tasks.force_stop, name="task-force-stop"),
     path("tasks/<int:pk>/rerun/", tasks.rerun, name="task-rerun"),
     path("tasks/<int:pk>/stream", stream.stream, name="task-stream"),
     path("tasks/<int:pk>/log", stream.log, name="task-log"),

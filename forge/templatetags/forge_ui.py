@@ -21,7 +21,7 @@ from tasks.lifecycle import TaskState
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
-    from tasks.models import Task
+    from tasks.models import Task, TaskAttempt
 
 register = template.Library()
 
@@ -41,6 +41,7 @@ RUNNER_LOOKS: dict[str, tuple[str, str]] = {
     RunnerStatus.NEVER_CONTACTED: ("mute", "never"),
     RunnerStatus.IDLE: ("ok", "idle"),
     RunnerStatus.BUSY: ("run", "busy"),
+    RunnerStatus.DRAINING: ("warn", "draining"),
     RunnerStatus.UNHEALTHY: ("bad", "unhealthy"),
     RunnerStatus.OFFLINE: ("bad", "offline"),
     RunnerStatus.REVOKED: ("mute", "revoked"),
@@ -65,7 +66,7 @@ def icon(name: str) -> SafeString:
 
 
 @register.simple_tag
-def state_badge(task: Task, since: datetime | None = None) -> SafeString:
+def state_badge(task: Task | TaskAttempt, since: datetime | None = None) -> SafeString:
     """The state with its icon; with `since` also how long it has lasted, counted on the page."""
     look, drawing = STATE_LOOKS[task.state]
     label = TaskState(task.state).label
@@ -173,6 +174,12 @@ def duration(seconds: float | timedelta | None) -> str:
 @register.filter
 def size(count: int) -> str:
     return bytes_in_words(count)
+
+
+@register.filter
+def number(count: int) -> str:
+    """In full, where each one counts: 3,145,728."""
+    return f"{count:,}"
 
 
 @register.filter

@@ -228,7 +228,7 @@ def _refusal(url: str, response: requests.Response, body: bytes) -> Exception:
     if status == requests.codes.too_many_requests:
         return UnreachableError(f"Forge at {url} asks for patience: {sentence}", retry_after)
     if status >= requests.codes.server_error:
-        trouble = f"Forge at {url} is in trouble (HTTP {status}). {sentence}"
+        trouble = f"Forge at {url} is in trouble (HTTP {status}). {sentence}".rstrip()
         return UnreachableError(trouble, retry_after)
     if not code:
         return UnreachableError(_not_like_forge(url, f"HTTP {status}"))

@@ -21,10 +21,12 @@ def register(app: Any) -> None:
 
 @control_command(
     name="forge_stop",
-    args=[("task", int), ("attempt", int), ("reason", str)],
-    signature="task attempt reason",
+    args=[("task", int), ("attempt", int), ("reason", str), ("force", bool)],
+    signature="task attempt reason force",
 )  # type: ignore[untyped-decorator]
-def forge_stop(state: Any, task: int, attempt: int, reason: str = "Stopped.") -> dict[str, Any]:
+def forge_stop(
+    state: Any, task: int, attempt: int, reason: str = "Stopped.", force: bool = False
+) -> dict[str, Any]:
     """Stop one attempt; the same order comes with the next heartbeat if this one is lost."""
-    is_here = state.app.agent.stop(int(task), int(attempt), str(reason)[:500])
+    is_here = state.app.agent.stop(int(task), int(attempt), str(reason)[:500], force=bool(force))
     return {"ok": "stopping" if is_here else "not here"}

@@ -5,7 +5,7 @@ import { LogSearch } from "./search.js";
 import { clock, writeTimes } from "./times.js";
 
 const RETRY = 3000;
-const PARTS = { html: "task-head", waiting: "task-waiting", side: "task-side" };
+const PARTS = { html: "task-head", waiting: "task-waiting", side: "task-side", log_note: "task-log-note" };
 
 const panel = document.getElementById("log");
 const find = (name) => panel.querySelector(`[data-${name}]`);

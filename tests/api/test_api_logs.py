@@ -82,3 +82,38 @@ def test_under_asgi_the_log_is_streamed_piece_by_piece(
     pieces = async_to_sync(read)()
     assert b"".join(pieces) == BYTES[50:]
     assert len(pieces) > 1
+
+
+@pytest.mark.parametrize(
+    ("query", "expected", "begin"),
+    [
+        ("tail=10", BYTES[-10:], len(BYTES) - 10),
+        ("tail=0", b"", len(BYTES)),
+        ("tail=100000", BYTES, 0),
+        ("limit=7", BYTES[:7], 0),
+        ("offset=95&limit=20", BYTES[95:115], 95),
+        ("tail=150&limit=20", BYTES[-150:-130], len(BYTES) - 150),
+        ("offset=100000&limit=5", b"", 100_000),
+    ],
+)
+def test_any_part_is_read_without_the_rest(
+    query: str, expected: bytes, begin: int, viewer: Api, logged: Task
+) -> None:
+    answer = viewer.get(f"tasks/{logged.pk}/log?{query}")
+    assert content(answer) == expected
+    assert answer["Content-Length"] == str(len(expected))
+    assert answer["Forge-Log-Offset"] == str(begin)
+
+
+@pytest.mark.parametrize("query", ["tail=-1", "limit=x", "tail=5&offset=5"])
+def test_a_part_that_is_none_is_400(query: str, viewer: Api, logged: Task) -> None:
+    assert viewer.get(f"tasks/{logged.pk}/log?{query}").status_code == 400
+
+
+def test_a_log_with_a_gap_says_where_and_how_much(viewer: Api, logged: Task) -> None:
+    assert "Forge-Log-Gap" not in viewer.get(f"tasks/{logged.pk}/log")
+    gap = {"log_gap_offset": 200, "log_gap_bytes": 5000, "log_written_bytes": 5300}
+    Task.objects.filter(pk=logged.pk).update(**gap)
+    assert viewer.get(f"tasks/{logged.pk}/log")["Forge-Log-Gap"] == "offset=200; bytes=5000"
+    body = viewer.get(f"tasks/{logged.pk}/").json()
+    assert {name: body[name] for name in gap} == gap

@@ -1,6 +1,7 @@
 """`make chaos`: harm a real Forge at every boundary, and count what became of its tasks.
 
-    python -m tests.chaos [--seed 7] [--short] [--sqlite] [--only "mid-log"] [--harm KillWorker]
+    python -m tests.chaos [--seed 7] [--short | --first 82] [--sqlite]
+                          [--only "mid-log"] [--harm KillWorker]
 
 The seed is printed, and repeats the run: the same trials in the same order, striking the same.
 """
@@ -23,6 +24,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--short", action="store_true", help="each boundary and harm once")
     parser.add_argument("--sqlite", action="store_true", help="one controller, no PostgreSQL")
+    parser.add_argument("--first", type=int, default=1, help="leave out what comes before")
     parser.add_argument("--only", help="a boundary")
     parser.add_argument("--harm", help="a harm's name")
     parser.add_argument("--tasks", type=int, default=12, help="a trial")
@@ -37,6 +39,7 @@ def main() -> int:
             for place, harm in every_pair(chance, on_postgres=on_postgres)
             if given.only in (None, place) and given.harm in (None, harm.__name__)
         ]
+    pairs = pairs[given.first - 1 :]
     print(f"seed {given.seed}, {len(pairs)} trials of {given.tasks} tasks", flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="forge-chaos-") as folder:

@@ -8,8 +8,6 @@ import signal
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
-import psutil
-
 from tests.chaos.conductor import Hold
 from tests.chaos.installation import Host, Installation, supervisor_of
 from tests.deployment.client import wait_for
@@ -99,7 +97,9 @@ class OfProgram(Harm):
     """Strikes at one of the tasks that run: that of the hold if it does, or any."""
 
     def prepare(self, hold: Hold) -> bool:
-        started = [start for start in self.place.starts() if supervisor_of(start[2])]
+        started = [
+            start for start in self.place.starts() if supervisor_of(start[0], start[2]) is not None
+        ]
         own = [start for start in started if start[:2] == (hold.task, hold.attempt)]
         if not started:
             return False
@@ -107,7 +107,7 @@ class OfProgram(Harm):
         return True
 
     def mend(self) -> None:
-        wait_for(lambda: not psutil.pid_exists(self.program), "the program is gone")
+        wait_for(lambda: not supervisor_of(self.task, self.program), "the program is gone")
 
 
 class KillSupervisor(OfProgram):
@@ -115,7 +115,7 @@ class KillSupervisor(OfProgram):
     way = "kill -9"
 
     def strike(self, hold: Hold) -> None:
-        supervisor = supervisor_of(self.program)
+        supervisor = supervisor_of(self.task, self.program)
         if supervisor is not None:
             supervisor.kill()
         self.damage.tasks.add(self.task)

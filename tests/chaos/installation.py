@@ -137,9 +137,11 @@ def _path() -> str:
     return f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 
 
-def supervisor_of(program: int) -> psutil.Process | None:
-    """The supervisor of a task's program; None if either is gone."""
+def supervisor_of(task: int, program: int) -> psutil.Process | None:
+    """The supervisor of a task's program; None if it has ended, and its pid is another's now."""
     try:
-        return psutil.Process(program).parent()
-    except psutil.NoSuchProcess:
+        process = psutil.Process(program)
+        is_its = process.environ().get("FORGE_TASK_ID") == str(task)
+        return process.parent() if is_its else None
+    except psutil.Error:
         return None

@@ -123,7 +123,8 @@ class Production:
         options += ["--requirepass", PASSWORD, "--maxmemory-policy", "noeviction", "--save", ""]
         self.broker = self.service("broker", self._broker + options)
         self.manage("migrate", "--verbosity", "0")
-        known = {"password": secrets.token_urlsafe(12)}
+        self.password = secrets.token_urlsafe(12)
+        known = {"password": self.password}
         self.seeded: dict[str, Any] = json.loads(
             self.manage("quickstart_seed", text=json.dumps(known))
         )

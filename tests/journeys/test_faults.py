@@ -59,10 +59,10 @@ def project_of(forge: Deployment, worker: Worker) -> int:
     raise AssertionError("no project has this runner")
 
 
-def start_a_tree(forge: Deployment, worker: Worker, marker: str) -> int:
+def start_a_tree(forge: Deployment, worker: Worker, marker: str, **fields: object) -> int:
     """A task whose program left its session and its environment behind."""
     script = f"(setsid env -i bash -c 'exec -a {marker} sleep 600' &) ; echo up; sleep 600"
-    task = forge.api.run_script(project_of(forge, worker), script)
+    task = forge.api.run_script(project_of(forge, worker), script, **fields)
     forge.api.await_output(task, b"up")
     wait_for(lambda: processes_with(marker), "the grandchild runs")
     return task
@@ -71,7 +71,7 @@ def start_a_tree(forge: Deployment, worker: Worker, marker: str) -> int:
 def test_a_killed_worker_leaves_no_process_and_its_task_ends_with_a_reason(
     forge: Deployment, lone: Worker
 ) -> None:
-    task = start_a_tree(forge, lone, "forge-kill-test-2201")
+    task = start_a_tree(forge, lone, "forge-kill-test-2201", lost_runner_wait_seconds=4)
     lone.kill()
     wait_for(lambda: not processes_with("forge-kill-test-2201"), "the tree is gone", seconds=5)
     lost = forge.api.wait_until(task, "lost")
@@ -85,8 +85,11 @@ def test_a_restarted_worker_reports_what_its_predecessor_could_not(
     lone.kill()
     lone.start()
     ended = forge.api.wait_until(task)
-    assert ended["state"] == "failed" and "worker ended" in ended["reason"]
-    assert forge.api.log(task) == b"up\n" and ended["log_complete"]
+    assert ended["state"] == "failed" and "was killed while it ran" in ended["reason"]
+    log = forge.api.log(task)
+    assert (
+        log.startswith(b"up\nforge: the runner's worker was killed here;") and ended["log_complete"]
+    )
 
 
 def test_a_removed_runner_is_cut_off_and_says_so(forge: Deployment, lone: Worker) -> None:

@@ -196,6 +196,7 @@ def test_every_state_has_a_page(viewer: Client, running_task: Task, runner: Runn
             reason="It ended." if is_over else "",
             finished_at=now if is_over else None,
             unreachable_at=now,
+            wait_ends_at=now,
             stop_requested_at=now,
         )
         text = viewer.get(f"/tasks/{running_task.pk}/").content.decode()

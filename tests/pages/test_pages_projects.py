@@ -136,7 +136,7 @@ def _copy(task: Task, project: Project) -> dict[str, Any]:
 
 
 def test_a_live_part_is_a_fragment(cast: Cast, browser: Callable[..., Client]) -> None:
-    for page in ("", "tasks/", "runners/"):
+    for page in ("", "tasks/", "runners/", "templates/"):
         text = text_of(browser(cast.viewer), f"/projects/{cast.project.pk}/{page}?part=live")
         assert "<html" not in text
         assert 'id="nav-running" hx-swap-oob="true"' in text

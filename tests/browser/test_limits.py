@@ -36,6 +36,8 @@ def test_a_role_finds_the_buttons_that_it_may_use(
     page.get_by_role("link", name="Limits", exact=True).click()
     expect(page.get_by_role("heading", name="Limits")).to_be_visible()
     expect(page.locator("textarea[name=script]")).to_have_count(int(changes))
+    page.goto(f"/projects/{project}/tasks/")
+    expect(page.get_by_role("link", name="Run a template")).to_have_count(int(runs))
     page.goto(f"/tasks/{task}/")
     expect(page.get_by_role("button", name=STOP)).to_have_count(int(runs))
     page.goto(f"/runners/{forge.place['runner_id']}/")

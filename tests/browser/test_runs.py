@@ -135,11 +135,39 @@ def test_the_task_list_filters_and_keeps_its_address(
     page.reload()
     expect(names_shown).to_have_text(["Filter bad"])
 
+    page.get_by_text("Filter", exact=True).click()
+    form = page.get_by_role("form", name="Filter tasks")
+    form.get_by_label("Started by").select_option(label="admin")
+    form.get_by_label("Queued in the").select_option(label="last hour")
+    form.get_by_role("button", name="Show these tasks").click()
+    expect(names_shown).to_have_text(["Filter bad"])
+    page.get_by_role("link", name="Started by admin").click()
+    expect(page.get_by_role("link", name="Queued in the last hour")).to_be_visible()
+    expect(page.get_by_role("link", name="Started by admin")).to_have_count(0)
+    expect(page.get_by_role("searchbox")).to_have_value("filter")
+
     page.goto(f"/projects/{project}/tasks/?q=nothing+is+called+so")
     page.get_by_role("link", name="Show all tasks").click()
     expect(page.get_by_role("link", name="Filter good")).to_be_visible()
     expect(page.locator("[data-zone]")).to_have_text("Pacific/Auckland")
     assert "Pacific/Auckland" in page.locator("td.a-when time").first.get_attribute("title")
+
+
+def test_the_list_of_templates_shows_how_a_run_goes_by_itself(
+    visit: Visit, forge: Deployment, project: int, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    name = "Shown while it runs"
+    template = forge.api.template(project, gated(gate, "early", "late"), name=name)
+    page = visit("viewer").page
+    page.goto(f"/projects/{project}/templates/")
+    row = page.get_by_role("row").filter(has_text=name)
+    expect(row).to_contain_text("never")
+    task = forge.api.run(project, template)
+    expect(row).to_contain_text("Running")
+    gate.touch()
+    expect(row).to_contain_text("Succeeded")
+    expect(row.get_by_role("link", name="Succeeded")).to_have_attribute("href", f"/tasks/{task}/")
 
 
 def test_a_new_task_appears_in_the_list_without_pushing_rows_away(

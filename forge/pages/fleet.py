@@ -155,6 +155,16 @@ def row_of(runner: Runner, *, now: datetime) -> RunnerRow:
     return _row(found, _by_number(Task.objects.held_by(runner)), now)
 
 
+def rows_among(runners: RunnerQuerySet, *, now: datetime) -> list[RunnerRow]:
+    """Of any projects, in the order of their names, trouble first; without their load."""
+    found = list(_with_last_task(runners).select_related("created_by", "project"))
+    held: dict[int | None, list[Task]] = defaultdict(list)
+    for task in _by_number(Task.objects.held().filter(runner__in=[one.pk for one in found])):
+        held[task.runner_id].append(task)
+    rows = (_row(one, held[one.pk], now) for one in found)
+    return sorted(rows, key=lambda row: (_ORDER.index(row.status), row.runner.name))
+
+
 def _by_number(tasks: TaskQuerySet) -> list[Task]:
     """Sorted here: for an ORDER BY the database would read all finished tasks too."""
     found = tasks.order_by().only("pk", "state", "runner_id")

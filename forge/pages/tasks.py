@@ -15,14 +15,14 @@ from django.views.decorators.http import require_POST, require_safe
 
 from forge.pages.access import demand, project_for, signed_in
 from forge.pages.shell import page
+from forge.pages.task_filters import menus, narrowed
 from forge.pages.task_rows import for_rows, newer_in_words, rows_of, tasks_sentence
 from forge.pages.task_view import task_context
 from forge.pages.words import whole_number
 from projects.permissions import Action
-from runners.models import Runner
 from tasks.errors import TaskFinishedError, TemplateRemovedError
 from tasks.lifecycle import UNFINISHED, TaskState
-from tasks.models import Task, TaskTemplate
+from tasks.models import Task
 from tasks.operations import force_stop_task, run_template, stop_task
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ SEGMENTS: dict[str, tuple[str, frozenset[str]]] = {
     "succeeded": ("Succeeded", frozenset({TaskState.SUCCEEDED})),
     "stopped": ("Stopped", frozenset({TaskState.STOPPED})),
 }
-_FILTERS = ("state", "template", "runner", "q")
+_FILTERS = ("state", "template", "runner", "by", "since", "q")
 
 
 @login_required
@@ -47,8 +47,11 @@ _FILTERS = ("state", "template", "runner", "q")
 def tasks(request: HttpRequest, pk: int) -> HttpResponse:
     project = project_for(request, pk)
     found = _filtered(Task.objects.filter(project=project), request.GET)
-    context = _states(project) | _page_of(found, request.GET) | _filters(project, request.GET)
+    found = narrowed(found, request.GET, now=timezone.now())
+    context = _states(project) | _page_of(found, request.GET) | _filters(request.GET)
     name = "tasks_live.html" if "part" in request.GET else "tasks.html"
+    if name == "tasks.html":
+        context["menus"] = menus(project, request.GET)
     return page(request, name, project=project, section="tasks", **context)
 
 
@@ -108,14 +111,10 @@ def _states(project: Project) -> dict[str, Any]:
     return {"sentence": tasks_sentence(states), "active_count": sum(counts.values())}
 
 
-def _filters(project: Project, query: QueryDict) -> dict[str, Any]:
+def _filters(query: QueryDict) -> dict[str, Any]:
     others = {name: query[name] for name in _FILTERS[1:] if query.get(name)}
     current = query.get("state", "")
     segments = [("", "All"), *((key, label) for key, (label, _) in SEGMENTS.items())]
-    template = TaskTemplate.objects.filter(
-        project=project, pk=whole_number(query.get("template", ""))
-    )
-    runner = Runner.objects.filter(project=project, pk=whole_number(query.get("runner", "")))
     return {
         "segments": [
             (key, label, key == current, urlencode({"state": key} | others if key else others))
@@ -123,8 +122,6 @@ def _filters(project: Project, query: QueryDict) -> dict[str, Any]:
         ],
         "state": current if current in SEGMENTS else "",
         "text": query.get("q", ""),
-        "of_template": template.first(),
-        "of_runner": runner.first(),
         "filter_query": _query(query),
         "is_filtered": any(query.get(name) for name in _FILTERS),
     }

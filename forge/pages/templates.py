@@ -44,7 +44,8 @@ def templates(request: HttpRequest, pk: int) -> HttpResponse:
     tasks = {task.template_id: task for task in _last_tasks(project)}
     pairs = [(row, tasks.get(row.pk)) for row in rows.prefetch_related("tags")]
     context = {"pairs": pairs, "sentence": _sentence([task for _, task in pairs])}
-    return page(request, "templates.html", project=project, section="templates", **context)
+    name = "templates_live.html" if "part" in request.GET else "templates.html"
+    return page(request, name, project=project, section="templates", **context)
 
 
 def _last_tasks(project: Project) -> TaskQuerySet:

@@ -5,6 +5,7 @@ from django.urls import path
 from forge.pages import (
     audit,
     home,
+    log_search,
     members,
     pauses,
     projects,
@@ -36,6 +37,7 @@ urlpatterns = [
     path("tasks/<int:pk>/rerun/", tasks.rerun, name="task-rerun"),
     path("tasks/<int:pk>/stream", stream.stream, name="task-stream"),
     path("tasks/<int:pk>/log", stream.log, name="task-log"),
+    path("tasks/<int:pk>/log/search", log_search.search, name="task-log-search"),
     path("projects/<int:pk>/runners/", runners.runners, name="runners"),
     path("projects/<int:pk>/runners/new/", runners.new, name="runner-new"),
     path("runners/<int:pk>/", runners.runner, name="runner"),

@@ -64,7 +64,8 @@ LONGEST_NAME = 200
 def icon(name: str) -> SafeString:
     # ICONS is our own drawing, never what somebody entered.
     return mark_safe(  # noqa: S308
-        f'<svg class="i" viewBox="0 0 16 16" aria-hidden="true">{ICONS[name]}</svg>'
+        '<svg class="i" width="16" height="16" viewBox="0 0 16 16" aria-hidden="true">'
+        f"{ICONS[name]}</svg>"
     )
 
 

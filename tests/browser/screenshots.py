@@ -1,10 +1,11 @@
 """Pictures of every page, from a Forge of its own with believable data.
 
-    python tests/browser/screenshots.py [folder]
+    python tests/browser/screenshots.py [folder] [--audit]
 
 Everything lives below the folder (default build/screenshots): database, pictures. The pictures
 are for eyes; the script itself fails when a page breaks the content security policy, writes an
-error to the console, or is wider than the screen.
+error to the console, or is wider than the screen. With --audit it takes no pictures: axe-core
+looks at every page instead, at both widths, in light and dark.
 """
 
 from __future__ import annotations
@@ -28,10 +29,16 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-OUT = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build" / "screenshots").absolute()
+ARGUMENTS = [argument for argument in sys.argv[1:] if argument != "--audit"]
+IS_AUDIT = len(ARGUMENTS) < len(sys.argv) - 1
+OUT = Path(ARGUMENTS[0] if ARGUMENTS else ROOT / "build" / "screenshots").absolute()
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 PASSWORD = "a password for pictures"
 SIZES = {"1440": (1440, 1000), "390": (390, 844)}
+THEMES = ("light", "dark")
+LOOKS = [("1440", "light"), ("390", "dark")]
+if os.environ.get("FORGE_LONG"):
+    LOOKS = [(width, theme) for width in SIZES for theme in THEMES]
 STRICT = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'"
@@ -88,6 +95,7 @@ from tasks.operations import (  # noqa: E402
     save_variable_group,
 )
 from tasks.sources import Sources  # noqa: E402
+from tests.browser.axe import findings  # noqa: E402
 
 NOW = timezone.now()
 PICTURE_KEY = "\n".join(
@@ -537,7 +545,7 @@ class Photographer:
 
     def take(self, pages: dict[str, str], project: int) -> None:
         for width, size in SIZES.items():
-            for theme in ("light", "dark"):
+            for theme in THEMES:
                 context = self._browser.new_context(
                     viewport={"width": size[0], "height": size[1]},
                     color_scheme=theme,
@@ -623,6 +631,31 @@ class Photographer:
             self.problems.append(f"{name}: {excess} px wider than the screen")
 
 
+class Auditor(Photographer):
+    """Goes the same way once, and has axe-core look where a picture would be taken.
+
+    The short form looks at the wide page in light and at the narrow one in dark.
+    """
+
+    looks = 0
+
+    def take(self, pages: dict[str, str], project: int) -> None:
+        context = self._browser.new_context(timezone_id="Europe/Lisbon")
+        self._take_all(context, pages, "audit", project)
+        context.close()
+
+    def _shoot(self, page: Any, name: str, whole: bool = True) -> None:
+        for width, theme in LOOKS:
+            size = SIZES[width]
+            page.set_viewport_size({"width": size[0], "height": size[1]})
+            page.emulate_media(color_scheme=theme)
+            self.looks += 1
+            for finding in findings(page):
+                self.problems.append(f"{name} {width} {theme}: {finding}")
+        wide = SIZES["1440"]
+        page.set_viewport_size({"width": wide[0], "height": wide[1]})
+
+
 def connect(name: str) -> None:
     now = timezone.now()
     Runner.objects.filter(name=name).update(
@@ -644,10 +677,13 @@ def main() -> None:
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # playwright has an event loop of its own
     with served() as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        photographer = Photographer(browser, url)
+        photographer = (Auditor if IS_AUDIT else Photographer)(browser, url)
         photographer.take(addresses(told), told["project"].pk)
         browser.close()
-    print("\n".join(photographer.problems) or f"Pictures are in {OUT}, nothing to complain about.")
+    done = f"Pictures are in {OUT}"
+    if isinstance(photographer, Auditor):
+        done = f"axe-core looked {photographer.looks} times"
+    print("\n".join(photographer.problems) or f"{done}, nothing to complain about.")
     raise SystemExit(bool(photographer.problems))
 
 

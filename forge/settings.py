@@ -13,6 +13,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.FileAwareEnv()  # type: ignore[no-untyped-call]
 
 DEBUG = env.bool("DEBUG", default=False)
+# Error pages and mails with details, as with DEBUG, hide what people entered all the same.
+DEFAULT_EXCEPTION_REPORTER_FILTER = "forge.error_reports.DiscreetReporterFilter"
 
 
 def _secret_key() -> str:

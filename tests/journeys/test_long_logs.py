@@ -11,7 +11,7 @@ import threading
 import time
 from base64 import b64decode
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -71,6 +71,14 @@ class Memory:
         while not self._is_over.wait(0.05):
             for name, process in self._processes.items():
                 self.most[name] = max(self.most[name], process.memory_info().rss)
+            # They come and go with their tasks.
+            for supervisor in self._processes["fork server"].children():
+                with suppress(psutil.NoSuchProcess):
+                    self._see("supervisor", supervisor.memory_info().rss)
+
+    def _see(self, name: str, size: int) -> None:
+        self._begin.setdefault(name, size)
+        self.most[name] = max(self.most.get(name, 0), size)
 
     def __enter__(self) -> Memory:
         self._thread.start()
@@ -132,6 +140,7 @@ def test_a_long_log_arrives_byte_for_byte_while_memory_stays_flat(
     assert shown == task["log_sha256"]
     assert digest.hexdigest() == task["log_sha256"] == expected()
     assert task["log_bytes"] == MEGABYTES * 1_000_000
+    assert "supervisor" in memory.growth()
     assert all(growth < ROOM for growth in memory.growth().values()), str(memory)
     # Nobody watched: its rows are few and large.
     assert chunks(forge, task["id"]) < MEGABYTES * 2

@@ -132,6 +132,7 @@ class AuditEntry(models.Model):
             models.Index(fields=("actor", "-at", "-id"), name="audit_by_actor"),
             models.Index(fields=("address", "-at", "-id"), name="audit_by_address"),
             models.Index(fields=("verb", "-at", "-id"), name="audit_by_verb"),
+            models.Index(fields=("way", "-at", "-id"), name="audit_by_way"),
             # And one for the beginnings of names, on PostgreSQL, in the migration.
         )
         constraints = (

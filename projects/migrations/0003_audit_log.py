@@ -48,7 +48,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'audit entry',
                 'verbose_name_plural': 'audit log',
                 'ordering': ('-at', '-id'),
-                'indexes': [models.Index(fields=['-at', '-id'], name='audit_by_time'), models.Index(fields=['project_id', '-at', '-id'], name='audit_by_project'), models.Index(fields=['kind', 'object_id', '-at', '-id'], name='audit_by_object'), models.Index(fields=['actor', '-at', '-id'], name='audit_by_actor'), models.Index(fields=['address', '-at', '-id'], name='audit_by_address'), models.Index(fields=['verb', '-at', '-id'], name='audit_by_verb')],
+                'indexes': [models.Index(fields=['-at', '-id'], name='audit_by_time'), models.Index(fields=['project_id', '-at', '-id'], name='audit_by_project'), models.Index(fields=['kind', 'object_id', '-at', '-id'], name='audit_by_object'), models.Index(fields=['actor', '-at', '-id'], name='audit_by_actor'), models.Index(fields=['address', '-at', '-id'], name='audit_by_address'), models.Index(fields=['verb', '-at', '-id'], name='audit_by_verb'), models.Index(fields=['way', '-at', '-id'], name='audit_by_way')],
                 'constraints': [models.CheckConstraint(condition=models.Q(models.Q(('verb', ''), _negated=True), models.Q(('kind', ''), _negated=True), models.Q(('name', ''), _negated=True)), name='audit_says_what'), models.CheckConstraint(condition=models.Q(('actor', ''), _negated=True), name='audit_says_who')],
             },
         ),

@@ -347,6 +347,7 @@ def queries(cast: Cast, entry: AuditEntry) -> Iterator[tuple[str, Any]]:
     yield "audit_by_object", everything.about(Kind.RUNNER, 7)[:8]
     yield "audit_by_actor", Filters({"who": "ana"}).apply(everything)[:51]
     yield "audit_by_address", Filters({"address": "192.0.2.1"}).apply(everything)[:51]
+    yield "audit_by_way", Filters({"way": "admin"}).apply(everything)[:51]
     yield "audit_by_verb", Filters({"verb": "removed"}).apply(everything)[:51]
     yield "audit_by_time", Filters({"since": "2026-01-01"}).apply(everything)[:51]
 

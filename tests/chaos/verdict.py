@@ -22,6 +22,16 @@ for n in $(seq {LAST_BEFORE_GATE + 1} {LINES}); do echo "line $n of $me"; done
 echo "$me end" >> {{ledger}}"""
 
 
+# A worker that starts again says so where its predecessor was killed: what follows is not there.
+MARK = b"forge: the runner's worker was killed here"
+
+
+def as_written(log: bytes) -> bytes:
+    """What the program wrote of a log: all before that line, and before its line break."""
+    own, mark, _ = log.partition(MARK)
+    return own.removesuffix(b"\n") if mark else log
+
+
 def whole_log(task: int, attempt: int) -> bytes:
     lines = [f"line {number} of {task} {attempt}\n" for number in range(1, LINES + 1)]
     return "".join(lines).encode()
@@ -113,7 +123,7 @@ def _judge_state(score: Score, facts: Facts, row: dict[str, Any], complain: list
 
 
 def _judge_log(score: Score, facts: Facts, row: dict[str, Any], complain: list[str]) -> None:
-    log, whole = facts.logs[row["id"]], whole_log(row["id"], row["attempt"])
+    log, whole = as_written(facts.logs[row["id"]]), whole_log(row["id"], row["attempt"])
     is_as_written = log == whole if row["state"] == "succeeded" else whole.startswith(log)
     is_marked = not row["log_complete"]
     if is_marked and row["runner"] in facts.damage.runners:

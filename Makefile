@@ -1,7 +1,7 @@
 # Everything that is done with this repository by hand or by CI. `make` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev up test verify-long lint format bench screenshots clean
+.PHONY: help setup setup-dev up test chaos verify-long lint format bench screenshots clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -9,7 +9,7 @@ DATA ?= var
 # Two test processes on two cores; more only find the machine busy.
 JOBS ?= 2
 CODE := forge projects runners tasks tests manage.py
-DATABASE_SUITES := $(wildcard tests/projects tests/runners tests/tasks tests/api tests/admin tests/pages)
+DATABASE_SUITES := $(wildcard tests/projects tests/runners tests/tasks tests/api tests/admin tests/pages tests/access)
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -34,6 +34,9 @@ up: setup ## start Forge on this machine, run a demo task, stay until Ctrl-C
 test: setup-dev ## every suite, long ones in their short form
 	$(PYTHON) -m pytest tests -n $(JOBS) --dist loadfile
 	@tools/on-postgres $(PYTHON) -m pytest $(DATABASE_SUITES) -n $(JOBS) -q
+
+chaos: setup-dev ## kill, stop and cut off every part at every boundary; SEED=7 repeats a run
+	@$(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED))
 
 verify-long: setup-dev ## the long forms, for closing an issue
 	FORGE_LONG=1 $(PYTHON) -m pytest tests -n $(JOBS) --dist loadfile

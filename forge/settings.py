@@ -13,6 +13,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.FileAwareEnv()  # type: ignore[no-untyped-call]
 
 DEBUG = env.bool("DEBUG", default=False)
+# Error pages and mails with details, as with DEBUG, hide what people entered all the same.
+DEFAULT_EXCEPTION_REPORTER_FILTER = "forge.error_reports.DiscreetReporterFilter"
 
 
 def _secret_key() -> str:
@@ -72,6 +74,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "forge.acting.actor_in_requests",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -109,7 +112,14 @@ if _database["ENGINE"].endswith("sqlite3"):
     # Request threads are kept (forge.asgi), and so are their connections.
     _database["CONN_MAX_AGE"] = None
 else:
-    _database["OPTIONS"] = {"pool": {"min_size": 2, "max_size": 20, "timeout": 20}}
+    # A request waits `timeout` seconds for a connection before it is answered with 503; what
+    # tries to connect gives up after `reconnect_timeout`, or it would wait ever longer between
+    # its tries and miss that the database is back.
+    _pool = {"min_size": 2, "max_size": 20, "timeout": 5, "reconnect_timeout": 5}
+    # A process that is stopped in the middle of a transaction holds its locks, and everybody who
+    # wants them waits: the server ends such a session.
+    _session = "-c idle_in_transaction_session_timeout=20s"
+    _database["OPTIONS"] = {"pool": _pool, "options": _session}
     # A pool needs connections that are given back after each request.
     _database["CONN_MAX_AGE"] = 0
 
@@ -144,10 +154,32 @@ FORGE_RUNNER_REQUESTS_PER_SECOND = env.float("FORGE_RUNNER_REQUESTS_PER_SECOND",
 FORGE_RUNNER_BYTES_PER_SECOND = env.int("FORGE_RUNNER_BYTES_PER_SECOND", default=32 * 1024**2)
 FORGE_WRONG_TOKENS_PER_SECOND = env.float("FORGE_WRONG_TOKENS_PER_SECOND", default=5.0)
 
+# Logs: how fast one runner may send them, and what is kept of one that is longer than both.
+FORGE_RUNNER_LOG_BYTES_PER_SECOND = env.int(
+    "FORGE_RUNNER_LOG_BYTES_PER_SECOND", default=32 * 1024**2
+)
+FORGE_LOG_HEAD_BYTES = max(env.int("FORGE_LOG_HEAD_BYTES", default=128 * 1024**2), 1)
+FORGE_LOG_TAIL_BYTES = max(env.int("FORGE_LOG_TAIL_BYTES", default=16 * 1024**2), 0)
+
+# How often somebody may be wrong about the password of one account, and from one address
+# (forge/pages/sign_in.py).
+FORGE_WRONG_PASSWORDS_PER_SECOND = env.float("FORGE_WRONG_PASSWORDS_PER_SECOND", default=0.1)
+FORGE_WRONG_PASSWORDS_PER_ADDRESS_PER_SECOND = env.float(
+    "FORGE_WRONG_PASSWORDS_PER_ADDRESS_PER_SECOND", default=0.5
+)
+
 # Periods, in seconds.
 FORGE_HEARTBEAT_SECONDS = env.float("FORGE_HEARTBEAT_SECONDS", default=5.0)
 FORGE_OFFLINE_SECONDS = env.float("FORGE_OFFLINE_SECONDS", default=30.0)
-FORGE_UNREACHABLE_SECONDS = env.float("FORGE_UNREACHABLE_SECONDS", default=600.0)
+FORGE_UNREACHABLE_SECONDS = env.float("FORGE_UNREACHABLE_SECONDS", default=3600.0)
+# How long a runner may go on with a task without an answer of Forge's, where the task may be
+# tried again elsewhere.
+FORGE_LEASE_SECONDS = env.float("FORGE_LEASE_SECONDS", default=60.0)
+if FORGE_LEASE_SECONDS < 3 * FORGE_HEARTBEAT_SECONDS:
+    raise ImproperlyConfigured(
+        "FORGE_LEASE_SECONDS is shorter than three times FORGE_HEARTBEAT_SECONDS: one lost "
+        "heartbeat would end tasks. Make it longer."
+    )
 FORGE_RECONCILE_SECONDS = env.float("FORGE_RECONCILE_SECONDS", default=2.0)
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -172,9 +204,15 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _secure
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31_536_000 if _secure else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _secure
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
+# Who asks whether a process lives asks it directly, past the proxy.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 X_FRAME_OPTIONS = "DENY"
-SESSION_COOKIE_NAME = "forge_session"
-CSRF_COOKIE_NAME = "forge_csrf"
+# With this prefix browsers take them only over TLS and from this very host, so that no
+# neighbour below the same domain can put one in its place.
+_prefix = "__Host-" if _secure else ""
+SESSION_COOKIE_NAME = f"{_prefix}forge_session"
+CSRF_COOKIE_NAME = f"{_prefix}forge_csrf"
+SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE", default=14 * 24 * 3600)
 
 LANGUAGE_CODE = "en"
 USE_I18N = False
@@ -220,8 +258,9 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "filters": {"outage": {"()": "forge.outage.OutageInOneLine"}},
     "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": "line"},
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["outage"]},
         "suspicious": {"class": "forge.suspicious.SuspiciousHandler"},
     },
     "loggers": {"django.security": {"handlers": ["suspicious"], "propagate": False}},

@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from forge import admin_doors
 from forge.health import healthz, readyz
 from runners import wheel
 from runners.connect import connect, verify
@@ -29,5 +30,9 @@ urlpatterns = [
     path("readyz", readyz, name="readyz"),
     path("runner/v1/", include(runner_api)),
     path(f"runner/{wheel.NAME}", wheel.download, name="runner-wheel"),
+    path("admin/login/", admin_doors.sign_in),
+    path("admin/password_change/", admin_doors.change_password),
     path("admin/", admin.site.urls),
 ]
+
+handler500 = "forge.outage.answer_to_failure"

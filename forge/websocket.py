@@ -33,3 +33,12 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             super().handle_ping()
         else:
             self.transport.abort()
+
+    async def send(self, message: Any) -> None:
+        """As uvicorn's. A handshake that was answered with a refusal counts as complete.
+
+        It would otherwise log an error of the server's for every tunnel that is refused.
+        """
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True

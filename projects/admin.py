@@ -7,13 +7,18 @@ from weakref import WeakKeyDictionary
 
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils import timezone
 
+from projects.audit.recording import record_saved, snapshot
 from projects.errors import ForgeError
+from projects.members import add_member, change_role, remove_member
 from projects.models import Membership, Project, UserToken
-from projects.operations import create_project, create_user_token
+from projects.operations import create_project, create_user_token, revoke_user_token
+from projects.permissions import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,23 +51,50 @@ class DiscreetAdmin(ModelAdmin):
         return bool(super().lookup_allowed(lookup, value, request))
 
 
-class OperationAdmin(DiscreetAdmin):
-    """Changes rows through operations, and shows their errors as sentences."""
+class RefusingAdmin(ModelAdmin):
+    """Shows the errors of operations as sentences, on the page where they were asked for."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        here = request.get_full_path()
+        return self._refused(request, here, super().changeform_view, *args, **kwargs)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> Any:
+        view = super().delete_view
+        return self._refused(request, self._list(), view, object_id, extra_context)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        return self._refused(request, self._list(), super().changelist_view, extra_context)
+
+    def _list(self) -> str:
+        return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
+
+    def _refused(
+        self, request: HttpRequest, place: str, view: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """The view's answer, or its refusal as a message at `place`."""
         try:
-            return super().changeform_view(request, *args, **kwargs)
+            return view(request, *args, **kwargs)
         except (ForgeError, ValidationError) as error:
             for sentence in getattr(error, "messages", [str(error)]):
                 self.message_user(request, sentence, messages.ERROR)
-            return HttpResponseRedirect(request.get_full_path())
+            return HttpResponseRedirect(place)
+
+
+class OperationAdmin(RefusingAdmin, DiscreetAdmin):
+    """Changes rows through operations, or as they do: with a record in the same transaction."""
 
     def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
         if change:
-            # Only what was edited: the rest of the row may have moved on since it was read.
-            obj.save(update_fields=[name for name in form.changed_data if name in form.fields])
+            with transaction.atomic():
+                before = snapshot(obj)
+                self.save_changes(request, obj, form)
+                record_saved(obj, before)
         else:
             self.create(request, obj, form)
+
+    def save_changes(self, request: HttpRequest, obj: Any, form: Any) -> None:
+        """Only what was edited: the rest of the row may have moved on since it was read."""
+        obj.save(update_fields=[name for name in form.changed_data if name in form.fields])
 
     def create(self, request: HttpRequest, obj: Any, form: Any) -> None:
         obj.save()
@@ -158,9 +190,14 @@ class TokenAdmin(OperationAdmin):
 
 
 class MembershipInline(TabularInline):
+    """Saved by the project's admin, through the operations for members."""
+
     model = Membership
     extra = 0
     autocomplete_fields = ("user",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return ("created_at",)
 
 
 @admin.register(Project)
@@ -184,19 +221,54 @@ class ProjectAdmin(OperationAdmin):
         created = create_project(**given, owner=cast("User", request.user), now=timezone.now())
         obj.pk, obj.created_at = created.pk, created.created_at
 
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        by = cast("User", request.user)
+        formset.save(commit=False)
+        for row in formset.deleted_objects:
+            remove_member(membership=row, by=by)
+        for row, _ in formset.changed_objects:
+            change_role(membership=row, role=Role(row.role), by=by)
+        for row in formset.new_objects:
+            _add(row, by)
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Runners' accounts and tasks would be left behind: there is no operation for it yet."""
         return False
 
 
+def _add(row: Membership, by: User) -> None:
+    name, role = row.user.get_username(), Role(row.role)
+    row.pk = add_member(project=row.project, user_name=name, role=role, by=by).pk
+
+
 @admin.register(Membership)
-class MembershipAdmin(DiscreetAdmin):
+class MembershipAdmin(OperationAdmin):
     list_display = ("user", "project", "role", "created_at")
     list_filter = ("role", "project")
     list_select_related = ("user", "project")
     search_fields = ("user__username", "user__email", "project__name")
     autocomplete_fields = ("user", "project")
     date_hierarchy = "created_at"
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return () if obj is None else ("user", "project", "created_at")
+
+    def create(self, request: HttpRequest, obj: Any, form: Any) -> None:
+        _add(obj, cast("User", request.user))
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if not change:
+            self.create(request, obj, form)
+        else:
+            change_role(membership=obj, role=Role(obj.role), by=cast("User", request.user))
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        remove_member(membership=obj, by=cast("User", request.user))
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        with transaction.atomic():
+            for row in queryset:
+                self.delete_model(request, row)
 
 
 @admin.register(UserToken)
@@ -225,3 +297,11 @@ class UserTokenAdmin(TokenAdmin):
         new = create_user_token(user=obj.user, now=timezone.now(), **given)
         obj.pk = new.row.pk
         self.keep_token(request, new.token)
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        revoke_user_token(token=obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        with transaction.atomic():
+            for row in queryset:
+                revoke_user_token(token=row)

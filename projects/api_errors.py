@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 SENTENCES = {
     "not_authenticated": "Sign in, or send a token: Authorization: Bearer fgu_…",
     "not_found": "There is nothing here that you may see.",
+    "no_such_page": "This list has no such page. Begin with ?page=1; the last has no `next`.",
     "permission_denied": "Your role in this project does not allow this. Ask one of its owners.",
     "unsupported_media_type": "Send JSON, with the header Content-Type: application/json.",
     "too_large": "The request is too large. Send less at once.",

@@ -7,6 +7,53 @@ class ForgeError(Exception):
     """Base of all errors that a user may see."""
 
 
+class AuditLogError(ForgeError):
+    """Somebody tried to change what was recorded."""
+
+    def __init__(self) -> None:
+        super().__init__("The audit log is append-only: nothing in it can be changed or deleted.")
+
+
+class AuditOutsideTransactionError(Exception):
+    """A mistake in Forge: a change and its record would not stand or fall together."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} was to be recorded outside a transaction.")
+        self.what = what
+
+
+class UnknownUserError(ForgeError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"There is no active account called {name}. Check the user name, or have an "
+            "administrator make the account."
+        )
+        self.name = name
+
+
+class AlreadyMemberError(ForgeError):
+    def __init__(self, name: str, project: str) -> None:
+        super().__init__(f"{name} is a member of {project} already. Change the role instead.")
+        self.name = name
+
+
+class LastOwnerError(ForgeError):
+    def __init__(self, name: str, project: str) -> None:
+        super().__init__(
+            f"{name} is the last active owner of {project}. Make somebody else an owner first."
+        )
+        self.name = name
+
+
+class RoleAboveOwnError(ForgeError):
+    """Somebody would give, change or take away a role above their own."""
+
+    def __init__(self, role: str, own: str) -> None:
+        yours = f"yours is {own}" if own else "you are no member of this project"
+        super().__init__(f"This is about the role {role}, and {yours}. Ask one of its owners.")
+        self.role = role
+
+
 class TooManyUserTokensError(ForgeError):
     def __init__(self, limit: int) -> None:
         super().__init__(

@@ -14,6 +14,7 @@ from django.db import models
 from django.db.models.functions import Lower
 from django.utils.deconstruct import deconstructible
 
+from projects.audit.entry import AuditEntry as AuditEntry  # where Django looks for models
 from projects.characters import UNSEEN_IN_NAMES
 from projects.encryption import Sealed, SealedField
 from projects.errors import SecretsKeyError, SecretUnreadableError

@@ -11,6 +11,8 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
+from projects.audit.entry import Verb
+from projects.audit.recording import record, record_saved, snapshot
 from projects.errors import (
     AccessKeyNameTakenError,
     ProjectNameTakenError,
@@ -55,8 +57,24 @@ def create_project(*, name: str, description: str, owner: User, now: datetime) -
         with transaction.atomic():
             project.save()
             Membership.objects.create(project=project, user=owner, role=Role.OWNER)
+            record_saved(project, None)
     except IntegrityError as error:
         raise ProjectNameTakenError(name) from error
+    return project
+
+
+def change_project(*, project: Project, changes: Mapping[str, object]) -> Project:
+    """Write the named fields and no others. Raises ProjectNameTakenError and ValidationError."""
+    for name, value in changes.items():
+        setattr(project, name, value)
+    project.clean_fields()
+    try:
+        with transaction.atomic():
+            before = snapshot(project)
+            project.save(update_fields=list(changes))
+            record_saved(project, before)
+    except IntegrityError as error:
+        raise ProjectNameTakenError(project.name) from error
     return project
 
 
@@ -83,6 +101,7 @@ def create_user_token(
         if UserToken.objects.for_user(user).count() >= MAXIMUM_USER_TOKENS:
             raise TooManyUserTokensError(MAXIMUM_USER_TOKENS)
         row.save()
+        record_saved(row, None)
     return NewUserToken(row, token)
 
 
@@ -101,8 +120,10 @@ def _check_end(expires_at: datetime | None, by: UserToken | None, *, now: dateti
 
 
 def revoke_user_token(*, token: UserToken) -> None:
-    """It opens nothing from now on. The row goes: no history points at it."""
-    token.delete()
+    """It opens nothing from now on. The row goes: only the audit log remembers it."""
+    with transaction.atomic():
+        record(Verb.REVOKED, token, detail=f"It belonged to {token.user.get_username()}.")
+        token.delete()
 
 
 # --- access keys and variable groups ---
@@ -123,7 +144,10 @@ def write_access_key(*, key: AccessKey, parts: Mapping[str, str], now: datetime)
         raise ValidationError({AccessKey.PARTS[key.kind][0]: "Enter the secret."})
     try:
         with transaction.atomic():
+            before = snapshot(key)
             key.save()
+            what = "set" if before is None else "replaced"
+            record_saved(key, before, secrets=dict.fromkeys(parts, what))
     except IntegrityError as error:
         raise AccessKeyNameTakenError(key.name) from error
     return key
@@ -179,9 +203,11 @@ def write_variable_group(
     _check_secrets(secrets)
     try:
         with transaction.atomic():
+            before = snapshot(group)
             group.save()
-            _write_secrets(group, secrets, now=now)
+            became = _write_secrets(group, secrets, now=now)
             _check_names(group)
+            record_saved(group, before, secrets=became)
     except IntegrityError as error:
         raise VariableGroupNameTakenError(group.name) from error
     return group
@@ -202,15 +228,21 @@ def _check_secrets(secrets: Mapping[str, str | None]) -> None:
 
 def _write_secrets(
     group: VariableGroup, secrets: Mapping[str, str | None], *, now: datetime
-) -> None:
+) -> dict[str, str]:
+    """Returns by name what became of each: set, replaced or removed."""
+    became: dict[str, str] = {}
     for name, text in secrets.items():
         rows = SecretVariable.objects.filter(group=group, name=name)
+        found = rows.first()
         if text is None:
             rows.delete()
+            became |= {name: "removed"} if found else {}
             continue
-        row = rows.first() or SecretVariable(group=group, name=name)
+        row = found or SecretVariable(group=group, name=name)
         row.seal(text, now=now)
         row.save()
+        became[name] = "replaced" if found else "set"
+    return became
 
 
 def _check_names(group: VariableGroup) -> None:

@@ -15,6 +15,10 @@ class Role(TextChoices):
     OPERATOR = "operator", "Operator"
     VIEWER = "viewer", "Viewer"
 
+    def is_above(self, other: Role | None) -> bool:
+        """Whether it may do more than `other`; None is no role at all."""
+        return other is None or not ACTIONS_OF[self] <= ACTIONS_OF[other]
+
 
 class Action(TextChoices):
     PROJECT_VIEW = "project:view"
@@ -26,12 +30,13 @@ class Action(TextChoices):
     TASK_STOP = "task:stop"
     RUNNER_CHANGE = "runner:change"
     CREDENTIAL_CHANGE = "credential:change"
+    AUDIT_VIEW = "audit:view"
 
 
 _VIEWER = frozenset({Action.PROJECT_VIEW})
 _OPERATOR = _VIEWER | {Action.TASK_RUN, Action.TASK_STOP}
 _MANAGER = _OPERATOR | {Action.TEMPLATE_CHANGE, Action.RUNNER_CHANGE, Action.PROJECT_CHANGE}
-_MANAGER |= {Action.CREDENTIAL_CHANGE}
+_MANAGER |= {Action.CREDENTIAL_CHANGE, Action.AUDIT_VIEW}
 _OWNER = _MANAGER | {Action.MEMBER_CHANGE, Action.PROJECT_REMOVE}
 
 ACTIONS_OF: dict[Role, frozenset[Action]] = {

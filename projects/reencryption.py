@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from django.db import transaction
+
+from projects.audit.entry import Kind, Verb
+from projects.audit.recording import record_event
 from projects.encryption import Sealed
 from projects.errors import SecretsKeyError, SecretUnreadableError
 from projects.models import AccessKey, SecretVariable
@@ -32,6 +36,11 @@ def reencrypt() -> Count:
     count = Count()
     for row in _rows():
         _move(row, count)
+    if count.moved:
+        # Row by row, so that it can be broken off; what is noted is that it was done at all.
+        with transaction.atomic():
+            detail = f"{count.moved} were put under the first key."
+            record_event(Verb.REENCRYPTED, Kind.SECRETS, name="all secrets", detail=detail)
     return count
 
 

@@ -16,6 +16,7 @@ from runners import wheel
 from runners.errors import RunnerNameTakenError
 from runners.models import (
     MAXIMUM_TAGS,
+    BrokerContact,
     Queue,
     RegistrationToken,
     Runner,
@@ -23,8 +24,15 @@ from runners.models import (
     Tag,
     is_tag_name,
 )
-from runners.operations import create_runner, lift_quarantine, rotate_token
+from runners.operations import (
+    create_runner,
+    lift_quarantine,
+    pause_runner,
+    resume_runner,
+    rotate_token,
+)
 from runners.overlap import OverlapForm, overlap_in_words
+from runners.pause_form import PauseForm
 from runners.registration import create_registration_token, revoke_registration_token
 from runners.status import RunnerStatus
 
@@ -37,7 +45,7 @@ if TYPE_CHECKING:
 else:
     ModelForm = forms.ModelForm
 
-CONNECTED = (RunnerStatus.IDLE, RunnerStatus.BUSY)
+CONNECTED = (RunnerStatus.IDLE, RunnerStatus.BUSY, RunnerStatus.DRAINING)
 
 
 class TagNamesField(forms.CharField):
@@ -84,6 +92,7 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
         "version",
         "last_heartbeat_at",
         "quarantined_until",
+        "paused_until",
         "removed_at",
     )
     list_filter = (
@@ -93,11 +102,12 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
         "version",
         "last_heartbeat_at",
         "quarantined_until",
+        ("paused_at", admin.EmptyFieldListFilter),
     )
     list_select_related = ("project",)
     search_fields = ("name", "host_name", "project__name", "tags__name")
     autocomplete_fields = ("project",)
-    actions = ("lift_quarantine", "rotate")
+    actions = ("lift_quarantine", "pause", "resume", "rotate")
     date_hierarchy = "created_at"
     new_fields = ("project", "name", "tag_names", "concurrency", "takes_untagged")
     # What the broker account and the node name follow from stays as it was registered.
@@ -115,6 +125,10 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
         "address",
         "quarantined_until",
         "quarantine_reason",
+        "paused_at",
+        "paused_by",
+        "paused_until",
+        "pause_reason",
         "created_by",
         "created_at",
         "removed_at",
@@ -150,6 +164,33 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
         by, now = cast("User", request.user), timezone.now()
         lifted = [row for row in queryset if lift_quarantine(runner=row, by=by, now=now)]
         self.message_user(request, f"{len(lifted)} of the selected runners were in quarantine.")
+
+    @admin.action(description="Pause selected runners", permissions=["change"])
+    def pause(self, request: HttpRequest, queryset: QuerySet[Runner]) -> HttpResponse | None:
+        """Ask for reason and length, then pause."""
+        runners = list(queryset.filter(removed_at=None))
+        form = PauseForm(request.POST if "sure" in request.POST else None)
+        if runners and not form.is_valid():
+            context = {
+                **self.admin_site.each_context(request),
+                "title": "Pause runners",
+                "opts": self.opts,
+                "runners": runners,
+                "form": form,
+            }
+            return TemplateResponse(request, "admin/pause_runners.html", context)
+        by, now = cast("User", request.user), timezone.now()
+        for row in runners:
+            reason = form.cleaned_data["reason"]
+            pause_runner(runner=row, reason=reason, until=form.until(now), by=by, now=now)
+        self.message_user(request, f"Paused: {len(runners)}. What they run goes on.")
+        return None
+
+    @admin.action(description="Resume selected runners", permissions=["change"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Runner]) -> None:
+        by, now = cast("User", request.user), timezone.now()
+        resumed = [row for row in queryset if resume_runner(runner=row, by=by, now=now)]
+        self.message_user(request, f"{len(resumed)} of the selected runners were paused.")
 
     def create(self, request: HttpRequest, obj: Any, form: Any) -> None:
         new = create_runner(
@@ -326,3 +367,11 @@ class QueueAdmin(ReadOnlyAdmin):
     list_filter = ("project",)
     list_select_related = ("project",)
     search_fields = ("name", "project__name")
+
+
+@admin.register(BrokerContact)
+class BrokerContactAdmin(ReadOnlyAdmin):
+    """Written by the controller."""
+
+    list_display = ("__str__", "lost_at", "detail")
+    fields = ("lost_at", "detail")

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from runners.broker import project_prefix, runner_url
 from runners.endpoint import address_of, refusal, runner_endpoint, seconds_left
-from runners.errors import RunnerInUseError, RunnerQuarantinedError
+from runners.errors import RunnerInUseError, RunnerQuarantinedError, RunnerRemovedError
 from runners.models import Runner
 from runners.operations import connect_runner
 from runners.worker.protocol import (
@@ -35,6 +35,8 @@ def connect(
         return refusal(403, "quarantined", str(error))
     except RunnerInUseError as error:
         return refusal(409, "in_use", str(error))
+    except RunnerRemovedError as error:
+        return refusal(401, "removed", str(error))
     return welcome(runner)
 
 
@@ -80,6 +82,11 @@ def welcome(runner: Runner) -> ConnectReply:
 
 
 def queue_names(runner: Runner) -> tuple[str, ...]:
-    """What the worker listens to. Its own name stands in when no queue fits: Celery needs one."""
+    """What the worker listens to. Its own name stands in when no queue fits: Celery needs one.
+
+    Nothing fits while the runner is paused.
+    """
+    if runner.is_paused(now=timezone.now()):
+        return (runner.account,)
     names = tuple(runner.queues().values_list("name", flat=True))
     return names or (runner.account,)

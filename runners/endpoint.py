@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
+from projects.audit.actor import Actor, Way, acting
 from projects.tokens import RUNNER_PREFIX, bearer_token, digest_of
 from runners import quotas
 from runners.models import Runner, RunnerToken
@@ -49,11 +50,12 @@ def refusal(status: int, code: str, sentence: str) -> Refusal:
 
 
 def runner_endpoint(
-    kind: type[_Request],
+    kind: type[_Request], *, size: quotas.Quota = quotas.message_bytes
 ) -> Callable[[Handler[_Request]], Callable[[HttpRequest], HttpResponse]]:
     """Make a view of a function that takes a runner and its message and answers with another.
 
-    What it refuses is logged with the runner's name, and so is what the function refuses.
+    What it refuses is logged with the runner's name, and so is what the function refuses. `size`
+    is charged with the length of each message.
     """
 
     def decorate(handler: Handler[_Request]) -> Callable[[HttpRequest], HttpResponse]:
@@ -64,7 +66,8 @@ def runner_endpoint(
             runner = authenticated(request)
             if runner is None:
                 return refuse_stranger(request, *_why_refused(request))
-            answer = _answer(request, runner, kind, handler)
+            with acting(lambda: Actor(Way.RUNNER, runner.name, address=address_of(request))):
+                answer = _answer(request, runner, kind, size, handler)
             if isinstance(answer, Refusal):
                 level = logging.INFO if answer.status_code in EXPECTED else logging.WARNING
                 refusals.of_runner(runner, answer.code, answer.sentence, level=level)
@@ -76,7 +79,11 @@ def runner_endpoint(
 
 
 def _answer(
-    request: HttpRequest, runner: Runner, kind: type[_Request], handler: Handler[_Request]
+    request: HttpRequest,
+    runner: Runner,
+    kind: type[_Request],
+    size: quotas.Quota,
+    handler: Handler[_Request],
 ) -> HttpResponse:
     wait = quotas.requests.wait_before((runner.pk, kind))
     if wait:
@@ -84,9 +91,9 @@ def _answer(
         return _too_many(f"Runner {runner.name} may send {most}.", wait)
     try:
         body = request.body
-        wait = quotas.message_bytes.wait_before(runner.pk, len(body))
+        wait = size.wait_before(runner.pk, len(body))
         if wait:
-            most = f"{quotas.message_bytes.rate / 1e6:.1f} MB a second"
+            most = f"{size.rate / 1e6:.1f} MB a second"
             return _too_many(f"Runner {runner.name} may send {most}.", wait, "too_many_bytes")
         message = kind.parse(body)
     except (ProtocolError, RequestDataTooBig) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,21 @@ from django.db.models.functions import Lower
 
 from projects.models import DIGEST_LENGTH, LAST_USE_RESOLUTION_SECONDS, Project, is_one_line
 from projects.tokens import digest_of, is_same_digest
+from runners.contact import BrokerContact
+from runners.pausing import Pausable
 from runners.status import RegistrationStatus, RunnerStatus
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
+
+__all__ = [
+    "BrokerContact",
+    "Queue",
+    "RegistrationToken",
+    "Runner",
+    "RunnerToken",
+    "Tag",
+]
 
 MAXIMUM_CONCURRENCY = 100
 MAXIMUM_TAGS = 10
@@ -98,8 +109,21 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
         """Runners that the broker is to let in: neither removed nor in quarantine."""
         return self.present().exclude(quarantined_until__gt=now)
 
+    def unpaused(self, now: datetime) -> RunnerQuerySet:
+        """Runners that may be given something new."""
+        return self.filter(models.Q(paused_at=None) | models.Q(paused_until__lte=now))
 
-class Runner(models.Model):
+    def entitled_to(self, queue: Queue) -> RunnerQuerySet:
+        """Runners that `may_take` the queue's tasks."""
+        rows = self.present().filter(project_id=queue.project_id)
+        if queue.name == Queue.UNTAGGED:
+            return rows.filter(takes_untagged=True)
+        for name in sorted(queue.required_tags):
+            rows = rows.filter(tags__name=name)
+        return rows
+
+
+class Runner(Pausable):
     """A registered host. Its tokens open the runner API and one broker account."""
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="runners")
@@ -135,6 +159,8 @@ class Runner(models.Model):
     instance = models.CharField(max_length=64, blank=True, editable=False)
     connected_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_heartbeat_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # Its worker was told to end: it takes nothing new and lets its tasks finish.
+    is_draining = models.BooleanField(default=False, editable=False)
     version = models.CharField(max_length=40, blank=True, editable=False)
     system = models.CharField(max_length=120, blank=True, editable=False)
     host_name = models.CharField(max_length=255, blank=True, editable=False)
@@ -166,6 +192,15 @@ class Runner(models.Model):
             models.CheckConstraint(
                 condition=models.Q(quarantined_until=None) | ~models.Q(quarantine_reason=""),
                 name="runner_quarantine_has_reason",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(paused_at=None) | ~models.Q(pause_reason=""),
+                name="runner_pause_has_reason",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(paused_until=None)
+                | models.Q(paused_until__gt=models.F("paused_at")),
+                name="runner_pause_ends_after_it_began",
             ),
         )
 
@@ -247,6 +282,21 @@ class Runner(models.Model):
         self.refresh_from_db()
         return bool(changed)
 
+    def begin_session(
+        self, fields: Mapping[str, object], *, silent_since: datetime, starting_since: datetime
+    ) -> bool:
+        """Store who connects; False while another instance has the runner, or it was removed.
+
+        Another one has it when it was heard after `silent_since`, or when it connected after
+        `starting_since` and was not heard yet. Of two at the same moment, the first gets it.
+        """
+        is_free = models.Q(instance="") | models.Q(instance=fields["instance"])
+        is_silent = models.Q(last_heartbeat_at=None) | models.Q(last_heartbeat_at__lte=silent_since)
+        has_started = models.Q(connected_at=None) | models.Q(connected_at__lte=starting_since)
+        has_started |= models.Q(last_heartbeat_at__gte=models.F("connected_at"))
+        rows = type(self).objects.present().filter(is_free | (is_silent & has_started), pk=self.pk)
+        return bool(rows.update(**fields))
+
     def is_silent(self, *, now: datetime) -> bool:
         """Whether it was shut down, or so many heartbeats are missing that it counts as offline."""
         if self.last_heartbeat_at is None or not self.session:
@@ -263,6 +313,10 @@ class Runner(models.Model):
             return RunnerStatus.OFFLINE
         if self.is_quarantined(now=now):
             return RunnerStatus.UNHEALTHY
+        if self.is_draining:
+            return RunnerStatus.DRAINING
+        if self.is_paused(now=now):
+            return RunnerStatus.PAUSED
         return RunnerStatus.BUSY if running else RunnerStatus.IDLE
 
 

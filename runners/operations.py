@@ -14,8 +14,10 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from projects.audit.entry import Verb
+from projects.audit.recording import record, record_saved
 from projects.tokens import RUNNER_PREFIX, digest_of, new_token
-from runners import accounts
+from runners import accounts, control
 from runners.errors import (
     RunnerInUseError,
     RunnerNameTakenError,
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LONGEST_OVERLAP = timedelta(days=30)
+# From its connection a worker has this long until its first heartbeat: it waits for the broker.
+START = timedelta(seconds=20)
+LONGEST_PAUSE = timedelta(days=366)
 # Each is a password that the broker compares with when the account signs in.
 MAXIMUM_TOKENS = 20
 
@@ -128,6 +133,7 @@ def add_runner(*, runner: Runner, tags: Sequence[Tag], digest: str, now: datetim
     runner.save()
     runner.tags.set(tags)
     runner.tokens.create(digest=digest, created_at=now, created_by=runner.created_by)
+    record_saved(runner, None)
     queue_for(project=runner.project, tags=())
     transaction.on_commit(partial(accounts.try_to_apply, runner))
 
@@ -151,6 +157,7 @@ def rotate_token(*, runner: Runner, overlap: timedelta, by: User, now: datetime)
             raise TooManyTokensError(row, MAXIMUM_TOKENS)
         row.tokens.outliving(until).update(expires_at=until)
         row.tokens.create(digest=digest_of(token), created_at=now, created_by=by)
+        record(Verb.ROTATED, row, detail=f"Older tokens end at {until:%Y-%m-%d %H:%M:%S} UTC.")
         transaction.on_commit(partial(_apply_rotation, row, now))
     return NewRunner(row, token)
 
@@ -160,6 +167,8 @@ def end_older_tokens(*, runner: Runner, now: datetime) -> int:
     with transaction.atomic():
         older = runner.tokens.valid(now=now).exclude(expires_at=None)
         ended = older.update(expires_at=now)
+        if ended:
+            record(Verb.ENDED_OLDER, runner)
         transaction.on_commit(partial(_apply_rotation, runner, now))
     return ended
 
@@ -174,10 +183,12 @@ def _apply_rotation(runner: Runner, now: datetime) -> None:
 
 def remove_runner(*, runner: Runner, now: datetime) -> bool:
     """Revoke the token and the broker account; False if it was removed before."""
-    removed = Runner.objects.present().filter(pk=runner.pk).update(removed_at=now)
-    if removed:
-        runner.refresh_from_db()
-        transaction.on_commit(partial(accounts.try_to_remove, runner))
+    with transaction.atomic():
+        removed = Runner.objects.present().filter(pk=runner.pk).update(removed_at=now)
+        if removed:
+            runner.refresh_from_db()
+            record(Verb.REMOVED, runner)
+            transaction.on_commit(partial(accounts.try_to_remove, runner))
     return bool(removed)
 
 
@@ -188,16 +199,59 @@ def quarantine_runner(*, runner: Runner, reason: str, now: datetime) -> bool:
     row says so. Its heartbeat still works, so tasks that run there go on.
     """
     accounts.try_to_remove(runner)
-    return runner.quarantine(reason=reason, now=now)
+    with transaction.atomic():
+        is_cut = runner.quarantine(reason=reason, now=now)
+        if is_cut:
+            record(Verb.QUARANTINED, runner, detail=reason)
+    return is_cut
 
 
 def lift_quarantine(*, runner: Runner, by: User, now: datetime) -> bool:
     """Give the runner its broker account back; False if it has it."""
-    is_lifted = runner.lift_quarantine(now=now)
-    if is_lifted:
-        logger.warning("%s lifted the quarantine of runner %s", by.get_username(), runner.name)
-        transaction.on_commit(partial(accounts.try_to_apply, runner))
+    with transaction.atomic():
+        is_lifted = runner.lift_quarantine(now=now)
+        if is_lifted:
+            logger.warning("%s lifted the quarantine of runner %s", by.get_username(), runner.name)
+            record(Verb.LIFTED, runner)
+            transaction.on_commit(partial(accounts.try_to_apply, runner))
     return is_lifted
+
+
+def pause_runner(
+    *, runner: Runner, reason: str, until: datetime | None, by: User, now: datetime
+) -> None:
+    """Give the runner nothing new until then, or until somebody resumes it. What it has runs on.
+
+    Raises RunnerRemovedError, and ValidationError for a reason that is empty, too long or not one
+    line, and for an end that is past or more than LONGEST_PAUSE away.
+    """
+    if until is not None and not now < until <= now + LONGEST_PAUSE:
+        raise ValidationError({"until": "Give a time that is to come, within a year from now."})
+    reason = reason.strip()
+    if not reason:
+        raise ValidationError({"reason": "Say why, for those whose tasks wait."})
+    try:
+        Runner._meta.get_field("pause_reason").clean(reason, runner)
+    except ValidationError as error:
+        raise ValidationError({"reason": error.messages}) from error
+    with transaction.atomic():
+        if not runner.pause(reason=reason, until=until, by=by, now=now):
+            raise RunnerRemovedError(runner)
+        logger.info("%s paused runner %s", by.get_username(), runner.name)
+        end = f" Until {until:%Y-%m-%d %H:%M} UTC." if until else ""
+        record(Verb.PAUSED, runner, detail=f"{reason}{end}")
+        transaction.on_commit(partial(control.ask_to_beat, runner))
+
+
+def resume_runner(*, runner: Runner, by: User, now: datetime) -> bool:
+    """End the runner's pause before its time; False if it was not paused."""
+    with transaction.atomic():
+        is_resumed = runner.resume(now=now)
+        if is_resumed:
+            logger.info("%s resumed runner %s", by.get_username(), runner.name)
+            record(Verb.RESUMED, runner)
+            transaction.on_commit(partial(control.ask_to_beat, runner))
+    return is_resumed
 
 
 def connect_runner(
@@ -205,32 +259,41 @@ def connect_runner(
 ) -> Runner:
     """Begin a session of the worker that sent `request`.
 
-    Raises RunnerQuarantinedError, and RunnerInUseError while another instance is heard with the
-    same token; the same instance (the same journal folder) may always take over from its dead
-    predecessor.
+    Raises RunnerQuarantinedError, RunnerRemovedError, and RunnerInUseError while another instance
+    is heard, or is about to be, with the same token; the same instance (the same journal folder)
+    may always take over from its dead predecessor.
     It counts as heard with its first heartbeat, which it sends once the broker answers it too.
     """
     if runner.is_quarantined(now=now):
         raise RunnerQuarantinedError(runner)
-    heard = runner.last_heartbeat_at
-    fresh = timedelta(seconds=max(3 * settings.FORGE_HEARTBEAT_SECONDS, 3))
-    is_other = bool(runner.instance) and runner.instance != request.instance
-    if is_other and heard is not None and now - heard < fresh:
-        raise RunnerInUseError(runner)
+    fields: dict[str, object] = {
+        "session": request.session,
+        "instance": request.instance,
+        "version": request.version,
+        "system": request.system,
+        "host_name": request.host_name,
+        "address": address,
+    }
     if runner.session != request.session:
-        runner.connected_at = now
-    runner.session = request.session
-    runner.instance = request.instance
-    runner.version = request.version
-    runner.system = request.system
-    runner.host_name = request.host_name
-    runner.address = address
-    fields = "session instance connected_at version system host_name address"
-    runner.save(update_fields=fields.split())
+        fields |= {"connected_at": now, "is_draining": False}
+    silence = timedelta(seconds=max(3 * settings.FORGE_HEARTBEAT_SECONDS, 3))
+    has_begun = runner.begin_session(fields, silent_since=now - silence, starting_since=now - START)
+    runner.refresh_from_db()
+    if runner.removed_at is not None:
+        raise RunnerRemovedError(runner)
+    if not has_begun:
+        raise RunnerInUseError(runner)
     return runner
 
 
-def note_heartbeat(*, runner: Runner, is_leaving: bool, now: datetime) -> None:
-    """The runner is alive; or it was shut down in good order, and its session ends."""
+def note_heartbeat(
+    *, runner: Runner, is_leaving: bool, is_draining: bool = False, now: datetime
+) -> None:
+    """The runner is alive; or it was shut down in good order, and its session ends.
+
+    A session that has ended meanwhile says nothing about the one that has taken its place.
+    """
     changes = {"session": "", "instance": ""} if is_leaving else {}
-    Runner.objects.filter(pk=runner.pk).update(last_heartbeat_at=now, **changes)
+    is_draining = is_draining and not is_leaving
+    rows = Runner.objects.filter(pk=runner.pk, session=runner.session)
+    rows.update(last_heartbeat_at=now, is_draining=is_draining, **changes)

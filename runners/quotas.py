@@ -49,6 +49,10 @@ class Bucket:
         self._level -= amount
         return 0.0
 
+    def give_back(self, amount: float) -> None:
+        """What was taken and was not used after all."""
+        self._level = min(self._burst, self._level + amount)
+
 
 class Quota:
     """One bucket for each sender. Thread-safe; its memory is bounded.
@@ -73,6 +77,11 @@ class Quota:
         with self._lock:
             return self._bucket(sender).wait_before(amount)
 
+    def give_back(self, sender: Hashable, amount: float = 1.0) -> None:
+        """Undo a charge."""
+        with self._lock:
+            self._bucket(sender).give_back(amount)
+
     def _bucket(self, sender: Hashable) -> Bucket:
         if sender not in self._buckets:
             if len(self._buckets) >= MAXIMUM_SENDERS:
@@ -92,6 +101,7 @@ class Quota:
 
 requests = Quota("FORGE_RUNNER_REQUESTS_PER_SECOND", burst_seconds=4)
 message_bytes = Quota("FORGE_RUNNER_BYTES_PER_SECOND", burst_seconds=8)
+log_bytes = Quota("FORGE_RUNNER_LOG_BYTES_PER_SECOND", burst_seconds=8)
 wrong_tokens = Quota("FORGE_WRONG_TOKENS_PER_SECOND", burst_seconds=20)
 
 

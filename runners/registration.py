@@ -22,9 +22,12 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
+from projects.audit.actor import Actor, Way, acting
+from projects.audit.entry import Verb
+from projects.audit.recording import record, record_saved
 from projects.tokens import REGISTRATION_PREFIX, bearer_token, digest_of, new_token
 from runners.connect import too_old
-from runners.endpoint import answer_to, refusal, refuse_stranger
+from runners.endpoint import address_of, answer_to, refusal, refuse_stranger
 from runners.errors import RegistrationRefusedError, RunnerNameTakenError, TokenNotNewError
 from runners.models import RegistrationToken, Runner, RunnerToken
 from runners.operations import add_runner, tags_named
@@ -84,12 +87,15 @@ def create_registration_token(
     with transaction.atomic():
         row.save()
         row.tags.set(tags_named(project=project, names=tags))
+        record_saved(row, None)
     return NewRegistrationToken(row, token)
 
 
 def revoke_registration_token(*, token: RegistrationToken, now: datetime) -> None:
     """No further host can use it. Runners that were made with it stay."""
-    token.revoke(now=now)
+    with transaction.atomic():
+        if token.revoke(now=now):
+            record(Verb.REVOKED, token)
 
 
 def register_runner(*, token: RegistrationToken, request: RegisterRequest, now: datetime) -> Runner:
@@ -169,16 +175,19 @@ def register(request: HttpRequest) -> HttpResponse:
     if token is None:
         sentence = "The registration token is unknown."
         return refuse_stranger(request, "unauthorized", sentence)
-    return answer_to(request, RegisterRequest, partial(_take_registration, token))
+    address = address_of(request)
+    return answer_to(request, RegisterRequest, partial(_take_registration, token, address))
 
 
 def _take_registration(
-    token: RegistrationToken, message: RegisterRequest
+    token: RegistrationToken, address: str | None, message: RegisterRequest
 ) -> RegisterReply | HttpResponse:
     if message.protocol < OLDEST_PROTOCOL_VERSION:
         return too_old(message.version)
+    host = Actor(Way.RUNNER, message.host_name or "a host", means=token.name, address=address)
     try:
-        runner = register_runner(token=token, request=message, now=timezone.now())
+        with acting(lambda: host):
+            runner = register_runner(token=token, request=message, now=timezone.now())
     except RegistrationRefusedError as error:
         return refusal(403, error.status.value, str(error))
     except TokenNotNewError as error:

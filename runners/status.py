@@ -9,6 +9,8 @@ class RunnerStatus(TextChoices):
     NEVER_CONTACTED = "never_contacted", "Never contacted"
     IDLE = "idle", "Idle"
     BUSY = "busy", "Busy"
+    DRAINING = "draining", "Draining"
+    PAUSED = "paused", "Paused"
     UNHEALTHY = "unhealthy", "Unhealthy"
     OFFLINE = "offline", "Offline"
     REVOKED = "revoked", "Revoked"

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from django.http import HttpRequest, HttpResponse
+from django.views.decorators.http import require_safe
 
 from runners.worker.protocol import VERSION
 
@@ -25,6 +26,7 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 _ENTRY_POINTS = b"[console_scripts]\nforge-runner = runners.worker.commands:main\n"
 
 
+@require_safe
 def download(request: HttpRequest) -> HttpResponse:
     response = HttpResponse(build(), content_type="application/zip")
     response["Content-Disposition"] = f'attachment; filename="{NAME}"'

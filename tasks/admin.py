@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
@@ -15,9 +16,16 @@ from projects.models import AccessKey
 from runners.admin import RunnerAdmin, TagNamesField
 from runners.models import Runner
 from tasks import source_admin  # noqa: F401  # registers what templates draw on
-from tasks.errors import TemplateNameTakenError, TemplateRemovedError
-from tasks.models import Leadership, LogChunk, Task, TaskTemplate
-from tasks.operations import remove_template, retire_runner, save_template
+from tasks.errors import TaskFinishedError, TemplateNameTakenError, TemplateRemovedError
+from tasks.models import Leadership, LogChunk, Task, TaskAttempt, TaskTemplate
+from tasks.operations import (
+    force_stop_task,
+    remove_template,
+    retire_runner,
+    save_template,
+    stop_task,
+)
+from tasks.policy_fields import StopStepsField, WaitField
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -27,6 +35,15 @@ if TYPE_CHECKING:
     ModelForm = forms.ModelForm[Any]
 else:
     ModelForm = forms.ModelForm
+
+
+POLICY_FIELDS = (
+    "lost_runner_policy",
+    "lost_runner_wait_seconds",
+    "safe_to_rerun",
+    "max_attempts",
+    "stop_steps",
+)
 
 
 class RetiringRunnerAdmin(RunnerAdmin):
@@ -41,6 +58,12 @@ admin.site.register(Runner, RetiringRunnerAdmin)
 
 
 class TemplateForm(ModelForm):
+    lost_runner_wait_seconds = WaitField(
+        label="Wait for it at most", help_text="As 90 s, 60 min, 36 h, 3 d. Empty: the default."
+    )
+    stop_steps = StopStepsField(
+        label="Stop by", help_text="Signals and seconds, as INT 120, TERM 30; KILL comes last."
+    )
     # Not stripped: a script is stored as it was written.
     script = forms.CharField(strip=False, widget=forms.Textarea(attrs={"rows": 20, "cols": 100}))
     tag_names = TagNamesField()
@@ -63,10 +86,14 @@ class TemplateForm(ModelForm):
             "environment",
             "variable_groups",
             "allow_parallel",
+            *POLICY_FIELDS,
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Left out, they keep the model's defaults.
+        for field in {"lost_runner_policy", "max_attempts"} & self.fields.keys():
+            self.fields[field].required = False
         if self.instance.pk:
             names = (tag.name for tag in self.instance.tags.all())
             self.fields["tag_names"].initial = " ".join(names)
@@ -116,12 +143,14 @@ class TaskTemplateAdmin(RemovableAdmin):
         "variable_groups",
         "key_names",
         "allow_parallel",
+        *POLICY_FIELDS,
     )
     list_display = ("name", "project", "app", "tag_list", "timeout_seconds", "updated_at")
     list_filter = (
         ("removed_at", admin.EmptyFieldListFilter),
         "app",
         "allow_parallel",
+        "lost_runner_policy",
         "project",
     )
     list_select_related = ("project",)
@@ -174,6 +203,7 @@ def _hold(template: TaskTemplate) -> None:
 
 @admin.register(Task)
 class TaskAdmin(ReadOnlyAdmin):
+    actions = ("stop", "force_stop")  # type: ignore[assignment]  # its base has none
     list_display = (
         "id",
         "project",
@@ -186,7 +216,7 @@ class TaskAdmin(ReadOnlyAdmin):
         "created_at",
         "finished_at",
     )
-    list_filter = ("state", "app", "log_complete", "project")
+    list_filter = ("state", "app", "log_complete", "lost_runner_policy", "project")
     list_select_related = ("project", "template", "runner", "created_by")
     search_fields = ("=id", "template__name", "runner__name", "reason")
     date_hierarchy = "created_at"
@@ -194,6 +224,46 @@ class TaskAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         return super().get_queryset(request).defer("script", "environment", "nonce")
+
+    def has_stop_permission(self, request: HttpRequest) -> bool:
+        """The rows themselves are nobody's to edit; to stop a task changes it."""
+        return request.user.has_perm("tasks.change_task")
+
+    @admin.action(description="Stop selected tasks", permissions=["stop"])
+    def stop(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
+        self._end(request, queryset, stop_task)
+
+    @admin.action(description="Force-stop selected tasks: kill at once", permissions=["stop"])
+    def force_stop(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
+        self._end(request, queryset, force_stop_task)
+
+    def _end(
+        self, request: HttpRequest, queryset: QuerySet[Task], operation: Callable[..., None]
+    ) -> None:
+        by, now = cast("User", request.user), timezone.now()
+        finished = 0
+        for task in queryset.select_related("runner"):
+            try:
+                operation(task=task, by=by, now=now)
+            except TaskFinishedError:
+                finished += 1
+        asked = queryset.count() - finished
+        self.message_user(request, f"{asked} were told to stop, {finished} had ended before.")
+
+
+@admin.register(TaskAttempt)
+class TaskAttemptAdmin(ReadOnlyAdmin):
+    """Attempts that another one has followed; the latest is the task's own row."""
+
+    list_display = ("task_number", "number", "runner", "state", "reason", "claimed_at", "ended_at")
+    list_filter = ("state",)
+    list_select_related = ("runner",)
+    search_fields = ("=task__id", "runner__name", "reason")
+    date_hierarchy = "ended_at"
+
+    @admin.display(description="task", ordering="task_id")
+    def task_number(self, attempt: TaskAttempt) -> str:
+        return f"#{attempt.task_id}"
 
 
 @admin.register(LogChunk)

@@ -6,6 +6,7 @@ import logging
 from datetime import datetime
 from functools import partial
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -14,19 +15,23 @@ from projects.errors import ForgeError
 from projects.models import Project
 from runners.endpoint import refusal, runner_endpoint
 from runners.models import Runner
+from runners.worker.failpoints import reached
 from runners.worker.protocol import ClaimRequest, Job
 from tasks.errors import ClaimRefusedError
-from tasks.lifecycle import TaskState
+from tasks.lifecycle import HELD, TaskState
 from tasks.live import announce
-from tasks.models import REASON_LENGTH, Task
+from tasks.models import Task
+from tasks.policies import LostRunnerPolicy
 from tasks.publish import put_out_project
 from tasks.sources import deliver
+from tasks.transitions import REASON_LENGTH
 
 logger = logging.getLogger(__name__)
 
 
 @runner_endpoint(ClaimRequest)
 def claim(request: HttpRequest, runner: Runner, message: ClaimRequest) -> Job | HttpResponse:
+    _reached("claim sent", message, runner)
     now = timezone.now()
     try:
         task = claim_task(runner=runner, request=message, now=now)
@@ -37,7 +42,12 @@ def claim(request: HttpRequest, runner: Runner, message: ClaimRequest) -> Job | 
         fail_claimed(task, runner=runner, reason=str(error), now=now)
         return refusal(409, "claim_refused", f"Task #{task.pk} failed: {error}")
     announce(task.pk)
+    _reached("claim committed", message, runner)
     return job
+
+
+def _reached(place: str, request: ClaimRequest, runner: Runner) -> None:
+    reached(place, task=request.task, attempt=request.attempt, runner=runner.name)
 
 
 def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
@@ -47,11 +57,11 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
     if task is None or not runner.may_take(task.queue):
         raise ClaimRefusedError(request.task, "it is not this runner's")
     if is_repeated(task, runner, request):
-        return task
-    if runner.is_quarantined(now=now):
-        raise ClaimRefusedError(task.pk, f"{runner.name} is cut off from the broker")
+        return _repeat(task, runner, request, now=now)
+    _check_runner(task, runner, request, now=now)
     try:
         with transaction.atomic():
+            _check_hoard(runner)
             _check_limit(task)
             if task.claim(runner=runner, attempt=request.attempt, nonce=request.nonce, now=now):
                 return task
@@ -61,11 +71,46 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
     except ProjectFullError as error:
         _take_back_hint(task)
         raise ClaimRefusedError(task.pk, "its project is at its limit") from error
+    except RunnerFullError as error:
+        _take_back_hint(task)
+        raise ClaimRefusedError(task.pk, f"{runner.name} holds enough tasks") from error
+    # The same claim, sent again because its first answer took too long, may have met the first
+    # one here, which was committed after this one had read the row.
+    task.refresh_from_db()
+    if is_repeated(task, runner, request):
+        return _repeat(task, runner, request, now=now)
     raise ClaimRefusedError(task.pk, "it was claimed, stopped or finished before")
+
+
+def _check_runner(task: Task, runner: Runner, request: ClaimRequest, *, now: datetime) -> None:
+    """Raises ClaimRefusedError when the runner may take nothing just now, or not this."""
+    if runner.is_quarantined(now=now):
+        raise ClaimRefusedError(task.pk, f"{runner.name} is cut off from the broker")
+    if is_fenced(task) and not request.keeps_leases:
+        _take_back_hint(task)
+        raise ClaimRefusedError(task.pk, f"{runner.name} is too old to keep leases; update it")
+    if runner.is_paused(now=now):
+        _take_back_hint(task)
+        raise ClaimRefusedError(task.pk, f"{runner.name} is paused by {runner.pauser}")
 
 
 class ProjectFullError(Exception):
     """The project runs as many tasks as it may."""
+
+
+class RunnerFullError(Exception):
+    """The runner holds as many tasks as it may."""
+
+
+def _check_hoard(runner: Runner) -> None:
+    """A worker never runs more at once than its row says; of one that asks for more, no more than
+    as many again may be on their way: finished, and not yet reported as such.
+
+    The row is locked, so that of many claims at once none can slip past the count.
+    """
+    row = Runner.objects.select_for_update(no_key=True).get(pk=runner.pk)
+    if Task.objects.held_by(row).count() >= 2 * row.concurrency:
+        raise RunnerFullError
 
 
 def _check_limit(task: Task) -> None:
@@ -83,20 +128,44 @@ def _take_back_hint(task: Task) -> None:
     Task.objects.filter(pk=task.pk, state=TaskState.QUEUED).update(hinted_at=None)
 
 
+def is_fenced(task: Task) -> bool:
+    """Whether its processes must not outlive its lease: another attempt may begin then."""
+    return task.lost_runner_policy == LostRunnerPolicy.RETRY
+
+
 def is_repeated(task: Task, runner: Runner, request: ClaimRequest) -> bool:
-    """The same claim again before the start was reported: the first answer may be lost."""
+    """The same claim again before the start was reported: the first answer may be lost.
+
+    Meanwhile its runner may have been out of reach, so the task may have left `starting`.
+    """
     return (
-        task.state == TaskState.STARTING
+        task.state in HELD
+        and task.started_at is None
         and task.runner_id == runner.pk
         and task.attempt == request.attempt
         and task.nonce == request.nonce
     )
 
 
+def _repeat(task: Task, runner: Runner, request: ClaimRequest, *, now: datetime) -> Task:
+    """The same answer again, with a new lease. Raises ClaimRefusedError if it is not to start."""
+    attempt = request.attempt
+    if task.renew_claim(runner=runner, attempt=attempt, nonce=request.nonce, now=now):
+        return task
+    task.refresh_from_db()
+    # Whoever asks runs nothing yet, so what was to be stopped is stopped.
+    end = partial(task.finish, runner=runner, attempt=attempt, now=now)
+    if task.stop_requested_at and end(TaskState.STOPPED, reason=task.stop_reason):
+        transaction.on_commit(partial(announce, task.pk))
+        transaction.on_commit(partial(put_out_project, task.project_id))
+    raise ClaimRefusedError(task.pk, "it was stopped before it started, or given up")
+
+
 def fail_claimed(task: Task, *, runner: Runner, reason: str, now: datetime) -> None:
     """What it needs cannot be delivered: end it with a reason, before anything runs."""
     end = partial(task.finish, runner=runner, attempt=task.attempt, now=now)
-    if end(TaskState.FAILED, reason=f"It was not started: {reason}"[:REASON_LENGTH]):
+    said = f"It was not started: {reason}"[:REASON_LENGTH]
+    if end(TaskState.FAILED, reason=said, log_complete=True):
         logger.error("task %s was not started: %s", task.pk, reason)
         transaction.on_commit(partial(announce, task.pk))
         transaction.on_commit(partial(put_out_project, task.project_id))
@@ -119,4 +188,9 @@ def job_of(task: Task) -> Job:
         template=task.template.name,
         secrets=delivery.secrets,
         files=tuple(delivery.files),
+        stop_steps=task.signal_steps,
+        lease_seconds=settings.FORGE_LEASE_SECONDS,
+        is_fenced=is_fenced(task),
+        log_head_bytes=task.log_head_bytes,
+        log_tail_bytes=task.log_tail_bytes,
     )

@@ -18,6 +18,7 @@ from runners.worker.protocol import Heartbeat, HeartbeatReply, StopOrder, TaskRe
 from tasks.lifecycle import HELD, TaskState
 from tasks.live import announce
 from tasks.models import Task
+from tasks.policies import LostRunnerPolicy
 from tasks.publish import put_out_project
 
 GONE = "The runner came back without it: nobody can say how it ended."
@@ -38,9 +39,11 @@ def heartbeat(
 
 def take_heartbeat(*, runner: Runner, message: Heartbeat, now: datetime) -> HeartbeatReply:
     """Note the runner as alive, bring its tasks up to date, and answer with orders."""
-    note_heartbeat(runner=runner, is_leaving=message.is_leaving, now=now)
+    note_heartbeat(
+        runner=runner, is_leaving=message.is_leaving, is_draining=message.is_draining, now=now
+    )
     said = {(item.task, item.attempt) for item in message.held}
-    held = {(task.pk, task.attempt): task for task in Task.objects.held_by(runner)}
+    held = _renewed(runner, said, now=now)
     for key, task in held.items():
         if key not in said:
             _note_absence(task, runner, now=now)
@@ -53,12 +56,36 @@ def take_heartbeat(*, runner: Runner, message: Heartbeat, now: datetime) -> Hear
         drop=tuple(_to_drop(runner, said - held.keys())),
         queues=queue_names(runner),
         heartbeat_seconds=settings.FORGE_HEARTBEAT_SECONDS,
+        renewed=tuple(TaskRef(*key) for key in sorted(said & held.keys())),
+        lease_seconds=settings.FORGE_LEASE_SECONDS,
     )
+
+
+def _renewed(
+    runner: Runner, said: set[tuple[int, int]], *, now: datetime
+) -> dict[tuple[int, int], Task]:
+    """What the runner holds by the rows; the leases of what it also says it has are renewed.
+
+    Only a lease that was really renewed may be answered as such: the controller may have given
+    the task to the next attempt a moment ago, and then the rows are read again.
+    """
+    while True:
+        held = {(task.pk, task.attempt): task for task in Task.objects.held_by(runner)}
+        ids = [pk for pk, _ in said & held.keys()]
+        if not ids:
+            return held
+        if Task.objects.filter(pk__in=ids).renew_leases(runner, now=now) == len(ids):
+            return held
 
 
 def _orders(held: dict[tuple[int, int], Task], said: set[tuple[int, int]]) -> list[StopOrder]:
     return [
-        StopOrder(task=task.pk, attempt=task.attempt, reason=task.stop_reason)
+        StopOrder(
+            task=task.pk,
+            attempt=task.attempt,
+            reason=task.stop_reason,
+            is_forced=task.force_requested_at is not None,
+        )
         for key, task in held.items()
         if key in said and task.state == TaskState.STOPPING
     ]
@@ -78,13 +105,22 @@ def _to_drop(runner: Runner, unknown: set[tuple[int, int]]) -> list[TaskRef]:
 
 
 def _note_absence(task: Task, runner: Runner, *, now: datetime) -> None:
-    """The runner does not have it. Within one session that is a claim whose answer travels."""
-    if task.claimed_at is None or runner.connected_at is None:
-        return
-    if task.claimed_at >= runner.connected_at:
+    """The runner does not have it, so nobody can say how it ended."""
+    if _may_travel(task, runner, now=now):
         return
     with transaction.atomic():
-        task.mark_unreachable(now=now)
-        if task.lose(reason=GONE, now=now):
+        changed = task.mark_unreachable(now=now)
+        # Where it may run again, the lease has to end first: what is missing may be no more than
+        # the folder of the worker that has it.
+        if task.lost_runner_policy != LostRunnerPolicy.RETRY and task.lose(reason=GONE, now=now):
+            changed = True
             transaction.on_commit(lambda: put_out_project(task.project_id))
+        if changed:
             transaction.on_commit(lambda: announce(task.pk))
+
+
+def _may_travel(task: Task, runner: Runner, *, now: datetime) -> bool:
+    """Whether the answer to its claim may still be under way: within one session and lease."""
+    if task.claimed_at is None or runner.connected_at is None or task.lease_expires_at is None:
+        return True
+    return task.claimed_at >= runner.connected_at and task.lease_expires_at > now

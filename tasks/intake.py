@@ -3,31 +3,57 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
+from runners import quotas
 from runners.endpoint import runner_endpoint
 from runners.models import Runner
 from runners.refusals import refusals
-from runners.worker.protocol import Piece, Receipt, Report, ReportReply, Result, Started
+from runners.worker.failpoints import reached
+from runners.worker.protocol import (
+    Overflow,
+    Piece,
+    Receipt,
+    Report,
+    ReportReply,
+    Result,
+    Started,
+)
+from tasks.attempts import begin_next_attempt
+from tasks.digests import digests
 from tasks.lifecycle import HELD, TaskState
 from tasks.live import announce
-from tasks.log import append, digest
-from tasks.models import Task
+from tasks.log import append
+from tasks.models import Task, TaskAttempt
 from tasks.publish import put_out_project
 
 # How often a runner uploads while somebody watches one of its tasks, and otherwise.
 WATCHED_CADENCE = 0.05
 UNWATCHED_CADENCE = 1.0
 
+DIFFERS = "What arrived is not what the runner had: their SHA-256 differ."
+ABOVE_LIMIT = "It went above its limit: a part of it is left out."
 
-@runner_endpoint(Report)
+Item = Started | Piece | Result | Overflow
+
+
+@runner_endpoint(Report, size=quotas.log_bytes)
 def report(request: HttpRequest, runner: Runner, message: Report) -> ReportReply:
-    return take_report(runner=runner, report=message, now=timezone.now())
+    _reached("result sent", message.results, runner)
+    reply = take_report(runner=runner, report=message, now=timezone.now())
+    _reached("result committed", message.results, runner)
+    return reply
+
+
+def _reached(place: str, results: Iterable[Result], runner: Runner) -> None:
+    for item in results:
+        reached(place, task=item.task, attempt=item.attempt, runner=runner.name)
 
 
 def take_report(*, runner: Runner, report: Report, now: datetime) -> ReportReply:
@@ -44,16 +70,17 @@ def take_report(*, runner: Runner, report: Report, now: datetime) -> ReportReply
 
 def _log_fence(runner: Runner, receipts: Iterable[Receipt]) -> None:
     """What was refused because it is another runner's, or of an attempt that is over."""
-    refused = [one for one in receipts if not one.is_held and not one.is_finished]
+    refused = [one for one in receipts if one.remark or not (one.is_held or one.is_finished)]
     for one in refused[:1]:
         more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
-        detail = f"attempt {one.attempt} of task {one.task} is not its to write{more}"
+        stranger = f"attempt {one.attempt} of task {one.task} is not its to write"
+        detail = f"{one.remark or stranger}{more}"
         refusals.of_runner(runner, "fence", detail, level=logging.WARNING)
 
 
 def _references(report: Report) -> list[tuple[int, int]]:
     """The (task, attempt) that the report speaks of, each once."""
-    items: list[Started | Piece | Result] = [*report.started, *report.pieces, *report.results]
+    items: list[Item] = [*report.started, *report.pieces, *report.results, *report.overflows]
     return sorted({(item.task, item.attempt) for item in items})
 
 
@@ -72,13 +99,16 @@ def _take_task(task: Task, runner: Runner, report: Report, *, now: datetime) -> 
     if not is_held_by(task, runner, task.attempt):
         return
     changed = [_take_start(task, runner, item, now=now) for item in report.started]
-    changed += [_take_piece(task, item, now=now) for item in report.pieces]
+    changed += [_take_overflow(task, item) for item in report.overflows]
+    changed += [
+        _take_stretch(task, offset, data, now=now) for offset, data in _stretches(task, report)
+    ]
     changed += [_take_result(task, runner, item, now=now) for item in report.results]
     if any(changed):
         announce(task.pk)
 
 
-def _concerns(task: Task, item: Started | Piece | Result) -> bool:
+def _concerns(task: Task, item: Item) -> bool:
     return item.task == task.pk and item.attempt == task.attempt
 
 
@@ -101,33 +131,87 @@ def _moment(task: Task, age_seconds: float, *, now: datetime) -> datetime:
     return max(moment, task.claimed_at) if task.claimed_at else moment
 
 
-def _take_piece(task: Task, item: Piece, *, now: datetime) -> bool:
-    if not _concerns(task, item):
-        return False
+def _stretches(task: Task, report: Report) -> Iterator[tuple[int, bytes]]:
+    """The task's pieces with their offsets, those that follow each other made one."""
+    offset, parts = 0, list[bytes]()
+    for item in report.pieces:
+        if not _concerns(task, item):
+            continue
+        if parts and item.offset != offset + sum(map(len, parts)):
+            yield offset, b"".join(parts)
+            parts = []
+        offset = offset if parts else item.offset
+        parts.append(item.data)
+    if parts:
+        yield offset, b"".join(parts)
+
+
+def _take_stretch(task: Task, offset: int, data: bytes, *, now: datetime) -> bool:
     before = task.log_bytes
-    return append(task, offset=item.offset, data=item.data, now=now) > before
+    after = append(task, offset=offset, data=data, now=now)
+    if after > before:
+        digests.grew(task, before, data[before - offset : after - offset])
+    return after > before
+
+
+def _take_overflow(task: Task, item: Overflow) -> bool:
+    """Its log is above the limit: whoever watches is told how it goes on."""
+    if not _concerns(task, item) or item.written_bytes <= task.log_written_bytes:
+        return False
+    known = {"log_gap_offset": item.gap_offset, "log_written_bytes": item.written_bytes}
+    return bool(Task.objects.filter(pk=task.pk, attempt=item.attempt).update(**known))
 
 
 def _take_result(task: Task, runner: Runner, item: Result, *, now: datetime) -> bool:
     """The end, once the whole log is committed; the sender tries again otherwise."""
     if not _concerns(task, item) or task.log_bytes < item.log_bytes:
         return False
-    if task.state == TaskState.STARTING and item.outcome != "failed":
+    log = _about_log(task, item)
+    ended_at = _moment(task, item.age_seconds, now=now)
+    if item.is_cut_short and task.may_retry and _retry(task, item, log, now=ended_at):
+        return True
+    if task.state == TaskState.STARTING and item.outcome == "succeeded":
         task.start(runner=runner, attempt=item.attempt, now=now)
+    elif task.state == TaskState.STARTING and item.outcome == "stopped":
+        task.request_stop(reason=item.reason, now=now)
     to, reason = _verdict(task, item)
-    is_finished = task.finish(
-        to,
-        runner=runner,
-        attempt=item.attempt,
-        now=_moment(task, item.age_seconds, now=now),
-        exit_code=item.exit_code,
-        reason=reason,
-        log_sha256=item.log_sha256,
-        log_complete=task.log_bytes == item.log_bytes and digest(task) == item.log_sha256,
-    )
+    end = {"exit_code": item.exit_code, "reason": reason, **log}
+    is_finished = task.finish(to, runner=runner, attempt=item.attempt, now=ended_at, **end)
     if is_finished:
+        digests.forget(task)
         transaction.on_commit(lambda: put_out_project(task.project_id))
     return is_finished
+
+
+def _retry(task: Task, item: Result, log: dict[str, Any], *, now: datetime) -> bool:
+    """The attempt was cut short and all of it is gone: the next one need not wait for a lease."""
+    with transaction.atomic():
+        task.mark_unreachable(now=now)
+        end = {"state": TaskState.FAILED, "reason": item.reason, "now": now, **log}
+        is_begun = begin_next_attempt(task=task, is_over=True, **end)
+    task.refresh_from_db()
+    return is_begun
+
+
+def _about_log(task: Task, item: Result) -> dict[str, Any]:
+    """What the finished task says of its log. Complete is what nobody has found a fault with."""
+    is_same = task.log_bytes == item.log_bytes and digests.matches(task, item.log_sha256)
+    problems = (
+        "" if is_same else DIFFERS,
+        item.log_problem,
+        ABOVE_LIMIT if item.log_gap_bytes else "",
+    )
+    problem = next(filter(None, problems), "")
+    return {
+        "log_sha256": item.log_sha256,
+        "log_complete": not problem,
+        "log_problem": problem,
+        "log_written_bytes": item.log_bytes
+        if item.log_written_bytes is None
+        else item.log_written_bytes,
+        "log_gap_offset": (item.log_gap_offset or 0) if item.log_gap_bytes else None,
+        "log_gap_bytes": item.log_gap_bytes,
+    }
 
 
 def _verdict(task: Task, item: Result) -> tuple[TaskState, str]:
@@ -141,14 +225,36 @@ def _receipt(reference: tuple[int, int], task: Task | None, runner: Runner) -> R
     """What is committed of one attempt, without a word about tasks of others."""
     pk, attempt = reference
     if task is None or task.runner_id != runner.pk or task.attempt != attempt:
-        return Receipt(pk, attempt, is_held=False, log_bytes=0, is_finished=False)
+        return _receipt_of_earlier(pk, attempt, runner)
     return Receipt(
         pk,
         attempt,
         is_held=task.state in HELD,
         log_bytes=task.log_bytes,
         is_finished=task.is_finished,
+        remark=_too_late(f"Task #{pk}") if task.state == TaskState.LOST else "",
     )
+
+
+def _receipt_of_earlier(pk: int, attempt: int, runner: Runner) -> Receipt:
+    """Of an attempt that is not, or no longer, the runner's to write."""
+    rows = TaskAttempt.objects.filter(task=pk, number=attempt, runner=runner)
+    earlier = rows.first()
+    if earlier is None:
+        return Receipt(pk, attempt, is_held=False, log_bytes=0, is_finished=False)
+    is_lost = earlier.state == TaskState.LOST
+    return Receipt(
+        pk,
+        attempt,
+        is_held=False,
+        log_bytes=earlier.log_bytes,
+        is_finished=not is_lost,
+        remark=_too_late(f"Attempt {attempt} of task #{pk}") if is_lost else "",
+    )
+
+
+def _too_late(what: str) -> str:
+    return f"{what} was given up as lost before; what came of it since is not kept."
 
 
 def _cadence(tasks: Iterable[Task], *, now: datetime) -> float:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from tasks.models import LogChunk, Task
+
+# Chunks that begin within so many bytes are read at once.
+WINDOW_BYTES = 1024 * 1024
 
 
 def append(task: Task, *, offset: int, data: bytes, now: datetime) -> int:
     """Store what is new of `data`, which begins at `offset`; returns the committed length.
 
     A piece that was sent before is skipped; one that would leave a gap is not stored, and the
-    sender sees from the answer where to go on. `task` must be fresh and held by the sender.
+    sender sees from the answer where to go on. Nothing goes above the task's limit. `task` must
+    be fresh and held by the sender.
     """
     skip = task.log_bytes - offset
     if skip < 0 or skip >= len(data):
         return task.log_bytes
-    new = data[skip:]
+    limit = task.log_limit_bytes
+    new = data[skip:] if limit is None else data[skip : skip + max(limit - task.log_bytes, 0)]
+    if not new:
+        return task.log_bytes
     try:
         with transaction.atomic():
             _store(task, new, now=now)
@@ -44,21 +51,35 @@ def _store(task: Task, data: bytes, *, now: datetime) -> None:
 def read_log(task: Task, *, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
     """The committed bytes of the current attempt from `offset`, in pieces, at most `limit` bytes.
 
-    Pieces are read one by one, so a log of any size costs the memory of one chunk.
+    A log of any size costs the memory of two large chunks, and one of many small chunks few
+    queries.
     """
     end = task.log_bytes if limit is None else min(task.log_bytes, offset + limit)
     position = max(offset, 0)
     chunks = LogChunk.objects.filter(task=task, attempt=task.attempt)
-    # The chunk that `position` falls into begins at or before it.
     while position < end:
-        chunk = chunks.filter(offset__lte=position).order_by("-offset").first()
-        if chunk is None:
+        begin = position
+        for chunk in _window(chunks, position, end):
+            data = bytes(chunk.data)[position - chunk.offset : end - chunk.offset]
+            if chunk.offset > position or not data:
+                return
+            position += len(data)
+            yield data
+        if position == begin:
             return
-        data = bytes(chunk.data)[position - chunk.offset : end - chunk.offset]
-        if not data:
-            return
-        position += len(data)
-        yield data
+
+
+def _window(chunks: QuerySet[LogChunk], position: int, end: int) -> Iterator[LogChunk]:
+    """The chunk that `position` falls into, and those that begin soon after it."""
+    # It begins at or before it.
+    first = chunks.filter(offset__lte=position).order_by("-offset").first()
+    if first is None:
+        return
+    yield first
+    behind = min(first.offset + WINDOW_BYTES, end)
+    more = chunks.filter(offset__gt=first.offset, offset__lt=behind).order_by("offset")
+    if first.offset + len(first.data) < behind:
+        yield from more
 
 
 def attachment_headers(task: Task) -> dict[str, str]:
@@ -68,11 +89,3 @@ def attachment_headers(task: Task) -> dict[str, str]:
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'; sandbox",
     }
-
-
-def digest(task: Task) -> str:
-    """The SHA-256 of the committed log of the current attempt, in hexadecimal."""
-    digest = hashlib.sha256()
-    for piece in read_log(task):
-        digest.update(piece)
-    return digest.hexdigest()

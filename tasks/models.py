@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Self
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator, MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Lower
 
 from projects.models import AccessKey, Project, VariableGroup, is_one_line
 from projects.variables import is_environment, is_shared_variable_name
 from runners.models import Queue, Runner, Tag
-from tasks.lifecycle import HELD, TERMINAL, TaskState, predecessors
-from tasks.querysets import TaskQuerySet, TaskTemplateQuerySet
+from tasks.lifecycle import HELD, TERMINAL, TaskState
+from tasks.log_columns import GAP_IS_MARKED, GAP_MARKER_BYTES, LogColumns
+from tasks.policies import (
+    MAXIMUM_ATTEMPTS,
+    MAXIMUM_WAIT_SECONDS,
+    LostRunnerPolicy,
+    RunPolicy,
+)
+from tasks.querysets import TaskTemplateQuerySet
+from tasks.transitions import REASON_LENGTH, TaskTransitions
 
 MAXIMUM_SCRIPT_CHARACTERS = 200_000
 MAXIMUM_TIMEOUT_SECONDS = 7 * 24 * 3600
-REASON_LENGTH = 500
+
+
+UNSAFE = (
+    "A task is run again elsewhere only if its template is marked as safe to run twice. "
+    "Mark it, if it is; otherwise choose to wait."
+)
 
 
 class App(models.TextChoices):
@@ -29,7 +43,7 @@ class App(models.TextChoices):
     PYTHON = "python", "Python"
 
 
-class TaskTemplate(models.Model):
+class TaskTemplate(RunPolicy):
     """What to run, with what, where."""
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="templates")
@@ -54,6 +68,8 @@ class TaskTemplate(models.Model):
     # What a task notes of the two above (`tasks.sources`), kept here because every run needs it.
     sources = models.JSONField(default=dict, editable=False)
     allow_parallel = models.BooleanField(default=False)
+    # Somebody vouches that a second run after half a first one does no harm.
+    safe_to_rerun = models.BooleanField("safe to run twice", default=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     removed_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -71,10 +87,35 @@ class TaskTemplate(models.Model):
                 condition=Q(timeout_seconds__gte=1, timeout_seconds__lte=MAXIMUM_TIMEOUT_SECONDS),
                 name="template_timeout_in_range",
             ),
+            models.CheckConstraint(
+                condition=Q(lost_runner_policy__in=LostRunnerPolicy.values),
+                name="template_lost_runner_policy_known",
+            ),
+            models.CheckConstraint(
+                condition=~Q(lost_runner_policy=LostRunnerPolicy.RETRY) | Q(safe_to_rerun=True),
+                name="template_retry_only_if_safe",
+            ),
+            models.CheckConstraint(
+                condition=Q(lost_runner_wait_seconds=None)
+                | Q(
+                    lost_runner_wait_seconds__gte=1,
+                    lost_runner_wait_seconds__lte=MAXIMUM_WAIT_SECONDS,
+                ),
+                name="template_wait_in_range",
+            ),
+            models.CheckConstraint(
+                condition=Q(max_attempts__gte=2, max_attempts__lte=MAXIMUM_ATTEMPTS),
+                name="template_max_attempts_in_range",
+            ),
         )
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        """What two fields have to agree on. Raises ValidationError."""
+        if self.lost_runner_policy == LostRunnerPolicy.RETRY and not self.safe_to_rerun:
+            raise ValidationError({"lost_runner_policy": UNSAFE})
 
 
 class TemplateAccessKey(models.Model):
@@ -101,12 +142,10 @@ class TemplateAccessKey(models.Model):
         return f"{self.access_key} as {self.variable}"
 
 
-class Task(models.Model):
+class Task(TaskTransitions, LogColumns):
     """One run of a template, with a copy of what the template said when it was asked for.
 
-    State changes are the methods below. Each is one conditional update: it returns False,
-    and has changed nothing, when the row was not in a state that allows the change or is
-    not held by that runner in that attempt (the fence).
+    How far it has come, and every change of that, is in `TaskTransitions`.
     """
 
     State = TaskState
@@ -125,31 +164,14 @@ class Task(models.Model):
     timeout_seconds = models.PositiveIntegerField()
     is_exclusive = models.BooleanField()
 
-    state = models.CharField(max_length=20, choices=TaskState.choices, default=TaskState.QUEUED)
-    reason = models.CharField(max_length=REASON_LENGTH, blank=True)
-    exit_code = models.IntegerField(null=True)
-    attempt = models.PositiveIntegerField(default=1)
-    runner = models.ForeignKey(Runner, on_delete=models.PROTECT, null=True, related_name="tasks")
-    nonce = models.CharField(max_length=64, blank=True)
-
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+"
     )
     created_at = models.DateTimeField()
-    hinted_at = models.DateTimeField(null=True)
-    claimed_at = models.DateTimeField(null=True)
-    started_at = models.DateTimeField(null=True)
-    stop_requested_at = models.DateTimeField(null=True)
-    stop_reason = models.CharField(max_length=REASON_LENGTH, blank=True)
-    unreachable_at = models.DateTimeField(null=True)
-    finished_at = models.DateTimeField(null=True)
-
-    log_bytes = models.BigIntegerField(default=0)
-    log_sha256 = models.CharField(max_length=64, blank=True)
-    log_complete = models.BooleanField(default=False)
+    # What its runner was told to keep at the claim; 0 and 0 before there was one.
+    log_head_bytes = models.BigIntegerField(default=0)
+    log_tail_bytes = models.BigIntegerField(default=0)
     watched_until = models.DateTimeField(null=True)
-
-    objects = TaskQuerySet.as_manager()
 
     class Meta:
         ordering = ("-id",)
@@ -159,7 +181,24 @@ class Task(models.Model):
             models.Index(
                 fields=("queue", "id"), condition=Q(state=TaskState.QUEUED), name="task_queued"
             ),
+            # The publisher's: what is out, and what may go out. Both stay small steps into an index
+            # when 100,000 tasks wait.
+            models.Index(
+                fields=("queue", "id"),
+                condition=Q(state=TaskState.QUEUED, hinted_at__isnull=False),
+                name="task_hinted",
+            ),
+            models.Index(
+                fields=("queue", "is_exclusive", "id"),
+                condition=Q(state=TaskState.QUEUED, hinted_at=None),
+                name="task_to_hint",
+            ),
             models.Index(fields=("runner",), condition=Q(state__in=sorted(HELD)), name="task_held"),
+            models.Index(
+                fields=("wait_ends_at",),
+                condition=Q(state=TaskState.UNREACHABLE),
+                name="task_unreachable",
+            ),
             models.Index(
                 fields=("template", "id"),
                 condition=Q(state__in=sorted(HELD | {TaskState.QUEUED})),
@@ -176,6 +215,24 @@ class Task(models.Model):
                 name="task_held_has_runner",
             ),
             models.CheckConstraint(
+                condition=~Q(state__in=sorted(HELD)) | Q(lease_expires_at__isnull=False),
+                name="task_held_has_lease",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=TaskState.UNREACHABLE)
+                | Q(unreachable_at__isnull=False, wait_ends_at__isnull=False),
+                name="task_unreachable_has_end",
+            ),
+            models.CheckConstraint(
+                condition=Q(lost_runner_policy__in=LostRunnerPolicy.values),
+                name="task_lost_runner_policy_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(attempt=1)
+                | Q(lost_runner_policy=LostRunnerPolicy.RETRY, attempt__lte=F("max_attempts")),
+                name="task_attempts_in_limit",
+            ),
+            models.CheckConstraint(
                 condition=~Q(state__in=sorted(TERMINAL))
                 | Q(finished_at__isnull=False) & ~Q(reason=""),
                 name="task_finished_has_reason",
@@ -184,6 +241,7 @@ class Task(models.Model):
                 condition=Q(state__in=sorted(TERMINAL)) | Q(finished_at=None),
                 name="task_unfinished_has_no_end",
             ),
+            models.CheckConstraint(condition=GAP_IS_MARKED, name="task_log_gap_is_marked"),
             models.UniqueConstraint(
                 fields=("template",),
                 condition=Q(is_exclusive=True, state__in=sorted(HELD)),
@@ -198,68 +256,54 @@ class Task(models.Model):
     def is_finished(self) -> bool:
         return self.state in TERMINAL
 
-    def _move(self, to: TaskState, *, fence: Q | None = None, **changes: Any) -> bool:
-        """One conditional update to state `to`; on success this object shows it too."""
-        rows = type(self).objects.filter(pk=self.pk, state__in=sorted(predecessors(to)))
-        if fence is not None:
-            rows = rows.filter(fence)
-        if rows.update(state=to, **changes) == 0:
-            return False
-        for name, content in {"state": to, **changes}.items():
-            setattr(self, name, content)
-        return True
+    @property
+    def log_limit_bytes(self) -> int | None:
+        """How many bytes of log its runner may send; None if it was never told a limit."""
+        kept = self.log_head_bytes + self.log_tail_bytes
+        return kept + GAP_MARKER_BYTES if kept else None
 
-    def claim(self, *, runner: Runner, attempt: int, nonce: str, now: datetime) -> bool:
-        """`queued -> starting` for this runner.
+    @property
+    def log_lack(self) -> str:
+        """What a finished task's log lacks, as a sentence; empty if nothing."""
+        if not self.is_finished or self.log_complete:
+            return ""
+        return self.log_problem or "It may lack its end: the runner did not hand over the rest."
 
-        Raises `django.db.IntegrityError` when another task of an exclusive template is held.
-        """
-        return self._move(
-            TaskState.STARTING,
-            fence=Q(attempt=attempt, project_id=runner.project_id),
-            runner=runner,
-            nonce=nonce,
-            claimed_at=now,
+
+class TaskAttempt(LogColumns):
+    """An attempt that another one has followed. The latest attempt is the task's own row."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="earlier_attempts")
+    number = models.PositiveIntegerField()
+    runner = models.ForeignKey(Runner, on_delete=models.PROTECT, related_name="+")
+    # Lost: nobody can say how it ended. Failed: its runner said that it was cut short.
+    state = models.CharField(max_length=20, choices=TaskState.choices)
+    reason = models.CharField(max_length=REASON_LENGTH)
+    claimed_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("task", "number")
+        constraints = (
+            models.UniqueConstraint(fields=("task", "number"), name="task_attempt_number_unique"),
+            models.CheckConstraint(
+                condition=Q(state__in=sorted((TaskState.LOST, TaskState.FAILED))),
+                name="task_attempt_state_known",
+            ),
+            models.CheckConstraint(condition=~Q(reason=""), name="task_attempt_has_reason"),
+            models.CheckConstraint(condition=GAP_IS_MARKED, name="task_attempt_log_gap_is_marked"),
         )
 
-    def start(self, *, runner: Runner, attempt: int, now: datetime) -> bool:
-        """`starting -> running`: the runner says that the process exists."""
-        fence = Q(attempt=attempt, runner=runner, state=TaskState.STARTING)
-        return self._move(TaskState.RUNNING, fence=fence, started_at=now)
+    def __str__(self) -> str:
+        return f"attempt {self.number} of task {self.task_id}"
 
-    def come_back(self, *, runner: Runner, attempt: int) -> bool:
-        """`unreachable -> running | stopping`: the runner is heard again and still has it."""
-        back = TaskState.STOPPING if self.stop_requested_at else TaskState.RUNNING
-        fence = Q(attempt=attempt, runner=runner, state=TaskState.UNREACHABLE)
-        return self._move(back, fence=fence, unreachable_at=None)
-
-    def stop_before_start(self, *, reason: str, now: datetime) -> bool:
-        """`queued | awaiting_approval -> stopped`: nothing was started."""
-        waiting = Q(state__in=(TaskState.QUEUED, TaskState.AWAITING_APPROVAL))
-        return self._move(
-            TaskState.STOPPED, fence=waiting, reason=reason, stop_requested_at=now, finished_at=now
-        )
-
-    def request_stop(self, *, reason: str, now: datetime) -> bool:
-        """`starting | running | unreachable -> stopping`; the runner ends the process."""
-        return self._move(TaskState.STOPPING, stop_reason=reason, stop_requested_at=now)
-
-    def finish(
-        self, to: TaskState, *, runner: Runner, attempt: int, now: datetime, **outcome: Any
-    ) -> bool:
-        """`-> succeeded | failed | stopped | lost` with what the holding runner reported."""
-        fence = Q(attempt=attempt, runner=runner, state__in=sorted(HELD))
-        return self._move(to, fence=fence, finished_at=now, **outcome)
-
-    def mark_unreachable(self, *, now: datetime) -> bool:
-        """`starting | running | stopping -> unreachable`: its runner went silent."""
-        return self._move(TaskState.UNREACHABLE, unreachable_at=now)
-
-    def lose(self, *, reason: str, now: datetime) -> bool:
-        """`-> lost`: nobody can say how it ended."""
-        return self._move(
-            TaskState.LOST, fence=Q(attempt=self.attempt), reason=reason, finished_at=now
-        )
+    @classmethod
+    def of(cls, task: Task, *, state: TaskState, reason: str, ended_at: datetime | None) -> Self:
+        """What there is to say of the attempt that `task` is in; not stored."""
+        fields = {name: getattr(task, name) for name in ("runner", "claimed_at", "started_at")}
+        end = {"state": state, "reason": reason, "ended_at": ended_at}
+        return cls(task=task, number=task.attempt, **fields, **task.about_log, **end)
 
 
 class LogChunk(models.Model):

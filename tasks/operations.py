@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
 
+from projects.audit.entry import Verb
+from projects.audit.recording import record, record_saved, snapshot
 from projects.operations import write_access_key, write_variable_group
 from runners.operations import queue_for, remove_runner, tags_named
+from runners.worker.failpoints import reached
 from tasks import control
 from tasks.errors import (
     SourceInUseError,
@@ -21,6 +24,7 @@ from tasks.errors import (
 from tasks.lifecycle import TaskState
 from tasks.live import announce
 from tasks.models import Task, TaskTemplate
+from tasks.policies import normal_stop_steps
 from tasks.publish import may_hint_at_once, publish, put_out, put_out_project
 from tasks.sources import (
     check_key_variables,
@@ -51,16 +55,20 @@ def save_template(
     SourceConflictError.
     """
     template.clean_fields(exclude=("queue",))
+    template.clean()
+    template.stop_steps = normal_stop_steps(template.stop_steps)
     check_key_variables(keys or {})
     try:
         with transaction.atomic():
             hold_templates(pk=template.pk)
+            before = snapshot(template)
             found = tags_named(project=template.project, names=tags)
             template.queue = queue_for(project=template.project, tags=found)
             template.save()
             template.tags.set(found)
             set_sources(template, groups=groups, keys=keys)
             settle_sources(template)
+            record_saved(template, before)
     except IntegrityError as error:
         raise TemplateNameTakenError(template.name) from error
     return template
@@ -107,6 +115,7 @@ def remove_access_key(*, key: AccessKey) -> None:
     with transaction.atomic():
         type(key).objects.select_for_update().filter(pk=key.pk).first()
         _require_unused(f"The access key {key}", TaskTemplate.objects.filter(access_keys=key))
+        record(Verb.REMOVED, key)
         key.delete()
 
 
@@ -116,6 +125,7 @@ def remove_variable_group(*, group: VariableGroup) -> None:
         type(group).objects.select_for_update().filter(pk=group.pk).first()
         templates = TaskTemplate.objects.filter(variable_groups=group)
         _require_unused(f"The variable group {group}", templates)
+        record(Verb.REMOVED, group)
         group.delete()
 
 
@@ -126,7 +136,9 @@ def _require_unused(what: str, templates: QuerySet[TaskTemplate]) -> None:
 
 def remove_template(*, template: TaskTemplate, now: datetime) -> None:
     """Hide the template; its tasks and their logs stay."""
-    TaskTemplate.objects.present().filter(pk=template.pk).update(removed_at=now)
+    with transaction.atomic():
+        if TaskTemplate.objects.present().filter(pk=template.pk).update(removed_at=now):
+            record(Verb.REMOVED, template)
 
 
 def run_template(
@@ -135,12 +147,12 @@ def run_template(
     """Queue one run of the template as it is now. Raises TemplateRemovedError."""
     if template.removed_at is not None:
         raise TemplateRemovedError(template.name)
-    hinted_at = now if may_hint_at_once(template) else None
+    hinted_at = now if may_hint_at_once(template, now=now) else None
     with transaction.atomic():
         task = Task.objects.create(
             project=template.project,
             template=template,
-            queue_id=template.queue_id,
+            queue=template.queue,
             rerun_of=rerun_of,
             app=template.app,
             script=template.script,
@@ -148,23 +160,33 @@ def run_template(
             sources=template.sources,
             timeout_seconds=template.timeout_seconds,
             is_exclusive=not template.allow_parallel,
+            **template.policy_copy(),
             created_by=by,
             created_at=now,
             hinted_at=hinted_at,
         )
+        record(Verb.RAN, task)
         transaction.on_commit(partial(_announce_new, task))
     return task
 
 
 def _announce_new(task: Task) -> None:
+    reached("row committed", task=task.pk, attempt=task.attempt)
     if task.hinted_at is not None:
         publish(task.queue, [(task.pk, task.attempt)])
     else:
+        # Read before; without this line the database would be asked for it again.
+        task.queue.project = task.project
         put_out(task.queue)
+    reached("hint published", task=task.pk, attempt=task.attempt)
 
 
+@transaction.atomic
 def stop_task(*, task: Task, by: User, now: datetime) -> None:
-    """Stop a task: at once if it waits, by its runner otherwise. Raises TaskFinishedError."""
+    """Stop a task: at once if it waits, by its runner otherwise, by the steps of its template.
+
+    An unreachable one is stopped when its runner is heard again. Raises TaskFinishedError.
+    """
     reason = f"Stopped by {by.get_username()}."
     task.refresh_from_db()
     if task.stop_before_start(reason=reason, now=now):
@@ -172,10 +194,50 @@ def stop_task(*, task: Task, by: User, now: datetime) -> None:
     elif task.request_stop(reason=reason, now=now):
         transaction.on_commit(partial(control.order_stop, task))
         transaction.on_commit(partial(announce, task.pk))
+    elif task.note_stop(reason=reason, now=now):
+        transaction.on_commit(partial(announce, task.pk))
     else:
-        task.refresh_from_db()
-        if task.is_finished:
-            raise TaskFinishedError(task)
+        _require_unfinished(task)
+        return
+    record(Verb.STOPPED, task)
+
+
+@transaction.atomic
+def force_stop_task(*, task: Task, by: User, now: datetime) -> None:
+    """Have the task's processes killed, without their time to clean up.
+
+    What waits is stopped at once. Of an unreachable task it ends the wait: the task is lost,
+    because what still runs there is ended only when its runner is heard again. Raises
+    TaskFinishedError.
+    """
+    reason = f"Force-stopped by {by.get_username()}."
+    task.refresh_from_db()
+    if task.stop_before_start(reason=reason, now=now) or _lose_by_force(task, reason, now=now):
+        transaction.on_commit(partial(_after_end, task))
+        record(Verb.FORCE_STOPPED, task)
+        return
+    task.request_stop(reason=reason, now=now)
+    if task.force_stop(reason=reason, now=now):
+        transaction.on_commit(partial(control.order_stop, task))
+        transaction.on_commit(partial(announce, task.pk))
+        record(Verb.FORCE_STOPPED, task)
+    else:
+        _require_unfinished(task)
+
+
+def _lose_by_force(task: Task, reason: str, *, now: datetime) -> bool:
+    """End the wait for an unreachable task."""
+    if task.state != TaskState.UNREACHABLE:
+        return False
+    where = f"Its runner {task.runner} is out of reach, so it may still run there until then."
+    return task.lose(reason=f"{reason} {where}", now=now)
+
+
+def _require_unfinished(task: Task) -> None:
+    """Raise TaskFinishedError for a finished task; otherwise it was asked for before."""
+    task.refresh_from_db()
+    if task.is_finished:
+        raise TaskFinishedError(task)
 
 
 def _after_end(task: Task) -> None:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
 import redis
+from django.db import models
+from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 from kombu import Exchange
 from kombu import Queue as KombuQueue
 from kombu.exceptions import OperationalError
 
-from projects.models import Project
 from runners.broker import PREFIX, administrator, celery_app, project_prefix
-from runners.models import Queue
+from runners.models import Queue, Runner
+from tasks.candidates import Situation
 from tasks.lifecycle import TaskState
 from tasks.models import Task, TaskTemplate
 
@@ -37,51 +40,89 @@ _ONE_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
 def put_out(queue: Queue, *, now: datetime | None = None) -> int:
     """Publish hints for the tasks of `queue` that may start now; returns how many.
 
-    At most MAXIMUM_HINTS lie in a queue, and no more than the project's limit leaves room
-    for. A broker that is away is logged: the rows stay queued and the controller tries again.
+    At most MAXIMUM_HINTS lie in a queue, and none that only paused runners could take. Where the
+    project has a limit, its queues share what that leaves. A broker that is away is logged: the
+    rows stay queued and the controller tries again.
     """
-    room = _room(queue)
-    if room <= 0:
+    now = now or timezone.now()
+    if limit := queue.project.max_parallel_tasks:
+        return _share_out(queue.project_id, limit, now=now)
+    room = MAXIMUM_HINTS - Task.objects.filter(queue=queue).hinted().count()
+    if room <= 0 or not Runner.objects.entitled_to(queue).unpaused(now).exists():
         return 0
-    waiting = Task.objects.filter(queue=queue, hinted_at=None).startable()[:room]
-    found = list(waiting.values_list("pk", "attempt"))
-    if not found:
-        return 0
-    ids = [pk for pk, _ in found]
-    Task.objects.filter(pk__in=ids, state=TaskState.QUEUED).update(hinted_at=now or timezone.now())
-    publish(queue, found)
-    return len(found)
+    return _send(queue, _startable(queue, room), now=now)
 
 
-def may_hint_at_once(template: TaskTemplate) -> bool:
+def may_hint_at_once(template: TaskTemplate, *, now: datetime) -> bool:
     """Whether a new task of the template may be announced without a look at others.
 
     True for most: no rule of one at a time, no limit of the project, nobody waiting before it,
-    and room in the queue. It spares the common case the queries of `put_out`.
+    room in the queue, and a runner that is not paused. It spares the common case the queries of
+    `put_out`.
     """
     if not template.allow_parallel or template.project.max_parallel_tasks:
         return False
-    waiting = Task.objects.filter(queue_id=template.queue_id, state=TaskState.QUEUED)
-    if waiting.filter(hinted_at=None).exists():
+    waiting = Task.objects.filter(queue_id=template.queue_id)
+    if waiting.to_hint().exists() or waiting.hinted().count() >= MAXIMUM_HINTS:
         return False
-    return waiting.count() < MAXIMUM_HINTS
+    return Runner.objects.entitled_to(template.queue).unpaused(now).exists()
 
 
-def put_out_project(project_id: int) -> None:
-    """As `put_out`, for every queue of the project in which something waits unannounced."""
-    waiting = Task.objects.filter(project_id=project_id, state=TaskState.QUEUED, hinted_at=None)
-    for queue in Queue.objects.filter(pk__in=waiting.values("queue")):
-        put_out(queue)
+def put_out_project(project_id: int, *, now: datetime | None = None) -> None:
+    """As `put_out`, for every queue of the project."""
+    now = now or timezone.now()
+    queues = Queue.objects.filter(project_id=project_id).select_related("project")
+    for _ in _put_out_all(_with_waiting(queues), now=now):
+        pass
 
 
-def _room(queue: Queue) -> int:
-    """How many more hints this queue may hold now."""
-    room = MAXIMUM_HINTS - Task.objects.filter(queue=queue).hinted().count()
-    limit = Project.objects.values_list("max_parallel_tasks", flat=True).get(pk=queue.project_id)
-    if limit:
-        tasks = Task.objects.filter(project_id=queue.project_id)
-        room = min(room, limit - tasks.held().count() - tasks.hinted().count())
-    return room
+def _with_waiting(queues: models.QuerySet[Queue]) -> list[Queue]:
+    """Those in which something waits: one step into an index for each, however much it is."""
+    waiting = Task.objects.filter(queue=OuterRef("pk"), state=TaskState.QUEUED).order_by("pk")
+    rows = queues.annotate(first=Subquery(waiting.values("pk")[:1]))
+    return list(rows.exclude(first=None).order_by("pk"))
+
+
+def _startable(queue: Queue, room: int) -> list[tuple[int, int]]:
+    """(id, attempt) of the first `room` tasks that their template's own rule lets start now."""
+    if room <= 0:
+        return []
+    rows = Task.objects.filter(queue=queue).to_hint()
+    found = list(rows.filter(is_exclusive=False).values_list("pk", "attempt")[:room])
+    templates = TaskTemplate.objects.filter(project_id=queue.project_id)
+    alone = rows.filter(is_exclusive=True).first_of(templates)
+    return sorted([*found, *alone.values_list("pk", "attempt")])[:room]
+
+
+def _share_out(project_id: int, limit: int, *, now: datetime) -> int:
+    """Hints of a project with a limit, first in first out over all of its queues.
+
+    What is out counts against the limit, so a hint goes only where a slot is free for it: one
+    that lay before a busy or silent runner would keep tasks of others from starting.
+    """
+    tasks = Task.objects.filter(project_id=project_id).order_by()
+    queues = _with_waiting(Queue.objects.filter(project_id=project_id))
+    situation = Situation(project_id, now=now)
+    out = {queue.pk: Task.objects.filter(queue=queue).hinted().count() for queue in queues}
+    free = {queue.pk: situation.free_slots(queue.required_tags) - out[queue.pk] for queue in queues}
+    room = limit - tasks.held().count() - sum(out.values())
+    line = sorted(
+        (pk, attempt, queue.pk)
+        for queue in queues
+        for pk, attempt in _startable(queue, min(room, free[queue.pk], MAXIMUM_HINTS))
+    )
+    chosen: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for pk, attempt, queue_id in line[: max(room, 0)]:
+        chosen[queue_id].append((pk, attempt))
+    return sum(_send(queue, chosen[queue.pk], now=now) for queue in queues)
+
+
+def _send(queue: Queue, attempts: Sequence[tuple[int, int]], *, now: datetime) -> int:
+    if attempts:
+        ids = [pk for pk, _ in attempts]
+        Task.objects.filter(pk__in=ids, state=TaskState.QUEUED).update(hinted_at=now)
+        publish(queue, attempts)
+    return len(attempts)
 
 
 def publish(queue: Queue, attempts: Iterable[tuple[int, int]]) -> None:
@@ -119,13 +160,40 @@ def reconcile(*, now: datetime) -> int:
     Compares each queue's length with the number of rows that should be in it, and reads the
     queue only where they differ. Raises redis.RedisError while the broker is away.
     """
-    waiting = Task.objects.filter(state=TaskState.QUEUED)
-    queues = list(Queue.objects.filter(pk__in=waiting.values("queue")))
-    sent = sum(put_out(queue, now=now) for queue in queues)
+    queues = _with_waiting(Queue.objects.select_related("project"))
+    situations = {one.project_id: Situation(one.project_id, now=now) for one in queues}
+    for queue in queues:
+        _take_back_stranded(queue, situations[queue.project_id])
+    sent = sum(_put_out_all(queues, now=now))
     for queue, length in zip(queues, _lengths(queues), strict=True):
         if length != Task.objects.filter(queue=queue).hinted().count():
             sent += _repeat_missing(queue, now=now)
     return sent
+
+
+def _put_out_all(queues: Sequence[Queue], *, now: datetime) -> Iterator[int]:
+    """How many hints went out, by queue, or by project where that has a limit."""
+    limits = {queue.project_id: queue.project.max_parallel_tasks for queue in queues}
+    for project_id, limit in limits.items():
+        if limit:
+            yield _share_out(project_id, limit, now=now)
+    for queue in queues:
+        if not limits[queue.project_id]:
+            yield put_out(queue, now=now)
+
+
+def _take_back_stranded(queue: Queue, situation: Situation) -> None:
+    """Hints that nobody takes are no use, and where the project has a limit they count.
+
+    Their runners were paused or removed, or, with a limit, are silent or have no slot free.
+    """
+    has_limit = bool(queue.project.max_parallel_tasks)
+    required = queue.required_tags
+    is_taken = situation.free_slots(required) > 0 if has_limit else situation.is_served(required)
+    if is_taken or not Task.objects.filter(queue=queue).hinted().exists():
+        return
+    administrator().delete(_key(queue))
+    Task.objects.filter(queue=queue).hinted().update(hinted_at=None)
 
 
 def _key(queue: Queue) -> str:

@@ -6,16 +6,19 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Subquery
 
 from projects.models import Project
 from tasks.lifecycle import HELD, TERMINAL, TaskState
+from tasks.policies import lease_end
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
 
     from runners.models import Runner
     from tasks.models import Task, TaskTemplate  # noqa: F401  # in the types below
+
+QUEUED = TaskState.QUEUED
 
 
 class TaskTemplateQuerySet(models.QuerySet["TaskTemplate"]):
@@ -34,7 +37,8 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
     def held(self) -> TaskQuerySet:
         """Tasks that a runner holds: they take a slot of the runner and of the project."""
-        return self.filter(state__in=HELD)
+        # Sorted, as in the condition of the index: SQLite compares them word by word.
+        return self.filter(state__in=sorted(HELD))
 
     def finished(self) -> TaskQuerySet:
         return self.filter(state__in=TERMINAL)
@@ -42,24 +46,34 @@ class TaskQuerySet(models.QuerySet["Task"]):
     def held_by(self, runner: Runner) -> TaskQuerySet:
         return self.held().filter(runner=runner)
 
-    def startable(self) -> TaskQuerySet:
-        """Queued tasks that their template's own rule lets start now, first in first out.
+    def renew_leases(self, runner: Runner, *, now: datetime) -> int:
+        """Renew the leases of those of them that the runner still holds; returns how many."""
+        return self.held_by(runner).update(lease_expires_at=lease_end(now))
 
-        A task that must run alone waits for the one that is held and for earlier ones of the
-        same template.
+    def overdue(self, now: datetime) -> TaskQuerySet:
+        """Unreachable tasks about which their policy is to decide now."""
+        return self.filter(state=TaskState.UNREACHABLE, wait_ends_at__lte=now)
+
+    def first_of(self, templates: models.QuerySet[TaskTemplate]) -> TaskQuerySet:
+        """Of each template the oldest task that waits or is held, if nothing of it is held.
+
+        A task that must run alone may start if it is this one. Found by one step into an index
+        for each template, however many tasks wait.
         """
-        rivals = type(self)(self.model).filter(template=OuterRef("template"))
-        earlier = Q(state=TaskState.QUEUED, pk__lt=OuterRef("pk"))
-        blocked = Exists(rivals.filter(Q(state__in=HELD) | earlier))
-        return (
-            self.filter(state=TaskState.QUEUED)
-            .filter(Q(is_exclusive=False) | ~blocked)
-            .order_by("pk")
-        )
+        tasks = type(self)(self.model)
+        unfinished = tasks.filter(template=OuterRef("pk"), state__in=sorted(HELD | {QUEUED}))
+        first = Subquery(unfinished.order_by("pk").values("pk")[:1])
+        held = tasks.held().filter(template=OuterRef("template")).order_by()
+        rows = self.filter(pk__in=templates.order_by().annotate(first=first).values("first"))
+        return rows.exclude(Exists(held))
+
+    def to_hint(self) -> TaskQuerySet:
+        """Queued tasks whose hint is not out, first in first out."""
+        return self.filter(state=TaskState.QUEUED, hinted_at=None).order_by("pk")
 
     def hinted(self) -> TaskQuerySet:
         """Queued tasks whose hint was put out and not yet claimed."""
-        return self.filter(state=TaskState.QUEUED).exclude(hinted_at=None)
+        return self.filter(state=TaskState.QUEUED, hinted_at__isnull=False)
 
     def silent_since(self, limit: datetime) -> TaskQuerySet:
         """Held tasks whose runner was last heard before `limit`."""

@@ -1,42 +1,76 @@
-"""Tasks whose runner went silent: unreachable first, lost when the wait is over."""
+"""Tasks whose runner went silent: unreachable first; then their policy decides."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from django.db.models import Q
-
+from tasks.attempts import begin_next_attempt
 from tasks.lifecycle import TaskState
 from tasks.live import announce
 from tasks.models import Task
+from tasks.policies import LostRunnerPolicy
 from tasks.publish import put_out_project
+from tasks.transitions import REASON_LENGTH
 
 
 def mark_silent(*, now: datetime, after: timedelta) -> int:
     """Mark what is held by runners unheard for `after` as unreachable; returns how many."""
-    silent = Task.objects.silent_since(now - after).exclude(state=TaskState.UNREACHABLE)
+    limit = now - after
+    silent = Task.objects.silent_since(limit).exclude(state=TaskState.UNREACHABLE)
     count = 0
     for task in silent:
-        if task.mark_unreachable(now=now):
+        if task.mark_unreachable(now=now, silent_since=limit):
             announce(task.pk)
             count += 1
     return count
 
 
-def give_up(*, now: datetime, after: timedelta) -> int:
-    """End the wait for what has been unreachable for `after`: lost, never run again by itself."""
-    over = Q(state=TaskState.UNREACHABLE, unreachable_at__lte=now - after)
-    count = 0
-    for task in Task.objects.filter(over).select_related("runner"):
-        name = task.runner.name if task.runner else "that had it"
-        reason = f"Runner {name} was not heard for {_span(after)}; nobody can say how it ended."
-        if task.lose(reason=reason, now=now):
-            announce(task.pk)
-            put_out_project(task.project_id)
-            count += 1
-    return count
+def end_waits(*, now: datetime) -> int:
+    """Do what the policies say where the wait is over; returns with how many tasks."""
+    overdue = Task.objects.overdue(now).select_related("runner")
+    return sum(_end_wait(task, now=now) for task in overdue)
 
 
-def _span(length: timedelta) -> str:
-    seconds = length.total_seconds()
-    return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"
+def _end_wait(task: Task, *, now: datetime) -> bool:
+    if task.may_retry:
+        return begin_next_attempt(task=task, state=TaskState.LOST, reason=_gone(task), now=now)
+    is_ended = _is_stopped(task, now=now) or task.lose(reason=_why_lost(task, now=now), now=now)
+    if is_ended:
+        announce(task.pk)
+        put_out_project(task.project_id)
+    return is_ended
+
+
+def _is_stopped(task: Task, *, now: datetime) -> bool:
+    """Somebody asked for a stop, and the end of the lease has brought it about."""
+    if task.stop_requested_at is None:
+        return False
+    reason = f"{task.stop_reason} {_gone(task)}"[:REASON_LENGTH]
+    return task.stop_unreachable(reason=reason, now=now)
+
+
+def _gone(task: Task) -> str:
+    """For what its runner ends itself: a lost runner is no riddle then."""
+    return f"Runner {task.runner} was out of reach, and has ended its processes with their lease."
+
+
+def _why_lost(task: Task, *, now: datetime) -> str:
+    policy = LostRunnerPolicy(task.lost_runner_policy)
+    if policy == LostRunnerPolicy.RETRY:
+        last = f" This was attempt {task.attempt} of {task.max_attempts}, so there is no other."
+        return _gone(task) + (last if task.stop_requested_at is None else "")
+    silent = f"Runner {task.runner} went silent, and nobody can say how the task ended"
+    if policy == LostRunnerPolicy.FAIL:
+        return f"{silent}. Its template says to give up at once; it may still run there."
+    waited = span(now - task.unreachable_at) if task.unreachable_at else "long enough"
+    wanted = f" {task.stop_reason} That did not reach it." if task.stop_requested_at else ""
+    return f"{silent}: Forge waited {waited}. It may still run there.{wanted}"[:REASON_LENGTH]
+
+
+def span(length: timedelta) -> str:
+    """`10 min`, `36 h`."""
+    seconds = round(length.total_seconds())
+    for size, unit in ((48 * 3600, "d"), (2 * 3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / {'d': 86400, 'h': 3600, 'min': 60}[unit]:.0f} {unit}"
+    return f"{seconds} s"

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.contrib import admin, messages
-from django.http import HttpRequest, HttpResponseRedirect
-from django.urls import reverse
+from django.contrib import admin
+from django.http import HttpRequest
 from django.utils import timezone
 
 from projects.admin import OperationAdmin, ReadOnlyAdmin
-from projects.errors import AccessKeyNameTakenError, ForgeError, VariableGroupNameTakenError
+from projects.errors import AccessKeyNameTakenError, VariableGroupNameTakenError
 from projects.models import AccessKey, SecretVariable, VariableGroup
 from projects.secret_fields import PasswordField, SecretField
 from projects.variables import MAXIMUM_NAME_CHARACTERS, is_shared_variable_name
@@ -48,21 +47,6 @@ class SourceAdmin(OperationAdmin):
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         for row in queryset:
             self.remove(row)
-
-    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> Any:
-        return self._refused(request, super().delete_view, object_id, extra_context)
-
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        return self._refused(request, super().changelist_view, extra_context)
-
-    def _refused(self, request: HttpRequest, view: Any, *args: Any) -> Any:
-        """The view's answer, or its refusal as a message on the list."""
-        try:
-            return view(request, *args)
-        except ForgeError as error:
-            self.message_user(request, str(error), messages.ERROR)
-            name = f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"
-            return HttpResponseRedirect(reverse(name))
 
     def get_deleted_objects(self, objs: Iterable[Any], request: HttpRequest) -> Any:
         """What goes with them are their own secrets, which nobody can see anyway."""

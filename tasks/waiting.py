@@ -5,52 +5,22 @@ Everything is computed from the rows, in the order in which the publisher and th
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from runners.models import Runner
 from runners.status import RunnerStatus
+from tasks.candidates import Candidate, Situation
 from tasks.lifecycle import TaskState
 from tasks.models import Task
+from tasks.sentences import ago, ahead_in_words, clock, tags_in_words
 
 NEAREST = 4
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One runner, seen from a task that waits."""
-
-    runner: Runner
-    status: RunnerStatus
-    held: int
-    tags: frozenset[str]
-    lacking: tuple[str, ...]
-    is_entitled: bool
-
-    @property
-    def is_online(self) -> bool:
-        return self.status in (RunnerStatus.IDLE, RunnerStatus.BUSY)
-
-    @property
-    def is_free(self) -> bool:
-        return self.is_online and self.held < self.runner.concurrency
-
-    @property
-    def why_not(self) -> str:
-        """What keeps this runner from the task, beginning with the tags."""
-        if self.lacking:
-            return f"Lacks {_listed(self.lacking)}"
-        if not self.is_entitled:
-            return "Refuses tasks without tags"
-        if self.status == RunnerStatus.NEVER_CONTACTED:
-            return "Has not connected yet"
-        if self.status == RunnerStatus.UNHEALTHY:
-            return "Matches, but is cut off from the broker"
-        if not self.is_online:
-            return "Matches, but is offline"
-        return "Free" if self.is_free else f"All {self.runner.concurrency} slots are taken"
+NAMED = 3
+# A page shows that so many are ahead; to count 100,000 of them each time would be slow.
+MAXIMUM_COUNTED = 1000
+# A hint that was put out so recently may reach a runner without the controller's help.
+ON_ITS_WAY = timedelta(seconds=3)
 
 
 @dataclass(frozen=True)
@@ -72,42 +42,6 @@ class Waiting:
         return any(not check.is_met for check in self.checks)
 
 
-class Situation:
-    """One project at one moment: its runners and what they hold, read once for many tasks."""
-
-    def __init__(self, project_id: int, *, now: datetime) -> None:
-        # Without the model's ordering, for which the database would read all finished tasks too.
-        held = Task.objects.filter(project_id=project_id).held().order_by()
-        counts = Counter(held.values_list("runner_id", flat=True))
-        runners = Runner.objects.present().filter(project_id=project_id)
-        self.now = now
-        self.runners = [
-            (runner, counts[runner.pk], frozenset(tag.name for tag in runner.tags.all()))
-            for runner in runners.prefetch_related("tags")
-        ]
-        self.running = counts.total()
-
-    def candidates(self, required: Sequence[str]) -> list[Candidate]:
-        """All runners, those that come nearest to taking the task first."""
-        found = [self._candidate(*row, required) for row in self.runners]
-        return sorted(
-            found, key=lambda one: (len(one.lacking), not one.is_entitled, not one.is_online)
-        )
-
-    def _candidate(
-        self, runner: Runner, held: int, tags: frozenset[str], required: Sequence[str]
-    ) -> Candidate:
-        lacking = tuple(name for name in required if name not in tags)
-        return Candidate(
-            runner=runner,
-            status=runner.status_at(self.now, running=held),
-            held=held,
-            tags=tags,
-            lacking=lacking,
-            is_entitled=not lacking and (bool(required) or runner.takes_untagged),
-        )
-
-
 def why_waiting(task: Task, now: datetime) -> str:
     """One sentence, or nothing when the task does not wait."""
     waiting = explain(task, now)
@@ -123,16 +57,19 @@ def explain(task: Task, now: datetime, situation: Situation | None = None) -> Wa
     situation = situation or Situation(task.project_id, now=now)
     required = sorted(task.queue.required_tags)
     candidates = situation.candidates(required)
-    place = _place(task)
-    checks = (
+    ahead = _ahead(task)
+    checks = [
         _check_template(task),
         _check_limit(task, situation),
-        _check_runner(required, candidates, place),
-    )
+        _check_runner(required, candidates, ahead),
+    ]
+    if all(check.is_met for check in checks):
+        checks.append(_check_publishing(task, situation))
     hindrance = next((check.text for check in checks if not check.is_met), None)
-    line = Check("Place in line", is_met=True, text=f"{_ordinal(place)} for the same tags")
+    place = ahead_in_words(ahead, MAXIMUM_COUNTED)
+    line = Check("Place in line", is_met=True, text=f"{place[0].upper()}{place[1:]}")
     return Waiting(
-        sentence=hindrance or _about_to_start(candidates, place),
+        sentence=hindrance or _about_to_start(candidates, ahead),
         checks=(*checks, line),
         nearest=tuple(candidates[:NEAREST]),
     )
@@ -142,11 +79,12 @@ def _check_template(task: Task) -> Check:
     if not task.is_exclusive:
         return Check("Template", is_met=True, text="Allows several runs at once")
     rivals = Task.objects.filter(template_id=task.template_id).exclude(pk=task.pk)
-    holder = rivals.held().first()
+    # Without an order, for which the database would walk through all that wait.
+    holder = next(iter(rivals.held().order_by()[:1]), None)
     if holder is not None:
         text = f"#{holder.pk} of this template is {_word(holder)}, and it allows one run at a time."
         return Check("Template", is_met=False, text=text)
-    earlier = rivals.filter(state=TaskState.QUEUED, pk__lt=task.pk).last()
+    earlier = rivals.filter(state=TaskState.QUEUED, pk__lt=task.pk).order_by("pk").first()
     if earlier is not None:
         text = f"#{earlier.pk} of this template comes first, and it allows one run at a time."
         return Check("Template", is_met=False, text=text)
@@ -168,7 +106,7 @@ def _check_limit(task: Task, situation: Situation) -> Check:
     return Check("Project limit", is_met=True, text=f"{running} of {limit} running")
 
 
-def _check_runner(required: Sequence[str], candidates: Sequence[Candidate], place: int) -> Check:
+def _check_runner(required: Sequence[str], candidates: Sequence[Candidate], ahead: int) -> Check:
     entitled = [one for one in candidates if one.is_entitled]
     online = [one for one in entitled if one.is_online]
     free = [one for one in online if one.is_free]
@@ -176,63 +114,84 @@ def _check_runner(required: Sequence[str], candidates: Sequence[Candidate], plac
         text = f"{len(free)} of {len(candidates)} can take it now"
         return Check("Runner", is_met=True, text=text)
     if online:
-        return Check("Runner", is_met=False, text=_all_busy(online, place))
+        return Check("Runner", is_met=False, text=_all_busy(online, len(entitled), ahead))
     if entitled:
-        return Check("Runner", is_met=False, text=_none_online(required, entitled))
+        return Check("Runner", is_met=False, text=_none_online(entitled))
     return Check("Runner", is_met=False, text=_none_entitled(required, candidates))
 
 
 def _none_entitled(required: Sequence[str], candidates: Sequence[Candidate]) -> str:
     if not candidates:
         return "This project has no runners yet."
-    if not required:
-        return "No runner takes tasks without tags."
-    return f"No runner has {_tags(required)}."
+    if required:
+        return f"No runner has {tags_in_words(required)}."
+    if len(candidates) == 1:
+        return f"{candidates[0].runner}, the only runner, refuses tasks without tags."
+    return f"All {len(candidates)} runners refuse tasks without tags."
 
 
-def _none_online(required: Sequence[str], entitled: Sequence[Candidate]) -> str:
+def _none_online(entitled: Sequence[Candidate]) -> str:
+    """What keeps every runner that may take it from doing so."""
     if len(entitled) == 1:
         only = entitled[0]
-        if only.status == RunnerStatus.NEVER_CONTACTED:
-            return f"{only.runner}, the only runner that may take it, has not connected yet."
-        if only.status == RunnerStatus.UNHEALTHY:
-            return f"{only.runner}, the only runner that may take it, is cut off from the broker."
-        return f"{only.runner}, the only runner that may take it, is offline."
-    if not required:
-        return "No runner that takes tasks without tags is online."
-    return f"No online runner has {_tags(required)}."
+        return f"{only.runner}, the only runner that may take it, {only.hindrance()}."
+    now, count = entitled[0].now, len(entitled)
+    kinds = {
+        RunnerStatus.PAUSED if one.runner.is_paused(now=now) else one.status for one in entitled
+    }
+    if kinds == {RunnerStatus.NEVER_CONTACTED}:
+        return f"None of the {count} runners that may take it has connected yet."
+    if kinds == {RunnerStatus.OFFLINE}:
+        heard = [(one.runner.last_heartbeat_at or now, one.runner) for one in entitled]
+        moment, last = max(heard, key=lambda pair: pair[0])
+        return (
+            f"All {count} runners that may take it are offline; "
+            f"{last} was heard last, {ago(moment, now)}."
+        )
+    words = [f"{one.runner} {one.hindrance()}" for one in entitled[:NAMED]]
+    rest = f"; and {count - NAMED} more" if count > NAMED else ""
+    return f"None of the {count} runners that may take it is ready: {'; '.join(words)}{rest}."
 
 
-def _all_busy(online: Sequence[Candidate], place: int) -> str:
-    if len(online) == 1:
-        return f"{online[0].runner}, the only runner for it, is busy; {_ordinal(place)}."
-    return f"All {len(online)} runners for it are busy; {_ordinal(place)}."
+def _all_busy(online: Sequence[Candidate], entitled: int, ahead: int) -> str:
+    place = ahead_in_words(ahead, MAXIMUM_COUNTED)
+    if entitled == 1:
+        return f"{online[0].runner}, the only runner for it, is busy, and {place}."
+    if len(online) == entitled:
+        return f"All {entitled} runners for it are busy, and {place}."
+    busy = "one is ready, but busy" if len(online) == 1 else f"{len(online)} are ready, but busy"
+    return f"Of the {entitled} runners for it {busy}, and {place}."
 
 
-def _about_to_start(candidates: Sequence[Candidate], place: int) -> str:
+def _check_publishing(task: Task, situation: Situation) -> Check:
+    """Whether the task is announced to runners: by the controller, unless it just was."""
+    now = situation.now
+    is_on_its_way = task.hinted_at is not None and now - task.hinted_at < ON_ITS_WAY
+    leads_until = situation.leads_until
+    if is_on_its_way:
+        return Check("Controller", is_met=True, text="Has announced it to the runners")
+    if leads_until is None:
+        text = "No controller has run yet, and only it hands out what waits. Start one."
+        return Check("Controller", is_met=False, text=text)
+    if leads_until <= now:
+        since = clock(leads_until, now)
+        text = f"No controller runs since {since}, and only it hands out what waits. Start one."
+        return Check("Controller", is_met=False, text=text)
+    if situation.broker_lost_at is not None:
+        since = clock(situation.broker_lost_at, now)
+        text = f"The controller cannot reach the broker since {since}."
+        return Check("Broker", is_met=False, text=text)
+    return Check("Controller", is_met=True, text="Runs, and reaches the broker")
+
+
+def _about_to_start(candidates: Sequence[Candidate], ahead: int) -> str:
     free = next(one for one in candidates if one.is_entitled and one.is_free)
-    if place > 1:
-        return f"{free.runner} is free; {_ordinal(place)}."
+    if ahead:
+        return f"{free.runner} is free, and {ahead_in_words(ahead, MAXIMUM_COUNTED)}."
     return f"{free.runner} is free and takes it in a moment."
 
 
-def _place(task: Task) -> int:
-    ahead = Task.objects.filter(queue_id=task.queue_id, state=TaskState.QUEUED, pk__lt=task.pk)
-    return ahead.count() + 1
-
-
-def _tags(names: Sequence[str]) -> str:
-    return f"the {'tag' if len(names) == 1 else 'tags'} {_listed(names)}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    if len(names) == 1:
-        return names[0]
-    return f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _ordinal(place: int) -> str:
-    """`4th in line`."""
-    teen = 10 <= place % 100 <= 20
-    ending = "th" if teen else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
-    return f"{place}{ending} in line"
+def _ahead(task: Task) -> int:
+    """How many wait before it for the same tags, counted to MAXIMUM_COUNTED and one more."""
+    rows = Task.objects.filter(queue_id=task.queue_id, state=TaskState.QUEUED, pk__lt=task.pk)
+    return rows.order_by()[: MAXIMUM_COUNTED + 1].count()

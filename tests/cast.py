@@ -42,6 +42,10 @@ class Cast:
     outsider: User
     outsiders_project: Project
 
+    @property
+    def viewers_membership(self) -> Membership:
+        return Membership.objects.get(project=self.project, user=self.viewer)
+
     def user(self, name: str) -> User | None:
         """The user called `name`; None for nobody."""
         return None if name == "nobody" else getattr(self, name)

@@ -28,14 +28,17 @@ class Schema(SpectacularAPIView):
     permission_classes = ()
     renderer_classes = [OpenApiJsonRenderer2]
     content_negotiation_class = FirstRenderer
+    metadata_class = None
 
 
 class Documentation(SpectacularSwaggerSplitView):
-    """Swagger UI from the installed package, without inline scripts."""
+    """Swagger UI from the installed package, without inline scripts and styles."""
 
+    template_name = "api_docs.html"
     authentication_classes = ()
     permission_classes = ()
     content_negotiation_class = FirstRenderer
+    metadata_class = None
     url_name = "api-schema"
 
     def handle_exception(self, exc: Exception) -> Response:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.db import IntegrityError, transaction
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
@@ -14,9 +13,8 @@ from rest_framework.response import Response
 from forge.api.base import ApiView
 from forge.api.errors import ERRORS
 from forge.api.parsing import StrictMixin
-from projects.errors import ProjectNameTakenError
 from projects.models import Project
-from projects.operations import create_project
+from projects.operations import change_project, create_project
 from projects.permissions import Action
 
 if TYPE_CHECKING:
@@ -78,16 +76,5 @@ class ProjectDetail(ApiView):
         """Changes the fields that the body names, and no others."""
         project = self.project(pk, Action.PROJECT_CHANGE)
         serializer = self.checked(ProjectSerializer, project)
-        _change(project, serializer.validated_data)
+        change_project(project=project, changes=serializer.validated_data)
         return Response(ProjectSerializer(project).data)
-
-
-def _change(project: Project, changes: dict[str, Any]) -> None:
-    """Write the named fields only. Raises ProjectNameTakenError."""
-    for name, value in changes.items():
-        setattr(project, name, value)
-    try:
-        with transaction.atomic():
-            project.save(update_fields=list(changes))
-    except IntegrityError as error:
-        raise ProjectNameTakenError(project.name) from error

@@ -37,6 +37,14 @@ class RunnerSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
         help_text="Until then the broker does not let it in. Null while it does."
     )
     quarantine_reason = serializers.SerializerMethodField(help_text="What it did; or empty.")
+    paused_at = serializers.SerializerMethodField(help_text="Null while it is not paused.")
+    paused_by = serializers.SerializerMethodField(
+        help_text="Who paused it; null while it is not paused, or if that user was deleted."
+    )
+    paused_until = serializers.SerializerMethodField(
+        help_text="When it resumes by itself; null if it is not paused, or until it is resumed."
+    )
+    pause_reason = serializers.SerializerMethodField(help_text="Why it is paused; or empty.")
     token_created_at = serializers.SerializerMethodField(help_text="When its token was made.")
     older_token_expires_at = serializers.SerializerMethodField(
         help_text="Until when a token that was replaced still works; null if none does."
@@ -54,6 +62,10 @@ class RunnerSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
             "takes_untagged",
             "quarantined_until",
             "quarantine_reason",
+            "paused_at",
+            "paused_by",
+            "paused_until",
+            "pause_reason",
             "token_created_at",
             "older_token_expires_at",
         )
@@ -70,6 +82,19 @@ class RunnerSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
 
     def get_quarantine_reason(self, runner: Runner) -> str:
         return runner.quarantine_reason if runner.is_quarantined(now=timezone.now()) else ""
+
+    def get_paused_at(self, runner: Runner) -> datetime | None:
+        return runner.paused_at if runner.is_paused(now=timezone.now()) else None
+
+    def get_paused_by(self, runner: Runner) -> str | None:
+        by = runner.paused_by if runner.is_paused(now=timezone.now()) else None
+        return by.get_username() if by else None
+
+    def get_paused_until(self, runner: Runner) -> datetime | None:
+        return runner.paused_until if runner.is_paused(now=timezone.now()) else None
+
+    def get_pause_reason(self, runner: Runner) -> str:
+        return runner.pause_reason if runner.is_paused(now=timezone.now()) else ""
 
     def get_token_created_at(self, runner: Runner) -> datetime | None:
         token = runner.current_token
@@ -98,7 +123,7 @@ def runners_of(user: User) -> QuerySet[Runner]:
     held = Task.objects.held().filter(runner=OuterRef("pk")).order_by().values("runner")
     count = Subquery(held.annotate(number=Count("pk")).values("number"))
     rows = Runner.objects.for_user(user).annotate(running=Coalesce(count, 0))
-    return rows.select_related("project").prefetch_related("tags", "tokens")
+    return rows.select_related("project", "paused_by").prefetch_related("tags", "tokens")
 
 
 class RunnerList(ApiView, ListAPIView[Runner]):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.exceptions import ValidationError
 from rest_framework.generics import ListAPIView
@@ -15,9 +15,11 @@ from forge.api.base import ApiView, found
 from forge.api.errors import ERRORS
 from forge.api.parsing import StrictMixin
 from projects.permissions import Action
+from tasks.attempts import attempts_of
 from tasks.lifecycle import TaskState
-from tasks.models import Task, TaskTemplate
-from tasks.operations import run_template, stop_task
+from tasks.models import Task, TaskAttempt, TaskTemplate
+from tasks.operations import force_stop_task, run_template, stop_task
+from tasks.waiting import why_waiting
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -29,15 +31,46 @@ if TYPE_CHECKING:
 UNSHOWN = ("script", "environment")
 
 
+class AttemptSerializer(serializers.ModelSerializer[TaskAttempt]):
+    class Meta:
+        model = TaskAttempt
+        fields = (
+            "number",
+            "runner",
+            "state",
+            "reason",
+            "claimed_at",
+            "started_at",
+            "ended_at",
+            "log_bytes",
+            "log_sha256",
+            "log_complete",
+        )
+        read_only_fields = fields
+
+
 class TaskSerializer(serializers.ModelSerializer[Task]):
     sources = serializers.JSONField(
         read_only=True,
         help_text="The variable groups and access keys that it was queued with, without values.",
     )
 
+    stop_steps = serializers.JSONField(
+        read_only=True,
+        help_text="Signals in order, each with the seconds until the next; then KILL.",
+    )
+    attempts = serializers.SerializerMethodField(
+        help_text="All that were claimed, the latest last. That one ends when the task does."
+    )
+    log_written_bytes = serializers.IntegerField(
+        source="written_bytes",
+        read_only=True,
+        help_text="What the process wrote, with what is left out of the log.",
+    )
+
     class Meta:
         model = Task
-        fields = (
+        fields: tuple[str, ...] = (
             "id",
             "template",
             "state",
@@ -53,8 +86,43 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
             "log_bytes",
             "log_sha256",
             "log_complete",
+            "log_written_bytes",
+            "log_gap_offset",
+            "log_gap_bytes",
+            "log_problem",
+            "rerun_of",
+            "stop_requested_at",
+            "stop_reason",
+            "force_requested_at",
+            "lease_expires_at",
+            "unreachable_at",
+            "wait_ends_at",
+            "lost_runner_policy",
+            "lost_runner_wait_seconds",
+            "max_attempts",
+            "stop_steps",
+            "attempts",
         )
         read_only_fields = fields
+
+    @extend_schema_field(AttemptSerializer(many=True))
+    def get_attempts(self, task: Task) -> Any:
+        return AttemptSerializer(attempts_of(task), many=True).data
+
+
+class OneTaskSerializer(TaskSerializer):
+    """One task by itself: what it waits for is asked of several tables."""
+
+    waiting_for = serializers.SerializerMethodField(
+        help_text="What keeps a queued task from starting, in one sentence; empty for others."
+    )
+
+    class Meta(TaskSerializer.Meta):
+        fields = (*TaskSerializer.Meta.fields, "waiting_for")
+        read_only_fields = fields
+
+    def get_waiting_for(self, task: Task) -> str:
+        return why_waiting(task, timezone.now())
 
 
 class NewTaskSerializer(StrictMixin):
@@ -76,7 +144,8 @@ class TaskList(ApiView, ListAPIView[Task]):
 
     def get_queryset(self) -> QuerySet[Task]:
         rows = Task.objects.for_user(self.user).filter(project_id=self.kwargs["pk"])
-        return _filtered(rows, self.request).defer(*UNSHOWN)
+        found = _filtered(rows, self.request).defer(*UNSHOWN)
+        return found.prefetch_related("earlier_attempts")
 
     @extend_schema(
         operation_id="list_tasks",
@@ -143,10 +212,10 @@ class TaskView(ApiView):
 
 
 class TaskDetail(TaskView):
-    @extend_schema(operation_id="read_task", responses={200: TaskSerializer, **ERRORS})
+    @extend_schema(operation_id="read_task", responses={200: OneTaskSerializer, **ERRORS})
     def get(self, request: Request, pk: int) -> Response:
-        """One task: its state, how it ended, who ran it, and what is known of its log."""
-        return Response(TaskSerializer(self.task(pk, Action.PROJECT_VIEW)).data)
+        """One task: its state, how it ended or why it waits, and what is known of its log."""
+        return Response(OneTaskSerializer(self.task(pk, Action.PROJECT_VIEW)).data)
 
 
 class TaskStop(TaskView):
@@ -154,8 +223,23 @@ class TaskStop(TaskView):
         operation_id="stop_task", request=None, responses={200: TaskSerializer, **ERRORS}
     )
     def post(self, request: Request, pk: int) -> Response:
-        """Stops a task: at once if it waits, by its runner otherwise."""
+        """Stops a task: at once if it waits, otherwise by its runner and its template's steps.
+
+        An unreachable one is stopped as soon as its runner is heard again.
+        """
         task = self.task(pk, Action.TASK_STOP)
         self.checked(StopSerializer)
         stop_task(task=task, by=self.user, now=timezone.now())
+        return Response(TaskSerializer(task).data)
+
+
+class TaskForceStop(TaskView):
+    @extend_schema(
+        operation_id="force_stop_task", request=None, responses={200: TaskSerializer, **ERRORS}
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Kills a task's processes, without time to clean up; ends the wait for a lost runner."""
+        task = self.task(pk, Action.TASK_STOP)
+        self.checked(StopSerializer)
+        force_stop_task(task=task, by=self.user, now=timezone.now())
         return Response(TaskSerializer(task).data)

@@ -17,9 +17,10 @@ from forge.api.parsing import StrictMixin
 from forge.api.tags import TagNames
 from projects.permissions import Action
 from projects.variables import is_environment
-from runners.worker.protocol import MAXIMUM_ID
+from runners.worker.protocol import MAXIMUM_ID, MAXIMUM_STOP_STEPS, STOP_SIGNALS
 from tasks.models import MAXIMUM_SCRIPT_CHARACTERS, TaskTemplate, TemplateAccessKey
 from tasks.operations import remove_template, save_template
+from tasks.policies import is_stop_steps
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -31,6 +32,23 @@ MAXIMUM_SOURCES = 50
 @extend_schema_field({"type": "object", "additionalProperties": {"type": "string"}})
 class EnvironmentField(serializers.JSONField):
     """Names and values of variables; checked by the model's own validator."""
+
+
+@extend_schema_field(
+    {
+        "type": "array",
+        "maxItems": MAXIMUM_STOP_STEPS,
+        "items": {
+            "type": "object",
+            "properties": {
+                "signal": {"type": "string", "enum": list(STOP_SIGNALS)},
+                "grace_seconds": {"type": "integer", "minimum": 0},
+            },
+        },
+    }
+)
+class StopStepsField(serializers.JSONField):
+    """Steps of a stop; checked by the model's own validator."""
 
 
 class KeyUseSerializer(StrictMixin, serializers.ModelSerializer[TemplateAccessKey]):
@@ -58,6 +76,11 @@ class TemplateSerializer(StrictMixin, serializers.ModelSerializer[TaskTemplate])
     script = serializers.CharField(trim_whitespace=False, max_length=MAXIMUM_SCRIPT_CHARACTERS)
     tags = TagNames(required=False)
     environment = EnvironmentField(required=False, validators=[is_environment])
+    stop_steps = StopStepsField(
+        required=False,
+        validators=[is_stop_steps],
+        help_text="In order, each with the seconds until the next. KILL follows by itself.",
+    )
     variable_groups = GroupIds(required=False)
     access_keys = KeyUseSerializer(  # type: ignore[call-arg]  # the stubs miss those of lists
         source="access_key_uses", many=True, required=False, max_length=MAXIMUM_SOURCES
@@ -77,6 +100,11 @@ class TemplateSerializer(StrictMixin, serializers.ModelSerializer[TaskTemplate])
             "variable_groups",
             "access_keys",
             "allow_parallel",
+            "lost_runner_policy",
+            "lost_runner_wait_seconds",
+            "safe_to_rerun",
+            "max_attempts",
+            "stop_steps",
         )
         # That a name is taken is for the database to say (409), not for a look before (400).
         validators: tuple[()] = ()

@@ -9,13 +9,16 @@ from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
 from forge.api.access_keys import AccessKeyDetail, AccessKeyList
+from forge.api.audit import ProjectAudit, ProjectAuditFile, WholeAudit, WholeAuditFile
 from forge.api.documents import Documentation, Schema
 from forge.api.logs import TaskLog
+from forge.api.members import MemberDetail, MemberList
+from forge.api.pauses import RunnerPause, RunnerResume
 from forge.api.projects import ProjectDetail, ProjectList
 from forge.api.registration_tokens import RegistrationTokenDetail, RegistrationTokenList
 from forge.api.rotation import RunnerEndOlderTokens, RunnerRotate
 from forge.api.runners import RunnerDetail, RunnerLift, RunnerList
-from forge.api.tasks import TaskDetail, TaskList, TaskStop
+from forge.api.tasks import TaskDetail, TaskForceStop, TaskList, TaskStop
 from forge.api.templates import TemplateDetail, TemplateList
 from forge.api.tokens import UserTokenDetail, UserTokenList
 from forge.api.variable_groups import VariableGroupDetail, VariableGroupList
@@ -40,8 +43,11 @@ urlpatterns = [
     path("v1/tasks/<int:pk>/", TaskDetail.as_view(), name="api-task"),
     path("v1/tasks/<int:pk>/log", TaskLog.as_view(), name="api-task-log"),
     path("v1/tasks/<int:pk>/stop", TaskStop.as_view(), name="api-task-stop"),
+    path("v1/tasks/<int:pk>/force-stop", TaskForceStop.as_view(), name="api-task-force-stop"),
     path("v1/runners/<int:pk>/", RunnerDetail.as_view(), name="api-runner"),
     path("v1/runners/<int:pk>/lift-quarantine", RunnerLift.as_view(), name="api-runner-lift"),
+    path("v1/runners/<int:pk>/pause", RunnerPause.as_view(), name="api-runner-pause"),
+    path("v1/runners/<int:pk>/resume", RunnerResume.as_view(), name="api-runner-resume"),
     path("v1/projects/<int:pk>/access-keys/", AccessKeyList.as_view(), name="api-access-keys"),
     path("v1/access-keys/<int:pk>/", AccessKeyDetail.as_view(), name="api-access-key"),
     path(
@@ -66,6 +72,16 @@ urlpatterns = [
         RegistrationTokenDetail.as_view(),
         name="api-registration-token",
     ),
+    path("v1/projects/<int:pk>/members/", MemberList.as_view(), name="api-members"),
+    path("v1/members/<int:pk>/", MemberDetail.as_view(), name="api-member"),
+    path("v1/projects/<int:pk>/audit/", ProjectAudit.as_view(), name="api-audit"),
+    path(
+        "v1/projects/<int:pk>/audit/<slug:form>",
+        ProjectAuditFile.as_view(),
+        name="api-audit-file",
+    ),
+    path("v1/audit/", WholeAudit.as_view(), name="api-audit-all"),
+    path("v1/audit/<slug:form>", WholeAuditFile.as_view(), name="api-audit-all-file"),
     path("v1/tokens/", UserTokenList.as_view(), name="api-tokens"),
     path("v1/tokens/<int:pk>/", UserTokenDetail.as_view(), name="api-token"),
     path("schema/", Schema.as_view(), name="api-schema"),

@@ -1,14 +1,13 @@
 """Relays Celery events of all projects to where Flower listens (DESIGN D10).
 
 Every project has a channel prefix of its own, and a runner may publish events only there. The
-relay drops those whose host name is no runner of that project, so that across projects nobody
-can speak for another.
+relay writes each event anew (`runners/events.py`), and drops those whose host name is no runner
+of that project or whose task is none of its tasks, so that across projects nobody can speak for
+another.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import re
 import threading
@@ -16,32 +15,36 @@ import time
 from typing import Any
 
 import redis
+from django.db import Error as DatabaseError
 from django.db import connections
 
+from forge.controller.owners import Nodes, TaskOwners
 from runners.broker import administrator, database_number, project_prefix
-from runners.models import Runner
+from runners.events import MAXIMUM_EVENT_BYTES, FleetEvent, read_events, tasks_of, write_event
 from runners.quotas import Quota
 
 logger = logging.getLogger(__name__)
 
-MAXIMUM_EVENT_BYTES = 256 * 1024
-NODES_SECONDS = 5.0
 # Of one project. A task makes three events; a busy fleet some hundred a second.
 EVENTS_PER_SECOND = 2000.0
 EVENT_BYTES_PER_SECOND = 4.0 * 1024**2
 FLOOD_NOTE_SECONDS = 10.0
-_PROJECT = re.compile(rb"\Aforge:project:(\d{1,18}):(/\d+\.celeryev/[\w.-]{1,100})\Z")
+# What came together is looked up together.
+BATCH_MESSAGES = 200
+# After a look-up, so that no flood of unknown tasks makes more than 50 queries a second.
+LOOKUP_PAUSE_SECONDS = 0.02
+_PROJECT = re.compile(rb"\Aforge:project:(\d{1,18}):/\d+\.celeryev/[\w.-]{1,100}\Z")
 
 
 class EventRelay(threading.Thread):
-    """Blocks on a subscription; begins again one second after the broker went away."""
+    """Blocks on a subscription; begins again one second after broker or database went away."""
 
     def __init__(self, is_leading: threading.Event, is_closing: threading.Event) -> None:
         super().__init__(name="forge-events", daemon=True)
         self._is_leading = is_leading
         self._is_closing = is_closing
-        self._nodes: dict[int, set[str]] = {}
-        self._nodes_read = 0.0
+        self._nodes = Nodes()
+        self._owners = TaskOwners()
         self._events = Quota(EVENTS_PER_SECOND, burst_seconds=5)
         self._bytes = Quota(EVENT_BYTES_PER_SECOND, burst_seconds=5)
         self._flood_noted = 0.0
@@ -50,8 +53,10 @@ class EventRelay(threading.Thread):
         while not self._is_closing.is_set():
             try:
                 self._listen()
-            except (redis.RedisError, OSError) as error:
+            except (redis.RedisError, OSError, DatabaseError) as error:
                 logger.debug("events: %s", error)
+            finally:
+                connections.close_all()
             self._is_closing.wait(1.0)
 
     def _listen(self) -> None:
@@ -62,47 +67,56 @@ class EventRelay(threading.Thread):
         with subscriber as subscription:
             subscription.psubscribe(pattern)
             while not self._is_closing.is_set():
-                message = subscription.get_message(timeout=1.0)
-                if message is not None and self._is_leading.is_set():
-                    self._relay(message["channel"], message["data"])
+                batch = _batch(subscription)
+                if self._is_leading.is_set() and self._relay(batch):
+                    self._is_closing.wait(LOOKUP_PAUSE_SECONDS)
 
-    def _relay(self, channel: bytes, data: bytes) -> None:
+    def _relay(self, messages: list[dict[str, Any]]) -> bool:
+        """Pass on what may be passed on; returns whether the database was asked about tasks."""
+        spoken: dict[int, list[FleetEvent]] = {}
+        for message in messages:
+            project_id, events = self._read(message["channel"], message["data"])
+            if events:
+                spoken.setdefault(project_id, []).extend(events)
+        has_asked = self._owners.learn({one: tasks_of(events) for one, events in spoken.items()})
+        pipeline = administrator().pipeline(transaction=False)
+        for project_id, events in spoken.items():
+            for event in events:
+                if event.task is None or self._owners.know(project_id, event.task):
+                    key, data = write_event(event)
+                    pipeline.publish(f"/{database_number()}.celeryev/{key}", data)
+        pipeline.execute()
+        return has_asked
+
+    def _read(self, channel: bytes, data: bytes) -> tuple[int, list[FleetEvent]]:
+        """The project whose channel it is, and its own runners' events in the message."""
         match = _PROJECT.match(channel)
         if match is None or len(data) > MAXIMUM_EVENT_BYTES:
-            return
-        if self._events.wait_before(match[1]) or self._bytes.wait_before(match[1], len(data)):
+            return 0, []
+        project_id = int(match[1])
+        if self._bytes.wait_before(project_id, len(data)):
+            self._note_flood(project_id)
+            return project_id, []
+        events = read_events(data, now=time.time())
+        if self._events.wait_before(project_id, max(1, len(events))):
             # One project that floods must not keep this process from its other duties.
-            self._note_flood(int(match[1]))
-            return
-        speakers = _speakers(data)
-        if speakers and speakers <= self._nodes_of(int(match[1])):
-            administrator().publish(match[2], data)
+            self._note_flood(project_id)
+            return project_id, []
+        return project_id, [one for one in events if self._nodes.know(project_id, one.node)]
 
     def _note_flood(self, project_id: int) -> None:
         if time.monotonic() > self._flood_noted + FLOOD_NOTE_SECONDS:
             self._flood_noted = time.monotonic()
             logger.warning("events of project %d: too many, some are not relayed", project_id)
 
-    def _nodes_of(self, project_id: int) -> set[str]:
-        """The node names of a project's runners, read again every few seconds."""
-        if time.monotonic() - self._nodes_read > NODES_SECONDS:
-            self._nodes = {}
-            for runner in Runner.objects.present():
-                self._nodes.setdefault(runner.project_id, set()).add(runner.node_name)
-            self._nodes_read = time.monotonic()
-            connections.close_all()
-        return self._nodes.get(project_id, set())
 
-
-def _speakers(data: bytes) -> set[str]:
-    """The host names in a message of one event or several; empty if it is no such message."""
-    try:
-        message = json.loads(data)
-        body = message["body"]
-        if message.get("properties", {}).get("body_encoding") == "base64":
-            body = base64.b64decode(body, validate=True)
-        events: Any = json.loads(body)
-        events = events if isinstance(events, list) else [events]
-        return {str(event["hostname"]) for event in events}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return set()
+def _batch(subscription: Any) -> list[dict[str, Any]]:
+    """What has come, after at most a second; nothing if nothing did."""
+    found: list[dict[str, Any]] = []
+    message = subscription.get_message(timeout=1.0)
+    while message is not None:
+        found.append(message)
+        if len(found) >= BATCH_MESSAGES:
+            break
+        message = subscription.get_message(timeout=0)
+    return found

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import redis
 from django.conf import settings
 from django.utils import timezone
 
 from forge.controller.loop import Loop
+from runners.broker import administrator
+from runners.models import BrokerContact
 from tasks.publish import reconcile
 
 
@@ -14,4 +17,13 @@ class HintLoop(Loop):
     period = settings.FORGE_RECONCILE_SECONDS
 
     def turn(self) -> None:
-        reconcile(now=timezone.now())
+        """Also notes whether the broker answers, for those who wonder why a task waits."""
+        now = timezone.now()
+        try:
+            # Asked first: what would be marked as put out would only be looked for afterwards.
+            administrator().ping()
+            reconcile(now=now)
+        except (redis.RedisError, OSError) as error:
+            BrokerContact.note_loss(error, now=now)
+            raise
+        BrokerContact.note_answer()

@@ -20,6 +20,8 @@ _NEEDED = {
     Action.TEMPLATE_CHANGE: "Changing templates",
     Action.RUNNER_CHANGE: "Changing runners",
     Action.CREDENTIAL_CHANGE: "Changing access keys and variable groups",
+    Action.MEMBER_CHANGE: "Changing members",
+    Action.AUDIT_VIEW: "Reading the audit log",
 }
 
 

@@ -26,6 +26,8 @@ _ORDER = (
     RunnerStatus.UNHEALTHY,
     RunnerStatus.OFFLINE,
     RunnerStatus.NEVER_CONTACTED,
+    RunnerStatus.DRAINING,
+    RunnerStatus.PAUSED,
     RunnerStatus.BUSY,
     RunnerStatus.IDLE,
     RunnerStatus.REVOKED,
@@ -50,6 +52,15 @@ class RunnerRow:
     @property
     def is_online(self) -> bool:
         return self.status in (RunnerStatus.IDLE, RunnerStatus.BUSY)
+
+    @property
+    def is_paused(self) -> bool:
+        return self.runner.is_paused(now=self.now)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether what it holds runs, as far as anybody knows."""
+        return self.is_online or self.status in (RunnerStatus.DRAINING, RunnerStatus.PAUSED)
 
     @property
     def free(self) -> int:
@@ -78,14 +89,27 @@ class RunnerRow:
         return about((until - self.now).total_seconds())
 
     @property
+    def pause_left(self) -> str:
+        """How much longer it is paused: `4 h`; empty if it is not, or until somebody resumes it."""
+        until = self.runner.paused_until
+        if until is None or not self.is_paused:
+            return ""
+        return about((until - self.now).total_seconds())
+
+    @property
     def reason(self) -> str:
         if self.status == RunnerStatus.UNHEALTHY:
             return f"Cut off from the broker for {self.quarantine_left} more"
+        if self.is_paused:
+            return self._pause_in_words()
         if self.status == RunnerStatus.NEVER_CONTACTED:
             age = about((self.now - self.runner.created_at).total_seconds())
             by = self.runner.created_by
             name = f" by {by.get_full_name() or by.get_username()}" if by else ""
             return f"Added {age} ago{name}"
+        if self.status == RunnerStatus.DRAINING:
+            what = f"lets {self._named()} finish" if self.held else "hands over what it has"
+            return f"Its worker was told to end and {what}"
         if self.held:
             return f"{self._what_it_does()} {self._named()}"
         if self.status == RunnerStatus.OFFLINE and not self.runner.session:
@@ -93,6 +117,11 @@ class RunnerRow:
         if self.last_task_id:
             return f"Last task #{self.last_task_id}"
         return "No task yet"
+
+    def _pause_in_words(self) -> str:
+        left = f" for {self.pause_left} more" if self.pause_left else ""
+        held = f"; running {self._named()}" if self.held else ""
+        return f"Paused by {self.runner.pauser}{left}: {self.runner.pause_reason}{held}"
 
     def _what_it_does(self) -> str:
         if self.status != RunnerStatus.OFFLINE:
@@ -126,6 +155,16 @@ def row_of(runner: Runner, *, now: datetime) -> RunnerRow:
     return _row(found, _by_number(Task.objects.held_by(runner)), now)
 
 
+def rows_among(runners: RunnerQuerySet, *, now: datetime) -> list[RunnerRow]:
+    """Of any projects, in the order of their names, trouble first; without their load."""
+    found = list(_with_last_task(runners).select_related("created_by", "project"))
+    held: dict[int | None, list[Task]] = defaultdict(list)
+    for task in _by_number(Task.objects.held().filter(runner__in=[one.pk for one in found])):
+        held[task.runner_id].append(task)
+    rows = (_row(one, held[one.pk], now) for one in found)
+    return sorted(rows, key=lambda row: (_ORDER.index(row.status), row.runner.name))
+
+
 def _by_number(tasks: TaskQuerySet) -> list[Task]:
     """Sorted here: for an ORDER BY the database would read all finished tasks too."""
     found = tasks.order_by().only("pk", "state", "runner_id")
@@ -134,7 +173,7 @@ def _by_number(tasks: TaskQuerySet) -> list[Task]:
 
 def _with_last_task(runners: RunnerQuerySet) -> RunnerQuerySet:
     last = Task.objects.filter(runner=OuterRef("pk")).order_by("-pk").values("pk")[:1]
-    rows = runners.select_related("created_by").prefetch_related("tags")
+    rows = runners.select_related("created_by", "paused_by").prefetch_related("tags")
     return rows.annotate(last_task_id=Subquery(last))
 
 
@@ -158,11 +197,14 @@ def fleet_sentence(rows: Sequence[RunnerRow]) -> str:
     ready = sum(1 for row in rows if row.free)
     trouble = [row for row in rows if row.is_in_trouble]
     busy = sum(1 for row in rows if row.is_online and not row.free)
+    paused = sum(1 for row in rows if row.status == RunnerStatus.PAUSED)
     sentence = f"{ready} of {len(rows)} {'is' if ready == 1 else 'are'} ready for tasks."
     if trouble:
         sentence += f" {number(len(trouble))} need{'s' if len(trouble) == 1 else ''} attention."
     if busy:
         sentence += f" {number(busy)} {'has' if busy == 1 else 'have'} no free slot."
+    if paused:
+        sentence += f" {number(paused)} {'is' if paused == 1 else 'are'} paused."
     return sentence
 
 

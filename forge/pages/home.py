@@ -1,4 +1,4 @@
-"""The first page: the projects of the user, and a new one."""
+"""The first page: what happens in the projects of the user, the projects, and a new one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from forge.pages.access import signed_in
+from forge.pages.activity import activity_of
 from forge.pages.project_form import ProjectForm
 from forge.pages.words import counted, number
 from projects.errors import ProjectNameTakenError
@@ -40,8 +41,11 @@ def home(request: HttpRequest) -> HttpResponse:
         except ProjectNameTakenError as error:
             form.add_error("name", str(error))
     projects = list(_projects(signed_in(request)))
-    context = {"projects": projects, "sentence": _sentence(projects), "form": form}
-    return render(request, "home.html", context, status=400 if form.errors else 200)
+    context: dict[str, Any] = {"projects": projects, "sentence": _sentence(projects), "form": form}
+    if projects:
+        context["activity"] = activity_of(signed_in(request), now=timezone.now())
+    name = "home_live.html" if "part" in request.GET else "home.html"
+    return render(request, name, context, status=400 if form.errors else 200)
 
 
 def _projects(user: User) -> QuerySet[Project]:

@@ -8,6 +8,9 @@ ICONS = {
         '<path d="M8 5v3.4"/>'
         '<circle class="f" cx="8" cy="10.7" r=".9"/>'
     ),
+    "audit": (
+        '<path d="M3.5 2h6l3 3v9h-9z"/><path d="M9.5 2v3h3"/><path d="M5.8 8h4.4M5.8 11h3"/>'
+    ),
     "auto": '<circle cx="8" cy="8" r="6"/><path class="f" d="M8 2a6 6 0 0 1 0 12z"/>',
     "busy": '<path d="M2.5 13.5v-4M6.2 13.5V5M9.8 13.5v-6M13.5 13.5V2.5" stroke-width="2"/>',
     "check": '<path d="M3 8.5l3.2 3.2L13 5"/>',
@@ -41,6 +44,10 @@ ICONS = {
         '<circle cx="8" cy="8" r="6.2"/>'
         '<path d="M6.2 6.4A1.9 1.9 0 0 1 9.9 7c0 1.2-1.8 1.4-1.8 2.4"/>'
         '<circle class="f" cx="8.1" cy="11.5" r=".9"/>'
+    ),
+    "members": (
+        '<circle cx="6" cy="5.5" r="2.5"/><path d="M1.5 13.5c.4-2.6 2.2-4 4.5-4s4.1 1.4 4.5 4"/>'
+        '<path d="M10.5 3.2a2.5 2.5 0 0 1 0 4.6M12 9.9c1.5.6 2.3 1.8 2.6 3.6"/>'
     ),
     "menu": '<path d="M2.5 4.5h11M2.5 8h11M2.5 11.5h11"/>',
     "moon": '<path d="M13.5 9.6A5.8 5.8 0 0 1 6.4 2.5a5.8 5.8 0 1 0 7.1 7.1z"/>',

@@ -14,9 +14,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from forge.pages import fleet
 from forge.pages.access import demand, project_for, signed_in
+from forge.pages.audit_words import trail_of
 from forge.pages.runner_form import RunnerForm
 from forge.pages.shell import page
 from forge.pages.task_rows import for_rows, rows_of
+from projects.audit.entry import Kind
 from projects.permissions import Action
 from runners.errors import RunnerNameTakenError
 from runners.models import Runner
@@ -46,8 +48,8 @@ def runners(request: HttpRequest, pk: int) -> HttpResponse:
         "free": sum(row.free for row in rows),
         "in_service": sum(row.runner.concurrency for row in rows if row.is_online),
         "out_of_service": fleet.slots_in_words(rows),
-        "running": sum(len(row.held) for row in rows if row.is_online),
-        "unreachable": sum(len(row.held) for row in rows if not row.is_online),
+        "running": sum(len(row.held) for row in rows if row.is_heard),
+        "unreachable": sum(len(row.held) for row in rows if not row.is_heard),
         "waiting": waiting.count(),
         "oldest": waiting.order_by("pk").first(),
         "trouble": sum(1 for row in rows if row.is_in_trouble),
@@ -117,7 +119,7 @@ def contact(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _runner_for(request: HttpRequest, pk: int) -> Runner:
     rows = Runner.objects.for_user(request.user)
-    rows = rows.select_related("project", "created_by", "registered_with")
+    rows = rows.select_related("project", "created_by", "registered_with", "paused_by")
     return get_object_or_404(rows.prefetch_related("tokens__created_by"), pk=pk)
 
 
@@ -134,6 +136,7 @@ def runner(request: HttpRequest, pk: int) -> HttpResponse:
         "queues": [queue.name for queue in row.queues()],
         "current": row.current_token,
         "older": row.older_tokens(now=now),
+        "trail": trail_of(request.user, Kind.RUNNER, row.pk),
     }
     name = "runner_live.html" if "part" in request.GET else "runner.html"
     return page(request, name, project=row.project, section="runners", **context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -18,7 +18,11 @@ from tasks.models import Task
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
+    from runners.models import RunnerQuerySet
+
 MAXIMUM_PROJECTS = 12
+# How long a new runner may take to be started on its host before it counts as in trouble.
+FIRST_CONTACT = timedelta(hours=1)
 
 
 def page(
@@ -43,12 +47,20 @@ def around(request: HttpRequest, project: Project) -> dict[str, Any]:
         "may_change_templates": Action.TEMPLATE_CHANGE in allowed,
         "may_change_runners": Action.RUNNER_CHANGE in allowed,
         "may_change_credentials": Action.CREDENTIAL_CHANGE in allowed,
+        "may_read_audit": Action.AUDIT_VIEW in allowed,
     }
 
 
 def _runners_in_trouble(project: Project) -> int:
-    now = timezone.now()
+    runners = Runner.objects.present().filter(project=project)
+    return in_trouble(runners, now=timezone.now()).count()
+
+
+def in_trouble(runners: RunnerQuerySet, *, now: datetime) -> RunnerQuerySet:
+    """Those that are not heard, or that are kept from the broker."""
     limit = now - timedelta(seconds=settings.FORGE_OFFLINE_SECONDS)
-    silent = Q(last_heartbeat_at=None) | Q(last_heartbeat_at__lt=limit) | Q(session="")
-    trouble = silent | Q(quarantined_until__gt=now)
-    return Runner.objects.present().filter(trouble, project=project).count()
+    # Somebody who adds a runner needs a while to start it, and no alarm meanwhile.
+    forgotten = Q(last_heartbeat_at=None, created_at__lt=now - FIRST_CONTACT)
+    gone = Q(session="", last_heartbeat_at__isnull=False)
+    trouble = forgotten | gone | Q(last_heartbeat_at__lt=limit) | Q(quarantined_until__gt=now)
+    return runners.filter(trouble)

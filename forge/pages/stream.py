@@ -23,6 +23,7 @@ from django.views.decorators.http import require_GET
 
 from forge.pages.shell import around
 from forge.pages.task_view import marks_of, task_context
+from tasks.attempts import as_of_attempt
 from tasks.lifecycle import TaskState
 from tasks.live import Watch
 from tasks.log import attachment_headers, read_log
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 EVENT_BYTES = 64 * 1024
 # Read at once, so that a long log is not a thread hop for every event.
-READ_BYTES = 8 * EVENT_BYTES
+READ_BYTES = 16 * EVENT_BYTES
 LOOK_SECONDS = 1.0
 HEARTBEAT_SECONDS = 15.0
 MEMBERSHIP_SECONDS = 15.0
@@ -159,7 +160,7 @@ class Feed:
         context = around(self._request, task.project) | task_context(task, now=now)
         parts = {
             part: render_to_string(f"task_{part}.html", context, request=self._request)
-            for part in ("head", "waiting", "side")
+            for part in ("head", "waiting", "side", "log_note")
         }
         label = TaskState(task.state).label
         state = {"state": task.state, "label": label, "html": parts.pop("head"), **parts}
@@ -186,11 +187,13 @@ class Feed:
 
 @require_GET
 async def log(request: HttpRequest, pk: int) -> HttpResponseBase:
-    """The log of the current attempt, byte for byte."""
+    """The log of the current attempt, or of the one that is asked for, byte for byte."""
     user = await request.auser()
     if not user.is_authenticated:
         return HttpResponse("Sign in to read a log.\n", status=401, content_type="text/plain")
     task = await Task.objects.for_user(user).filter(pk=pk).afirst()
+    if task is not None and "attempt" in request.GET:
+        task = await sync_to_async(_as_asked)(task, request.GET["attempt"])
     if task is None:
         raise Http404
     return StreamingHttpResponse(
@@ -202,6 +205,11 @@ async def log(request: HttpRequest, pk: int) -> HttpResponseBase:
             **attachment_headers(task),
         },
     )
+
+
+def _as_asked(task: Task, text: str) -> Task | None:
+    is_number = text.isascii() and text.isdigit() and len(text) < 8
+    return as_of_attempt(task, int(text)) if is_number else None
 
 
 async def _pieces(task: Task) -> AsyncIterator[bytes]:

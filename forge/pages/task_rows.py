@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from forge.pages.words import counted
+from tasks.candidates import Situation
 from tasks.lifecycle import TaskState
 from tasks.models import Task
-from tasks.waiting import Situation, explain
+from tasks.waiting import explain
 
 if TYPE_CHECKING:
     from tasks.querysets import TaskQuerySet

@@ -6,15 +6,14 @@ from datetime import datetime
 from typing import Any
 
 from forge.pages import fleet
-from forge.pages.timeline import steps_of, usual_seconds
+from forge.pages.timeline import queued_at, steps_of, usual_seconds
+from tasks.attempts import attempts_of
 from tasks.lifecycle import HELD, TaskState
 from tasks.models import Task
 from tasks.sources import Sources
 from tasks.waiting import explain
 
-STOPPABLE = frozenset(TaskState(state) for state in TaskState) & (
-    HELD | {TaskState.QUEUED, TaskState.AWAITING_APPROVAL}
-) - {TaskState.STOPPING}
+STOPPABLE = (HELD | {TaskState.QUEUED, TaskState.AWAITING_APPROVAL}) - {TaskState.STOPPING}
 
 
 def task_context(task: Task, *, now: datetime) -> dict[str, Any]:
@@ -33,22 +32,38 @@ def task_context(task: Task, *, now: datetime) -> dict[str, Any]:
         "sources": Sources.noted(task),
         "required": sorted(task.queue.required_tags),
         "reruns": list(task.reruns.order_by("pk").values_list("pk", flat=True)[:5]),
-        "stoppable": task.state in STOPPABLE,
+        "stoppable": task.state in STOPPABLE and not _is_stop_noted(task),
+        "forcible": _is_forcible(task),
+        "attempts": attempts_of(task),
         "marks": marks_of(task, sentence),
     }
 
 
 def marks_of(task: Task, sentence: str) -> str:
     """Changes whenever something on the page but the log does."""
-    moments = (task.claimed_at, task.started_at, task.stop_requested_at, task.finished_at)
-    return "|".join(str(item) for item in (task.state, task.attempt, *moments, sentence))
+    moments = [task.claimed_at, task.started_at, task.stop_requested_at, task.finished_at]
+    moments += [task.force_requested_at, task.unreachable_at]
+    log = (task.log_gap_offset, task.log_written_bytes)
+    return "|".join(str(item) for item in (task.state, task.attempt, *moments, sentence, *log))
+
+
+def _is_stop_noted(task: Task) -> bool:
+    """Whether a stop waits for the runner to come back."""
+    return task.state == TaskState.UNREACHABLE and task.stop_requested_at is not None
+
+
+def _is_forcible(task: Task) -> bool:
+    """As elsewhere, force is offered to those whom a stop has not helped."""
+    if task.state == TaskState.UNREACHABLE:
+        return True
+    return task.state == TaskState.STOPPING and task.force_requested_at is None
 
 
 def badge_since(task: Task) -> datetime | None:
     """Since when the present state lasts; None for a finished task."""
     moments = {
         TaskState.AWAITING_APPROVAL: task.created_at,
-        TaskState.QUEUED: task.created_at,
+        TaskState.QUEUED: queued_at(task),
         TaskState.STARTING: task.claimed_at,
         TaskState.RUNNING: task.started_at,
         TaskState.STOPPING: task.stop_requested_at,
@@ -63,6 +78,8 @@ def sentence_of(task: Task) -> str:
         return task.reason
     if task.state == TaskState.STOPPING:
         return task.stop_reason
+    if task.state == TaskState.UNREACHABLE and task.stop_requested_at:
+        return f"{task.stop_reason} It takes effect when {task.runner} is heard again."
     if task.state == TaskState.UNREACHABLE:
         return f"{task.runner} is silent. The task goes on if it comes back in time."
     return task.template.description

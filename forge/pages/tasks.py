@@ -15,14 +15,15 @@ from django.views.decorators.http import require_POST, require_safe
 
 from forge.pages.access import demand, project_for, signed_in
 from forge.pages.shell import page
+from forge.pages.task_filters import menus, narrowed
 from forge.pages.task_rows import for_rows, newer_in_words, rows_of, tasks_sentence
 from forge.pages.task_view import task_context
+from forge.pages.words import whole_number
 from projects.permissions import Action
-from runners.models import Runner
 from tasks.errors import TaskFinishedError, TemplateRemovedError
 from tasks.lifecycle import UNFINISHED, TaskState
-from tasks.models import Task, TaskTemplate
-from tasks.operations import run_template, stop_task
+from tasks.models import Task
+from tasks.operations import force_stop_task, run_template, stop_task
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse, QueryDict
@@ -38,7 +39,7 @@ SEGMENTS: dict[str, tuple[str, frozenset[str]]] = {
     "succeeded": ("Succeeded", frozenset({TaskState.SUCCEEDED})),
     "stopped": ("Stopped", frozenset({TaskState.STOPPED})),
 }
-_FILTERS = ("state", "template", "runner", "q")
+_FILTERS = ("state", "template", "runner", "by", "since", "q")
 
 
 @login_required
@@ -46,8 +47,11 @@ _FILTERS = ("state", "template", "runner", "q")
 def tasks(request: HttpRequest, pk: int) -> HttpResponse:
     project = project_for(request, pk)
     found = _filtered(Task.objects.filter(project=project), request.GET)
-    context = _states(project) | _page_of(found, request.GET) | _filters(project, request.GET)
+    found = narrowed(found, request.GET, now=timezone.now())
+    context = _states(project) | _page_of(found, request.GET) | _filters(request.GET)
     name = "tasks_live.html" if "part" in request.GET else "tasks.html"
+    if name == "tasks.html":
+        context["menus"] = menus(project, request.GET)
     return page(request, name, project=project, section="tasks", **context)
 
 
@@ -57,19 +61,13 @@ def _filtered(rows: TaskQuerySet, query: QueryDict) -> TaskQuerySet:
         rows = rows.filter(state__in=segment[1])
     for field in ("template", "runner"):
         if given := query.get(field):
-            rows = rows.filter(**{f"{field}_id": _whole_number(given)})
+            rows = rows.filter(**{f"{field}_id": whole_number(given)})
     if text := query.get("q", "").replace("\0", "").strip():
         digits = text.removeprefix("#")
         if digits.isascii() and digits.isdigit():
-            return rows.filter(pk=_whole_number(digits))
+            return rows.filter(pk=whole_number(digits))
         return rows.filter(template__name__icontains=text[:80])
     return rows
-
-
-def _whole_number(text: str) -> int:
-    """A positive number that a column can hold; 0, which no row has, for anything else."""
-    is_number = text.isascii() and text.isdigit() and len(text) < 19
-    return int(text) if is_number else 0
 
 
 def _page_of(rows: TaskQuerySet, query: QueryDict) -> dict[str, Any]:
@@ -78,8 +76,8 @@ def _page_of(rows: TaskQuerySet, query: QueryDict) -> dict[str, Any]:
     `before` and `after` page; `top` keeps the newest row of a page that refreshes itself, and
     what is newer is counted instead of pushed in under the reader's pointer.
     """
-    older_than, newer_than = (_whole_number(query.get(name, "")) for name in ("before", "after"))
-    top = _whole_number(query.get("top", ""))
+    older_than, newer_than = (whole_number(query.get(name, "")) for name in ("before", "after"))
+    top = whole_number(query.get("top", ""))
     wanted = PAGE_ROWS + 1
     if newer_than:
         upward = list(for_rows(rows.filter(pk__gt=newer_than)).order_by("pk")[:wanted])
@@ -113,14 +111,10 @@ def _states(project: Project) -> dict[str, Any]:
     return {"sentence": tasks_sentence(states), "active_count": sum(counts.values())}
 
 
-def _filters(project: Project, query: QueryDict) -> dict[str, Any]:
+def _filters(query: QueryDict) -> dict[str, Any]:
     others = {name: query[name] for name in _FILTERS[1:] if query.get(name)}
     current = query.get("state", "")
     segments = [("", "All"), *((key, label) for key, (label, _) in SEGMENTS.items())]
-    template = TaskTemplate.objects.filter(
-        project=project, pk=_whole_number(query.get("template", ""))
-    )
-    runner = Runner.objects.filter(project=project, pk=_whole_number(query.get("runner", "")))
     return {
         "segments": [
             (key, label, key == current, urlencode({"state": key} | others if key else others))
@@ -128,8 +122,6 @@ def _filters(project: Project, query: QueryDict) -> dict[str, Any]:
         ],
         "state": current if current in SEGMENTS else "",
         "text": query.get("q", ""),
-        "of_template": template.first(),
-        "of_runner": runner.first(),
         "filter_query": _query(query),
         "is_filtered": any(query.get(name) for name in _FILTERS),
     }
@@ -156,6 +148,18 @@ def stop(request: HttpRequest, pk: int) -> HttpResponse:
     demand(request, row.project, Action.TASK_STOP)
     try:
         stop_task(task=row, by=signed_in(request), now=timezone.now())
+    except TaskFinishedError as error:
+        messages.error(request, str(error))
+    return redirect("task", row.pk)
+
+
+@login_required
+@require_POST
+def force_stop(request: HttpRequest, pk: int) -> HttpResponse:
+    row = task_for(request, pk)
+    demand(request, row.project, Action.TASK_STOP)
+    try:
+        force_stop_task(task=row, by=signed_in(request), now=timezone.now())
     except TaskFinishedError as error:
         messages.error(request, str(error))
     return redirect("task", row.pk)

@@ -3,12 +3,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.conf import settings
 from django.core.exceptions import ValidationError
 
 from forge.pages.tag_field import TagField
 from projects.models import AccessKey, VariableGroup
 from projects.variables import is_environment, is_shared_variable_name
 from tasks.models import TaskTemplate
+from tasks.policies import length_in_words
+from tasks.policy_fields import StopStepsField, WaitField
 from tasks.sources import MAXIMUM_VARIABLE_CHARACTERS
 
 if TYPE_CHECKING:
@@ -70,11 +73,38 @@ class TemplateForm(_ModelForm):
         widget=forms.CheckboxSelectMultiple,
     )
 
+    lost_runner_wait_seconds = WaitField(label="Wait at most")
+    stop_steps = StopStepsField(
+        label="Signals and seconds",
+        help_text=(
+            "In order, to every process, each with the seconds until the next. KILL comes last by "
+            "itself. Terraform and Ansible clean up on INT, and need time for it."
+        ),
+    )
+
     class Meta:
         model = TaskTemplate
-        fields = ("name", "description", "app", "script", "timeout_seconds", "allow_parallel")
-        labels = {"timeout_seconds": "Timeout in seconds", "allow_parallel": "Allow several runs"}
+        fields = (
+            "name", "description", "app", "script", "timeout_seconds", "allow_parallel",
+            "lost_runner_policy", "lost_runner_wait_seconds", "safe_to_rerun", "max_attempts",
+            "stop_steps",
+        )  # fmt: skip
+        labels = {
+            "timeout_seconds": "Timeout in seconds",
+            "allow_parallel": "Allow several runs",
+            "lost_runner_policy": "What then",
+            "safe_to_rerun": "Safe to run twice",
+        }
         help_texts = {
+            "lost_runner_policy": (
+                "Nobody can say what a runner does that is out of reach. Forge never runs a task "
+                "again unless you choose it here."
+            ),
+            "safe_to_rerun": (
+                "A run after half a run does no harm. Only then may Forge run it again elsewhere; "
+                "the lost runner ends its own processes before that."
+            ),
+            "max_attempts": "The first one counts.",
             "timeout_seconds": "Then Forge stops the task. 3600 is one hour.",
             "allow_parallel": "Otherwise a run waits until the one before it has ended.",
         }
@@ -87,6 +117,12 @@ class TemplateForm(_ModelForm):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._add_sources()
+        # Left out, they keep the model's defaults.
+        for name in ("lost_runner_policy", "max_attempts"):
+            self.fields[name].required = False
+        default = length_in_words(round(settings.FORGE_UNREACHABLE_SECONDS))
+        wait = self.fields["lost_runner_wait_seconds"]
+        wait.help_text = f"As 90 s, 60 min, 36 h, 3 d. Empty: {default}, as this Forge is set."
         if self.instance.pk:
             names = self.instance.tags.values_list("name", flat=True)
             self.initial.setdefault("tags", ", ".join(names))

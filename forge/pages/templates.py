@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -13,10 +13,12 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from forge.pages.access import demand, project_for, signed_in
+from forge.pages.audit_words import trail_of
 from forge.pages.shell import page
 from forge.pages.task_rows import for_rows, rows_of
 from forge.pages.template_form import TemplateForm
 from forge.pages.words import number
+from projects.audit.entry import Kind
 from projects.errors import ForgeError
 from projects.permissions import Action
 from tasks.errors import TemplateNameTakenError, TemplateRemovedError
@@ -42,7 +44,8 @@ def templates(request: HttpRequest, pk: int) -> HttpResponse:
     tasks = {task.template_id: task for task in _last_tasks(project)}
     pairs = [(row, tasks.get(row.pk)) for row in rows.prefetch_related("tags")]
     context = {"pairs": pairs, "sentence": _sentence([task for _, task in pairs])}
-    return page(request, "templates.html", project=project, section="templates", **context)
+    name = "templates_live.html" if "part" in request.GET else "templates.html"
+    return page(request, name, project=project, section="templates", **context)
 
 
 def _last_tasks(project: Project) -> TaskQuerySet:
@@ -103,7 +106,9 @@ def _form(request: HttpRequest, row: TaskTemplate) -> HttpResponse:
     # A rejected form has put what was typed into its row; the heading shows what is stored.
     stored = TaskTemplate.objects.filter(pk=row.pk).first() if row.pk else None
     latest = for_rows(Task.objects.filter(template=stored))[:LATEST] if stored else []
-    context = {"form": form, "template": stored, "latest": rows_of(latest, now=timezone.now())}
+    context: dict[str, Any] = {"form": form, "template": stored}
+    context |= {"latest": rows_of(latest, now=timezone.now())}
+    context |= {"trail": trail_of(request.user, Kind.TEMPLATE, stored.pk) if stored else []}
     answer = page(
         request, "template_form.html", project=row.project, section="templates", **context
     )

@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 
-from django.conf import settings
-
 from forge.pages.words import duration_in_words
 from tasks.lifecycle import TaskState
 from tasks.models import Task
 
 USUAL_SAMPLE = 20
+SHOWN_ATTEMPTS = 2
 
 
 @dataclass(frozen=True)
 class Step:
-    """`kind`: past, now, hold, next, or how it ended (ok, bad, mute).
+    """`kind`: past, gone (an earlier attempt), now, hold, next, or how it ended (ok, bad, mute).
 
     Its time is one of: `at` (a clock time), `after` (a difference), `since` (counting on).
     """
@@ -33,7 +32,9 @@ class Step:
     @property
     def mark(self) -> str:
         """The class of the line after this step."""
-        return {"past": "", "now": "now", "hold": "hold"}.get(self.kind, f"next {self.kind}")
+        return {"past": "", "gone": "bad", "now": "now", "hold": "hold"}.get(
+            self.kind, f"next {self.kind}"
+        )
 
 
 def usual_seconds(task: Task) -> float | None:
@@ -46,7 +47,7 @@ def usual_seconds(task: Task) -> float | None:
 
 
 def steps_of(task: Task, *, usual: float | None, waits_for: str, now: datetime) -> list[Step]:
-    steps = [_queued(task), *_claimed(task), *_started(task)]
+    steps = [_queued(task), *_earlier(task), *_claimed(task), *_started(task)]
     if task.is_finished:
         return [*steps, _finished(task)]
     return [*steps, _current(task, waits_for, usual, now), *_coming(task, usual, now)]
@@ -58,10 +59,27 @@ def _queued(task: Task) -> Step:
     return Step("Queued", "past", "succeeded", who, at=task.created_at)
 
 
+def _earlier(task: Task) -> list[Step]:
+    """One step for each of the last attempts that another one has followed."""
+    if task.attempt == 1:
+        return []
+    return [
+        Step(
+            TaskState(one.state).label,
+            "gone",
+            one.state,
+            f"attempt {one.number}, by {one.runner}",
+            one.ended_at,
+            _difference(one.claimed_at, one.ended_at),
+        )
+        for one in list(task.earlier_attempts.select_related("runner"))[-SHOWN_ATTEMPTS:]
+    ]
+
+
 def _claimed(task: Task) -> list[Step]:
     if task.claimed_at is None:
         return []
-    after = _difference(task.created_at, task.claimed_at)
+    after = _difference(queued_at(task), task.claimed_at)
     return [Step("Claimed", "past", "succeeded", f"by {task.runner}", task.claimed_at, after)]
 
 
@@ -88,7 +106,13 @@ def _current(task: Task, waits_for: str, usual: float | None, now: datetime) -> 
         return Step("Stopping", "hold", "stopping", task.stop_reason, since=since)
     if state == TaskState.UNREACHABLE:
         return Step("Unreachable", "hold", "unreachable", _until(task), since=task.unreachable_at)
-    return Step("Waiting", "hold", "queued", waits_for, since=task.created_at)
+    return Step("Waiting", "hold", "queued", waits_for, since=queued_at(task))
+
+
+def queued_at(task: Task) -> datetime:
+    """When the current attempt was queued."""
+    earlier = task.earlier_attempts.last() if task.attempt > 1 else None
+    return earlier.ended_at if earlier else task.created_at
 
 
 def _share(task: Task, usual: float | None, now: datetime) -> str:
@@ -99,8 +123,11 @@ def _share(task: Task, usual: float | None, now: datetime) -> str:
 
 
 def _until(task: Task) -> str:
-    wait = duration_in_words(settings.FORGE_UNREACHABLE_SECONDS)
-    return f"{task.runner} is silent; lost after {wait}"
+    if task.wait_ends_at is None or task.unreachable_at is None:
+        return f"{task.runner} is silent"
+    wait = duration_in_words((task.wait_ends_at - task.unreachable_at).total_seconds())
+    what = "another attempt" if task.may_retry else "lost"
+    return f"{task.runner} is silent; {what} after {wait}"
 
 
 def _coming(task: Task, usual: float | None, now: datetime) -> list[Step]:

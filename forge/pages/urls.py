@@ -1,14 +1,18 @@
 """The addresses of the pages."""
 
-from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
 from forge.pages import (
+    audit,
     home,
+    log_search,
+    members,
+    pauses,
     projects,
     registration_tokens,
     rotation,
     runners,
+    sign_in,
     stream,
     tasks,
     templates,
@@ -16,12 +20,10 @@ from forge.pages import (
 )
 from forge.pages.sources import access_keys, variable_groups
 
-sign_in = LoginView.as_view(template_name="sign_in.html", redirect_authenticated_user=True)
-
 urlpatterns = [
     path("", home.home, name="home"),
-    path("sign-in/", sign_in, name="sign-in"),
-    path("sign-out/", LogoutView.as_view(), name="sign-out"),
+    path("sign-in/", sign_in.SignIn.as_view(), name="sign-in"),
+    path("sign-out/", sign_in.SignOut.as_view(), name="sign-out"),
     path("projects/<int:pk>/", projects.overview, name="project"),
     path("projects/<int:pk>/templates/", templates.templates, name="templates"),
     path("projects/<int:pk>/templates/new/", templates.new, name="template-new"),
@@ -31,15 +33,19 @@ urlpatterns = [
     path("projects/<int:pk>/tasks/", tasks.tasks, name="tasks"),
     path("tasks/<int:pk>/", tasks.task, name="task"),
     path("tasks/<int:pk>/stop/", tasks.stop, name="task-stop"),
+    path("tasks/<int:pk>/force-stop/", tasks.force_stop, name="task-force-stop"),
     path("tasks/<int:pk>/rerun/", tasks.rerun, name="task-rerun"),
     path("tasks/<int:pk>/stream", stream.stream, name="task-stream"),
     path("tasks/<int:pk>/log", stream.log, name="task-log"),
+    path("tasks/<int:pk>/log/search", log_search.search, name="task-log-search"),
     path("projects/<int:pk>/runners/", runners.runners, name="runners"),
     path("projects/<int:pk>/runners/new/", runners.new, name="runner-new"),
     path("runners/<int:pk>/", runners.runner, name="runner"),
     path("runners/<int:pk>/contact/", runners.contact, name="runner-contact"),
     path("runners/<int:pk>/lift/", runners.lift, name="runner-lift"),
     path("runners/<int:pk>/remove/", runners.remove, name="runner-remove"),
+    path("runners/<int:pk>/pause/", pauses.pause, name="runner-pause"),
+    path("runners/<int:pk>/resume/", pauses.resume, name="runner-resume"),
     path("projects/<int:pk>/access-keys/", access_keys.index, name="access-keys"),
     path("projects/<int:pk>/access-keys/new/", access_keys.new, name="access-key-new"),
     path("access-keys/<int:pk>/", access_keys.detail, name="access-key"),
@@ -65,6 +71,13 @@ urlpatterns = [
         registration_tokens.revoke,
         name="registration-token-revoke",
     ),
+    path("projects/<int:pk>/members/", members.members, name="members"),
+    path("members/<int:pk>/", members.member, name="member"),
+    path("members/<int:pk>/remove/", members.remove, name="member-remove"),
+    path("projects/<int:pk>/audit/", audit.of_project, name="audit"),
+    path("projects/<int:pk>/audit/<slug:form>", audit.export_of_project, name="audit-export"),
+    path("audit/", audit.of_all, name="audit-all"),
+    path("audit/<slug:form>", audit.export_of_all, name="audit-all-export"),
     path("tokens/", tokens.tokens, name="tokens"),
     path("tokens/<int:pk>/revoke/", tokens.revoke, name="token-revoke"),
 ]

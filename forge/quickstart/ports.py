@@ -1,19 +1,27 @@
-"""Free ports of this host's loopback."""
+"""Free ports of this host."""
 
 from __future__ import annotations
 
+import errno
 import socket
 
 from forge.quickstart.errors import QuickStartError
 
+HIGHEST = 65535
 
-def is_free(host: str, port: int) -> bool:
+
+def _try(host: str, port: int) -> None:
+    """Raises OSError if nothing can listen there."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
+        probe.bind((host, port))
+
+
+def is_free(host: str, port: int) -> bool:
+    try:
+        _try(host, port)
+    except OSError:
+        return False
     return True
 
 
@@ -25,12 +33,37 @@ def any_free() -> int:
 
 def choose(host: str, port: int, *, is_given: bool) -> int:
     """`port`, or the next free one if nobody asked for it; 0 is any. Raises QuickStartError."""
+    if not 0 <= port <= HIGHEST:
+        raise QuickStartError(
+            f"There is no port {port}. Choose one up to {HIGHEST} with --port (0: any free one)."
+        )
+    _check_host(host)
     if port == 0:
         return any_free()
     if is_free(host, port):
         return port
     if is_given:
+        raise QuickStartError(_why_not(host, port))
+    following = range(port + 1, min(port + 100, HIGHEST + 1))
+    return next((near for near in following if is_free(host, near)), any_free())
+
+
+def _check_host(host: str) -> None:
+    try:
+        _try(host, 0)
+    except (OSError, UnicodeError) as error:
         raise QuickStartError(
-            f"Port {port} is taken. Free it, or choose another with --port (0: any free one)."
-        )
-    return next((near for near in range(port + 1, port + 100) if is_free(host, near)), any_free())
+            f"--host {host!r} is no IPv4 address or name of this machine "
+            f"({getattr(error, 'strerror', None) or error})."
+        ) from error
+
+
+def _why_not(host: str, port: int) -> str:
+    try:
+        _try(host, port)
+    except PermissionError:
+        return f"Port {port} is not for this user. Choose one above 1023 with --port."
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            return f"Port {port} cannot be used: {error.strerror}. Choose another with --port."
+    return f"Port {port} is taken. Free it, or choose another with --port (0: any free one)."

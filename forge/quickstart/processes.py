@@ -28,10 +28,21 @@ STEADY_SECONDS = 30.0
 _libc = ctypes.CDLL(None)
 
 
-def _die_with_parent() -> None:
-    """Between fork and exec: even `kill -9` of the quick start leaves nothing behind."""
-    if sys.platform == "linux":
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def die_with(parent: int) -> Callable[[], None]:
+    """For between fork and exec: even `kill -9` of the quick start leaves nothing behind.
+
+    KILL, because nothing gentler is sure to end before the next start on the same data: on TERM
+    and QUIT a runner waits for its tasks, or for a Forge that is gone as well. Its supervisors
+    end its tasks within milliseconds, and its journal reports them at the next start.
+    """
+
+    def prepare() -> None:
+        if sys.platform == "linux":
+            _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)  # it died before it was watched
+
+    return prepare
 
 
 @dataclass
@@ -72,7 +83,7 @@ class Process:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with(os.getpid()),
             )
         self._started = time.monotonic()
 
@@ -120,9 +131,17 @@ class Process:
 
     def stop(self) -> None:
         """End it: politely, then not. Returns when it is gone."""
-        if self._process is None or self.status is not None:
+        self.ask_to_end()
+        self.await_end()
+
+    def ask_to_end(self) -> None:
+        if self._process is not None and self.status is None:
+            self._process.send_signal(self.stop_signal)
+
+    def await_end(self) -> None:
+        """Returns when it is gone; it is killed after `stop_seconds`."""
+        if self._process is None:
             return
-        self._process.send_signal(self.stop_signal)
         try:
             self._process.wait(self.stop_seconds)
         except subprocess.TimeoutExpired:

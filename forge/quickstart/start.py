@@ -15,9 +15,9 @@ import redis
 
 from forge.quickstart import broker, ports
 from forge.quickstart.api import Api
-from forge.quickstart.data_folder import DataFolder
+from forge.quickstart.data_folder import PLACE, SECRETS, DataFolder
 from forge.quickstart.errors import QuickStartError
-from forge.quickstart.processes import ROOT, Process
+from forge.quickstart.processes import ROOT, Process, die_with
 from forge.quickstart.terminal import HarmlessText
 
 WATCH_SECONDS = 0.3
@@ -118,6 +118,7 @@ class QuickStart:
             input=text,
             capture_output=True,
             text=True,
+            preexec_fn=die_with(os.getpid()),
         )
         if answer.returncode:
             detail = answer.stderr.strip().splitlines()[-1:] or ["no message"]
@@ -129,7 +130,7 @@ class QuickStart:
         found = json.loads(self._manage("quickstart_seed", text=json.dumps(self._secrets)))
         self.seeded: dict[str, Any] = found
         kept = {name: found[name] for name in ("api_token", "runner_token")}
-        self._folder.write("secrets.json", {**self._secrets, **kept})
+        self._folder.write(SECRETS, {**self._secrets, **kept})
         self.api = Api(self.url, found["api_token"])
 
     def _start_server(self) -> None:
@@ -176,7 +177,7 @@ class QuickStart:
             "flower_url": self.flower_url,
             "pids": {process.role: process.pid for process in self._processes},
         }
-        self._folder.write("quickstart.json", place)
+        self._folder.write(PLACE, place)
 
     # --- tasks ---
 
@@ -213,16 +214,20 @@ class QuickStart:
         self._is_closing.set()
 
     def down(self) -> None:
-        """End everything: the runner first, so that its results still find Forge."""
-        order = {role: place for place, role in enumerate(("runner", "flower", "web"))}
-        for process in sorted(self._processes, key=lambda item: order.get(item.role, 9)):
-            if process.role != "broker":
-                process.stop()
-        for process in self._processes:
-            process.stop()
+        """End everything: the runner first, so that its results still find Forge.
+
+        The broker last, so that nobody misses it; the others at the same time.
+        """
+        for roles in (("runner",), ("flower", "web", "controller"), ("broker",)):
+            ending = [process for process in self._processes if process.role in roles]
+            for process in ending:
+                process.ask_to_end()
+            for process in ending:
+                process.await_end()
         self._folder.close()
 
 
 def _is_period(name: str) -> bool:
-    """Periods and rates may be set from outside: tests shorten and lower them."""
-    return name.startswith("FORGE_") and name.endswith(("_SECONDS", "_PER_SECOND"))
+    """Periods, rates and what is kept of logs may be set from outside: tests lower them."""
+    is_rate = name.endswith(("_SECONDS", "_PER_SECOND"))
+    return name.startswith("FORGE_") and (is_rate or name.startswith("FORGE_LOG_"))

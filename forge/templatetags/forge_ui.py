@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from django import template
+from django.conf import settings
 from django.utils import timezone
 from django.utils.html import conditional_escape, format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
@@ -14,6 +15,7 @@ from django.utils.safestring import SafeString, mark_safe
 from forge.pages.icons import ICONS
 from forge.pages.words import bytes_in_words, counted, duration_in_words
 from projects.characters import UNSEEN_OR_CONTROL
+from runners.nodes import label_of
 from runners.status import RegistrationStatus, RunnerStatus
 from runners.worker.protocol import printable
 from tasks.lifecycle import TaskState
@@ -21,7 +23,7 @@ from tasks.lifecycle import TaskState
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
-    from tasks.models import Task
+    from tasks.models import Task, TaskAttempt
 
 register = template.Library()
 
@@ -41,6 +43,8 @@ RUNNER_LOOKS: dict[str, tuple[str, str]] = {
     RunnerStatus.NEVER_CONTACTED: ("mute", "never"),
     RunnerStatus.IDLE: ("ok", "idle"),
     RunnerStatus.BUSY: ("run", "busy"),
+    RunnerStatus.DRAINING: ("warn", "draining"),
+    RunnerStatus.PAUSED: ("warn", "paused"),
     RunnerStatus.UNHEALTHY: ("bad", "unhealthy"),
     RunnerStatus.OFFLINE: ("bad", "offline"),
     RunnerStatus.REVOKED: ("mute", "revoked"),
@@ -60,12 +64,23 @@ LONGEST_NAME = 200
 def icon(name: str) -> SafeString:
     # ICONS is our own drawing, never what somebody entered.
     return mark_safe(  # noqa: S308
-        f'<svg class="i" viewBox="0 0 16 16" aria-hidden="true">{ICONS[name]}</svg>'
+        '<svg class="i" width="16" height="16" viewBox="0 0 16 16" aria-hidden="true">'
+        f"{ICONS[name]}</svg>"
     )
 
 
 @register.simple_tag
-def state_badge(task: Task, since: datetime | None = None) -> SafeString:
+def ways_out() -> str:
+    """What a runner host has to be able to reach: Forge, and a broker of another address."""
+    if not settings.FORGE_RUNNER_BROKER_URL:
+        return "It needs a way out to this address, and to nothing else."
+    return (
+        f"It needs a way out to this address and to {label_of(settings.FORGE_RUNNER_BROKER_URL)}."
+    )
+
+
+@register.simple_tag
+def state_badge(task: Task | TaskAttempt, since: datetime | None = None) -> SafeString:
     """The state with its icon; with `since` also how long it has lasted, counted on the page."""
     look, drawing = STATE_LOOKS[task.state]
     label = TaskState(task.state).label
@@ -173,6 +188,12 @@ def duration(seconds: float | timedelta | None) -> str:
 @register.filter
 def size(count: int) -> str:
     return bytes_in_words(count)
+
+
+@register.filter
+def number(count: int) -> str:
+    """In full, where each one counts: 3,145,728."""
+    return f"{count:,}"
 
 
 @register.filter

@@ -20,10 +20,13 @@ from celery.exceptions import Ignore
 from runners.worker.client import Client, spread_pause
 from runners.worker.configuration import Configuration
 from runners.worker.errors import LONGEST_LINE, RefusedError, RevokedError, UnreachableError
-from runners.worker.execution import FORCED, GENTLE, Outcome, Run
+from runners.worker.execution import Outcome, Run
+from runners.worker.failpoints import reached
 from runners.worker.heart import Heart
 from runners.worker.host import system
 from runners.worker.journal import Entry, Journal
+from runners.worker.lease import Lease
+from runners.worker.leftovers import Predecessor, close_leftover
 from runners.worker.protocol import (
     PROTOCOL_VERSION,
     VERSION,
@@ -35,7 +38,7 @@ from runners.worker.protocol import (
     VerifyRequest,
     printable,
 )
-from runners.worker.supervision import ForkServer, StopStep
+from runners.worker.supervision import ForkServer, boot_seconds
 from runners.worker.task_users import TaskUsers, require_passage
 from runners.worker.tunnel import Tunnel
 from runners.worker.uploader import Uploader
@@ -46,6 +49,7 @@ logger = logging.getLogger(__name__)
 DELIVERY_SECONDS = 10.0
 OUTCOME_SECONDS = 5.0
 LONGEST_PAUSE = 5.0
+LONGEST_REASON = 500
 
 
 class Agent:
@@ -55,7 +59,7 @@ class Agent:
         self.configuration = configuration
         self.client = Client(configuration)
         self.session = secrets.token_hex(16)
-        self.forks = ForkServer()
+        self.forks = ForkServer(lambda pid: self.predecessor.note(pid))
         self.users = TaskUsers(configuration.task_users)
         self.tunnel: Tunnel | None = None
         # Set by the Celery half: end the worker with this status; listen to these queues.
@@ -63,6 +67,7 @@ class Agent:
         self.listen: Callable[[tuple[str, ...]], None] = lambda queues: None
         self._runs: dict[tuple[int, int], Run] = {}
         self._lock = threading.Lock()
+        self._is_draining = threading.Event()
         self._is_leaving = threading.Event()
         self.heart: Heart | None = None
 
@@ -74,7 +79,9 @@ class Agent:
         folder = self._find_folder()
         is_shared = bool(self.configuration.task_users)
         self.journal = self._open_journal(folder, is_shared=is_shared)
+        self.predecessor = Predecessor(folder / "fork-server")
         self.workplaces = Workplaces(folder, os.environ, is_shared=is_shared)
+        self._is_predecessor_gone = self.predecessor.await_end()
         self.workplaces.clear()
         if is_shared:
             require_passage(folder / "work")
@@ -83,8 +90,8 @@ class Agent:
             tokens = self.configuration.tokens
             self.tunnel = Tunnel(self.configuration, tokens.current, folder, refused=self.ask_forge)
             self.tunnel.open()
-        self.forks.start()
         self._close_leftovers()
+        self.forks.start()
         return self.welcome
 
     def _bounded(self, welcome: ConnectReply) -> ConnectReply:
@@ -134,10 +141,9 @@ class Agent:
 
     def _close_leftovers(self) -> None:
         """Tasks of an earlier worker that it could not report: their processes died with it."""
-        reason = "The runner's worker ended while the task was with it; its processes were ended."
         for entry in self.journal:
             if entry.result is None:
-                entry.end("failed", None, reason)
+                close_leftover(entry, is_gone=self._is_predecessor_gone)
 
     def begin(self) -> None:
         """Start heartbeat and uploads."""
@@ -157,10 +163,22 @@ class Agent:
         self.uploader.start()
         self.heart.start()
 
+    def drain(self) -> None:
+        """Take nothing new from now on, and tell Forge so."""
+        self._is_draining.set()
+        if self.heart is not None:
+            self.heart.is_draining = True
+            self.heart.poke()
+
+    def end_all(self, reason: str, *, force: bool = False) -> None:
+        """Stop what runs, and wait no longer for claims that nobody answers."""
+        self._is_leaving.set()
+        self.stop_all(reason, force=force)
+
     def close(self) -> None:
         """End what runs, hand over what can be handed over; the rest stays in the journal."""
         self._is_leaving.set()
-        self.stop_all("The runner's worker was shut down.", FORCED)
+        self.stop_all("The runner's worker was shut down.", force=True)
         self.forks.close()
         self._await_outcomes()
         self.uploader.close(DELIVERY_SECONDS)
@@ -184,6 +202,9 @@ class Agent:
 
         Raises Ignore, which stores nothing, when there is nothing to run here.
         """
+        reached("hint popped", task=task, attempt=attempt)
+        if self._is_draining.is_set():
+            raise Ignore("the worker takes nothing new")
         entry = self.journal.create(task, attempt)
         if entry is None:
             raise Ignore("this attempt is here already")
@@ -194,10 +215,12 @@ class Agent:
             self.journal.forget(entry)
             logger.error("Task %d is not taken, the journal cannot be written: %s", task, error)
             raise Ignore("the journal cannot be written") from error
-        job = self._claim(entry)
+        job, lease = self._claim(entry)
+        entry.log.limit(job.log_head_bytes, job.log_tail_bytes)
+        reached("claim answered", task=task, attempt=attempt)
         user = self.users.take()
         workplace = self.workplaces.of(task, attempt, user, has_secrets=bool(job.files))
-        run = Run(job, entry, workplace, wrote=self.uploader.news)
+        run = Run(job, entry, workplace, lease, wrote=self.uploader.news)
         with self._lock:
             self._runs[task, attempt] = run
         try:
@@ -212,13 +235,20 @@ class Agent:
             run.stop("The runner's worker was shut down before the task started.")
         return run.execute(self.forks, self._task_settings(run.job), self.uploader.urgent)
 
-    def _claim(self, entry: Entry) -> Job:
-        """Ask until there is an answer: a lost answer may have given us the task."""
-        request = ClaimRequest(entry.task, entry.attempt, entry.nonce)
+    def _claim(self, entry: Entry) -> tuple[Job, Lease]:
+        """Ask until there is an answer: a lost answer may have given us the task.
+
+        One that took long is asked for again: Forge may have given up this attempt meanwhile.
+        """
+        request = ClaimRequest(entry.task, entry.attempt, entry.nonce, keeps_leases=True)
         pause = 0.1
         while not self._is_leaving.is_set():
+            sent = boot_seconds()
             try:
-                return self.client.claim(request)
+                job = self.client.claim(request)
+                lease = Lease(sent=sent, seconds=job.lease_seconds, is_fenced=job.is_fenced)
+                if boot_seconds() < lease.until:
+                    return job, lease
             except RefusedError as error:
                 self.journal.forget(entry)
                 raise Ignore(error.message) from error
@@ -245,29 +275,41 @@ class Agent:
         """Note how an attempt ended and send it; called by the result backend."""
         entry = self.journal.get(task, attempt)
         if entry is not None:
-            entry.end(outcome.outcome, outcome.exit_code, outcome.reason)
+            cut = outcome.is_cut_short
+            entry.end(outcome.outcome, outcome.exit_code, outcome.reason, is_cut_short=cut)
+            reached("result journaled", task=task, attempt=attempt)
             self.uploader.urgent()
 
     # --- orders ---
 
-    def stop(self, task: int, attempt: int, reason: str) -> bool:
-        """Stop one attempt; False if it is not running here."""
-        with self._lock:
-            run = self._runs.get((task, attempt))
+    def stop(self, task: int, attempt: int, reason: str, *, force: bool = False) -> bool:
+        """Stop one attempt, by its own steps or by force; False if it is not running here."""
+        run = self._run_of(task, attempt)
         if run is None:
             return False
-        run.stop(reason)
+        run.stop(reason, force=force)
         return True
 
-    def stop_all(self, reason: str, steps: tuple[StopStep, ...] = GENTLE) -> None:
+    def _run_of(self, task: int, attempt: int) -> Run | None:
         with self._lock:
-            runs = list(self._runs.values())
-        for run in runs:
-            run.stop(reason, steps)
+            return self._runs.get((task, attempt))
 
-    def _obey(self, reply: HeartbeatReply) -> None:
+    def stop_all(self, reason: str, *, force: bool = False) -> None:
+        for run in self.runs():
+            run.stop(reason, force=force)
+
+    def runs(self) -> list[Run]:
+        """What runs now, the oldest first."""
+        with self._lock:
+            return list(self._runs.values())
+
+    def _obey(self, reply: HeartbeatReply, sent: float) -> None:
+        for reference in reply.renewed:
+            run = self._run_of(reference.task, reference.attempt)
+            if run is not None:
+                run.renew(sent=sent, seconds=reply.lease_seconds)
         for order in reply.stop:
-            self.stop(order.task, order.attempt, order.reason)
+            self.stop(order.task, order.attempt, order.reason, force=order.is_forced)
         for reference in reply.drop:
             entry = self.journal.get(reference.task, reference.attempt)
             if entry is not None:
@@ -276,11 +318,17 @@ class Agent:
 
     def _drop(self, entry: Entry) -> None:
         """Forge no longer takes this attempt: end its processes and forget it."""
-        with self._lock:
-            run = self._runs.get((entry.task, entry.attempt))
+        run = self._run_of(entry.task, entry.attempt)
         if run is not None:
-            run.stop("The task is no longer this runner's.", FORCED)
+            # Where another attempt may have begun, nothing is left to be cleaned up in peace.
+            run.stop("The task is no longer this runner's.", force=run.job.is_fenced)
         elif entry.result is not None:
+            logger.warning(
+                "Attempt %d of task #%d was given up by Forge before; what came of it since is "
+                "not kept.",
+                entry.attempt,
+                entry.task,
+            )
             self.journal.forget(entry)
 
     def _revoked(self, error: RevokedError) -> None:
@@ -289,17 +337,19 @@ class Agent:
         # What does not say why comes from a Forge that has forgotten the runner altogether.
         is_removed = error.code in ("removed", "unauthorized")
         self._leave_for(
-            removed if is_removed else f"{error.message} The runner's tasks were ended."
+            removed if is_removed else f"{error.message} The runner's tasks were ended.",
+            "The runner was removed from Forge." if is_removed else error.message,
         )
 
     def _displaced(self, message: str) -> None:
-        self._leave_for(message)
+        self._leave_for(message, f"The runner's worker was ended: {message}")
 
-    def _leave_for(self, sentence: str) -> None:
+    def _leave_for(self, sentence: str, reason: str) -> None:
+        """End with `sentence` for the operator; each task that runs gets `reason`."""
         if self._is_leaving.is_set():
             return
         self._is_leaving.set()
-        self.stop_all("The runner was removed, or its token was.", FORCED)
+        self.stop_all(reason[:LONGEST_REASON], force=True)
         print(f"forge: {printable(sentence, LONGEST_LINE)}", file=sys.stderr, flush=True)
         self.leave(2)
 

@@ -7,6 +7,7 @@ from typing import Any
 from celery import states
 from celery.backends.base import BaseBackend
 
+from runners.worker.errors import UnsuccessfulError
 from runners.worker.execution import Outcome
 
 
@@ -20,12 +21,23 @@ class ForgeBackend(BaseBackend):  # type: ignore[misc]
 
     app: Any
 
+    def as_uri(self, include_password: bool = True) -> str:
+        """What the worker's banner says about results."""
+        return "Forge, by way of the journal"
+
+    def encode_result(self, result: Any, state: str) -> Any:
+        """As Celery's; but what the job raised stays what it is: it holds the outcome."""
+        if isinstance(result, UnsuccessfulError):
+            return result
+        return super().encode_result(result, state)
+
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, **ignored: Any
     ) -> Any:
         if state not in (states.SUCCESS, states.FAILURE):
             # A cold shutdown marks its jobs as to be retried; they are being stopped, and
-            # their outcome follows.
+            # their outcome follows. Of what was stopped Celery says REVOKED after FAILURE, with
+            # which the outcome came.
             return result
         task, _dot, attempt = task_id.partition(".")
         self.app.agent.deliver(int(task), int(attempt), _outcome(result, state))
@@ -42,4 +54,6 @@ class ForgeBackend(BaseBackend):  # type: ignore[misc]
 def _outcome(result: Any, state: str) -> Outcome:
     if state == states.SUCCESS and isinstance(result, dict):
         return Outcome(**result)
+    if isinstance(result, UnsuccessfulError):
+        return Outcome(result.outcome, result.exit_code, result.reason)
     return Outcome("failed", None, f"The worker failed while it ran the task: {result!r}"[:500])

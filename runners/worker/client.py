@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import ssl
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +24,16 @@ ANSWER_TIMEOUT = 30.0
 MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024
 READ_BYTES = 64 * 1024
 LONGEST_RETRY_AFTER = 300.0
+MAXIMUM_WRAPPINGS = 50
+# OpenSSL's words for bytes that are no TLS, by version.
+_NOT_TLS = (
+    "WRONG_VERSION_NUMBER",
+    "HTTP_REQUEST",
+    "RECORD_LAYER_FAILURE",
+    "PACKET_LENGTH_TOO_LONG",
+)
+# X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
+_FOR_ANOTHER_NAME = (62, 64)
 
 # By the code of a 401; the sentence says what to do.
 _WHY_REVOKED = {
@@ -209,13 +220,47 @@ def _read(url: str, response: requests.Response) -> bytes:
 
 def _unreachable(url: str, error: requests.RequestException) -> str:
     if isinstance(error, requests.exceptions.SSLError):
-        return (
-            f"The certificate of {url} is not trusted here. With a private CA, set "
-            "FORGE_CA_FILE to its file."
-        )
+        return _no_secure_connection(url, error)
     if isinstance(error, requests.Timeout):
         return f"Forge at {url} did not answer in time. Check FORGE_URL and the network."
     return f"Forge at {url} cannot be reached. Check FORGE_URL, the network and the proxy settings."
+
+
+def _no_secure_connection(url: str, error: requests.exceptions.SSLError) -> str:
+    """Only what is wrong with a certificate is said to be: the remedy is another one."""
+    cause = _tls_error_in(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        why = protocol.printable(cause.verify_message, 200).rstrip(".")
+        if cause.verify_code in _FOR_ANOTHER_NAME:
+            return f"The certificate of {url} is for another address ({why}). Check FORGE_URL."
+        return (
+            f"The certificate of {url} is not trusted here ({why}). With a private CA, set "
+            "FORGE_CA_FILE to its file."
+        )
+    if cause is not None and cause.reason in _NOT_TLS:
+        return (
+            f"{url} does not speak TLS: something answers there, but not https. Check the port in "
+            "FORGE_URL and the proxy settings."
+        )
+    detail = protocol.printable(str(cause or error), 200)
+    return (
+        f"No secure connection to {url} can be made ({detail}). Check FORGE_URL, the network and "
+        "the proxy settings, and FORGE_CLIENT_CERT if a proxy before Forge asks for a certificate."
+    )
+
+
+def _tls_error_in(error: BaseException) -> ssl.SSLError | None:
+    """What OpenSSL said; requests and urllib3 wrap it several times, as arguments and causes."""
+    waiting: list[object] = [error]
+    for _ in range(MAXIMUM_WRAPPINGS):
+        if not waiting:
+            break
+        found = waiting.pop(0)
+        if isinstance(found, ssl.SSLError):
+            return found
+        if isinstance(found, BaseException):
+            waiting += [*found.args, getattr(found, "reason", None), found.__context__]
+    return None
 
 
 def _refusal(url: str, response: requests.Response, body: bytes) -> Exception:
@@ -228,7 +273,7 @@ def _refusal(url: str, response: requests.Response, body: bytes) -> Exception:
     if status == requests.codes.too_many_requests:
         return UnreachableError(f"Forge at {url} asks for patience: {sentence}", retry_after)
     if status >= requests.codes.server_error:
-        trouble = f"Forge at {url} is in trouble (HTTP {status}). {sentence}"
+        trouble = f"Forge at {url} is in trouble (HTTP {status}). {sentence}".rstrip()
         return UnreachableError(trouble, retry_after)
     if not code:
         return UnreachableError(_not_like_forge(url, f"HTTP {status}"))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import queue
 import random
+import socket
 import warnings
 from typing import Any
 
+import redis
 from celery import bootsteps
 from celery.exceptions import CPendingDeprecationWarning
+from celery.signals import worker_shutting_down
+from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 from kombu import Exchange, Queue
@@ -20,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 2.0
+# How long the broker may take to notice that this worker has hung up.
+HANG_UP_SECONDS = 0.5
 _DEFAULT_EXCHANGE = Exchange("")
 
 
@@ -83,6 +91,34 @@ class Waker:
 waker = Waker()
 
 
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _wake_to_end(**ignored: Any) -> None:
+    """In the handler of TERM, INT or QUIT: the event loop looks at once whether it should end."""
+    waker.wake()
+
+
+def hang_up(consumer: Any) -> None:
+    """End the BRPOP that is under way: the worker would wait for it before it ends, and until
+    then it could still take a hint, for nobody.
+
+    Only the sending side is closed at first, and what the broker had sent before it noticed is
+    read. A hint that was popped at this very moment is carried out like the ones before it; in a
+    cold shutdown it is dropped, and put out again.
+    """
+    channel: Any = consumer.task_consumer.channel if consumer.task_consumer else None
+    connection: Any = channel._in_poll if channel is not None else None
+    if not connection or connection._sock is None:
+        return
+    with contextlib.suppress(queue.Empty, OSError, redis.RedisError):
+        if state.should_terminate is None and channel.qos.can_consume():
+            connection._sock.settimeout(HANG_UP_SECONDS)
+            # Not the method of a TLS socket, which would stop to decrypt as well.
+            socket.socket.shutdown(connection._sock, socket.SHUT_WR)
+            channel._brpop_read()
+    connection.disconnect()
+    channel._in_poll = None
+
+
 class ListenStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Keeps the consumer's queues equal to what Forge says, and notices a cut connection."""
 
@@ -93,27 +129,50 @@ class ListenStep(bootsteps.StartStopStep):  # type: ignore[misc]
         agent.listen = lambda queues: self._listen(consumer, queues)
 
     def stop(self, consumer: Any) -> None:
-        """The broker went away, or cut us off; only Forge can say which."""
-        consumer.app.agent.ask_forge()
+        """The worker ends; or the broker went away, or cut us off: only Forge can say which."""
+        if state.should_stop is not None or state.should_terminate is not None:
+            hang_up(consumer)
+        else:
+            consumer.app.agent.ask_forge()
 
     def _listen(self, consumer: Any, queues: tuple[str, ...]) -> None:
         listening = consumer.task_consumer
         if listening is None or consumer.hub is None:
             return  # not connected just now; the next heartbeat brings the queues again
-        known = {queue.name for queue in listening.queues}
-        new = [name for name in queues if name not in known]
-        if new:
-            consumer.hub.call_soon(_add_queues, consumer, new)
+        if {one.name for one in listening.queues} != set(queues):
+            consumer.hub.call_soon(_set_queues, consumer, queues)
             waker.wake()
 
 
-def _add_queues(consumer: Any, names: list[str]) -> None:
+def _set_queues(consumer: Any, names: tuple[str, ...]) -> None:
     """In the event loop's thread: the consumer is not thread-safe."""
     if consumer.task_consumer is None:
         return
-    for name in names:
-        queue = make_queue(name)
-        consumer.app.amqp.queues.select_add(queue)
-        consumer.task_consumer.add_queue(queue)
-    consumer.task_consumer.consume()
-    logger.info("Listening to %s as well.", ", ".join(names))
+    known = {one.name for one in consumer.task_consumer.queues}
+    new = [name for name in names if name not in known]
+    over = sorted(known - set(names))
+    for name in new:
+        found = make_queue(name)
+        consumer.app.amqp.queues.select_add(found)
+        consumer.task_consumer.add_queue(found)
+    if new:
+        consumer.task_consumer.consume()
+        logger.info("Listening to %s.", ", ".join(new))
+    for name in over:
+        _leave_queue(consumer, name)
+    if over:
+        logger.info("No longer listening to %s.", ", ".join(over))
+
+
+def _leave_queue(consumer: Any, name: str) -> None:
+    """Take nothing more from a queue.
+
+    What the pending BRPOP may still bring goes the usual way, and Forge decides at the claim. For
+    a queue without a callback kombu would put the message back, which no runner's account may do.
+    """
+    callbacks = consumer.task_consumer.channel.connection._callbacks
+    callback = callbacks.get(name)
+    consumer.app.amqp.queues.deselect(name)
+    consumer.task_consumer.cancel_by_queue(name)
+    if callback is not None:
+        callbacks[name] = callback

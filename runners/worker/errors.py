@@ -6,6 +6,7 @@ import sys
 from typing import IO, Any
 
 import click
+from celery.exceptions import Terminated
 
 from runners.worker.protocol import printable
 
@@ -64,3 +65,34 @@ class UnreachableError(WorkerError):
 
 class BrokerError(WorkerError):
     """The broker cannot be reached or does not accept this runner's account."""
+
+
+class UnsuccessfulError(Exception):
+    """An attempt ended, and not with success: how Celery is told, and Flower by it.
+
+    The result backend makes the outcome of it again, as it was. Its text, which Celery puts into
+    the worker's log and into events, is the reason, in which secrets are masked.
+    """
+
+    outcome = "failed"
+
+    def __init__(self, exit_code: int | None, reason: str) -> None:
+        super().__init__(exit_code, reason)
+        self.exit_code = exit_code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+    # What Celery shows of an exception; the class's name would tell nobody anything.
+    __repr__ = __str__
+
+
+class TaskFailedError(UnsuccessfulError):
+    """Celery calls it FAILURE."""
+
+
+class TaskStoppedError(UnsuccessfulError, Terminated):
+    """Celery calls it REVOKED, as it does what it terminates itself."""
+
+    outcome = "stopped"

@@ -16,15 +16,20 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from runners.worker.failpoints import reached
 from runners.worker.journal import Entry
+from runners.worker.lease import Lease
 from runners.worker.masking import Masker, UnmaskableError, mask_text
 from runners.worker.protocol import MAXIMUM_REASON, Job
+from runners.worker.stop_report import StopReport
 from runners.worker.supervision import (
     Ending,
     ForkServer,
+    StepDone,
     StopStep,
     SupervisedProcess,
     SupervisionError,
+    TooLateError,
 )
 from runners.worker.task_users import PERSONAL_VARIABLES
 from runners.worker.workplace import Workplace
@@ -32,8 +37,6 @@ from runners.worker.workplace import Workplace
 logger = logging.getLogger(__name__)
 
 READ_BYTES = 64 * 1024
-# INT first: it is what a terminal sends, and what programs clean up on.
-GENTLE = (StopStep(signal.SIGINT, 10.0), StopStep(signal.SIGTERM, 5.0))
 FORCED = (StopStep(signal.SIGKILL, 0.0),)
 # The worker's own settings, its token among them, are no task's business.
 PRIVATE_PREFIXES = ("FORGE_", "CELERY_", "CELERYD_")
@@ -42,20 +45,33 @@ INTERPRETERS = {"bash": ("bash", "script.sh"), "python": ("python3", "script.py"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: succeeded, failed or stopped; the reason is for a person."""
+    """How an attempt ended: succeeded, failed or stopped; the reason is for a person.
+
+    is_cut_short: neither by itself nor by an order, and all of its processes are gone.
+    """
 
     outcome: str
     exit_code: int | None
     reason: str
+    is_cut_short: bool = False
 
 
 class Run:
     """An attempt in progress. `execute` blocks; `stop` may come from any thread, at any time."""
 
     def __init__(
-        self, job: Job, entry: Entry, workplace: Workplace, *, wrote: Callable[[], None]
+        self,
+        job: Job,
+        entry: Entry,
+        workplace: Workplace,
+        lease: Lease,
+        *,
+        wrote: Callable[[], None],
     ) -> None:
         self.job = job
+        self.begun = time.monotonic()
+        self._lease = lease
+        self._steps = stop_steps(job)
         self.entry = entry
         self.workplace = workplace
         self._secrets = (*job.secrets.values(), *(file.content for file in job.files))
@@ -64,15 +80,29 @@ class Run:
         self._process: SupervisedProcess | None = None
         self._stop_reason: str | None = None
         self._is_timed_out = False
+        self._is_forced = False
+        self._report = StopReport()
 
-    def stop(self, reason: str, steps: tuple[StopStep, ...] = GENTLE) -> None:
-        """End the process tree, or keep it from starting. The first reason stays."""
+    def stop(self, reason: str, *, force: bool = False) -> None:
+        """End the process tree by the job's steps, or by force; or keep it from starting.
+
+        The first reason stays, unless a later stop is by force and this one was not.
+        """
         with self._lock:
-            if self._stop_reason is None:
+            if self._stop_reason is None or (force and not self._is_forced):
                 self._stop_reason = reason
+            self._is_forced = force = force or self._is_forced
             process = self._process
         if process is not None:
-            process.stop(steps)
+            process.stop(FORCED if force else self._steps)
+
+    def renew(self, *, sent: float, seconds: float) -> None:
+        """Forge has answered a heartbeat that was sent then, and renewed the lease."""
+        with self._lock:
+            until = self._lease.renew(sent=sent, seconds=seconds)
+            process = self._process
+        if process is not None and self._lease.is_fenced:
+            process.extend(until)
 
     def execute(
         self, server: ForkServer, settings: Mapping[str, str], started: Callable[[], None]
@@ -103,14 +133,18 @@ class Run:
             process = self._spawn(server, settings)
         except UnmaskableError as error:
             return Outcome("failed", None, f"It was not started: {error}.")
+        except TooLateError as error:
+            return Outcome("failed", None, f"It was not started: {error}.", is_cut_short=True)
         except (SupervisionError, OSError) as error:
             return Outcome("failed", None, f"The program could not be started: {error}")
         if process is None:
             return Outcome("stopped", None, self._stop_reason or "Stopped.")
         self.entry.started = time.monotonic()
         started()
+        self._reached("process started")
         try:
             ending = self._follow(process, masker)
+            self._reached("process exited")
         except SupervisionError as error:
             return Outcome("failed", None, f"The task's supervisor was lost: {error}")
         except BaseException:
@@ -129,12 +163,15 @@ class Run:
         with self._lock:
             if self._stop_reason is not None:
                 return None
+            self.entry.note_start()
             self._process = server.spawn(
                 arguments,
                 environment=self._environment({**paths, **settings}),
                 directory=self.workplace.folder,
                 private=self.workplace.secrets if paths else None,
                 user=user.as_json() if user else None,
+                terms=self._lease.terms(self._steps[0].signal if self._steps else signal.SIGKILL),
+                on_step=self._tell_step,
             )
             return self._process
 
@@ -166,36 +203,74 @@ class Run:
 
     def _follow(self, process: SupervisedProcess, masker: Masker) -> Ending:
         """Journal the output, masked, until the tree is gone, watching the time limit."""
-        deadline = time.monotonic() + self.job.timeout_seconds
-        poll = select.poll()
-        poll.register(process.output, select.POLLIN)
+        ending: Ending | SupervisionError
         try:
-            while True:
-                if not poll.poll(self._milliseconds_to(deadline)):
-                    self._time_out(process)
-                    continue
-                data = os.read(process.output, READ_BYTES)
-                if not data:
-                    break
-                self._write(masker.feed(data))
+            try:
+                ending = self._watch(process, masker)
+            except SupervisionError as error:
+                ending = error
+            # All that could write is gone, so what is in the pipe now is the rest.
+            while _is_readable(process.output) and self._read(process, masker):
+                pass
             self._write(masker.flush())
         finally:
             os.close(process.output)
-        return self._wait(process, deadline)
+        if isinstance(ending, SupervisionError):
+            raise ending
+        self._say(*self._report.end(ending))
+        return ending
+
+    def _watch(self, process: SupervisedProcess, masker: Masker) -> Ending:
+        """Until the end. The output may close before it, and the program go on without one."""
+        deadline = time.monotonic() + self.job.timeout_seconds
+        poll = select.poll()
+        poll.register(process.news, select.POLLIN)
+        poll.register(process.output, select.POLLIN)
+        while True:
+            ready = {descriptor for descriptor, _ in poll.poll(self._milliseconds_to(deadline))}
+            if not self._is_timed_out and time.monotonic() >= deadline:
+                self._time_out(process)
+            if process.news in ready and (ending := process.wait(0)) is not None:
+                return ending
+            if process.output in ready and not self._read(process, masker):
+                poll.unregister(process.output)
+
+    def _read(self, process: SupervisedProcess, masker: Masker) -> bool:
+        """Take some output; False at its end."""
+        data = os.read(process.output, READ_BYTES)
+        self._write(masker.feed(data) if data else b"")
+        return bool(data)
 
     def _write(self, data: bytes) -> None:
         if data:
             self.entry.append(data)
             self._wrote()
+            self._reached("mid-log")
 
-    def _wait(self, process: SupervisedProcess, deadline: float) -> Ending:
-        """The output is closed, but the program may go on without one."""
-        while True:
-            milliseconds = self._milliseconds_to(deadline)
-            ending = process.wait(None if milliseconds is None else milliseconds / 1000)
-            if ending is not None:
-                return ending
-            self._time_out(process)
+    def _reached(self, place: str) -> None:
+        reached(place, task=self.job.task, attempt=self.job.attempt)
+
+    def _tell_step(self, step: StepDone) -> None:
+        """Put a step of a stop into the log; called in the thread that follows the program."""
+        if step.cause == "leftovers":
+            return
+        limit = f"It ran longer than its limit of {self.job.timeout_seconds:g} s."
+        reason = self._stop_reason or (limit if self._is_timed_out else self._lease_reason())
+        self._say(*self._report.step(step, self._masked(reason)))
+
+    def _lease_reason(self) -> str:
+        return (
+            f"Forge had not answered for {self._lease.seconds:g} s, and this task may be run again "
+            "elsewhere after that: its processes were ended."
+        )
+
+    def _say(self, *sentences: str) -> None:
+        """Lines of Forge's own in the log, each beginning with `forge: `."""
+        for sentence in sentences:
+            # On a full disk the program's own output ends the task; a remark must not.
+            with suppress(OSError):
+                self.entry.append_line(f"forge: {sentence}")
+                self._wrote()
 
     def _milliseconds_to(self, deadline: float) -> int | None:
         """Until the time limit; None (for ever) once the limit has been acted on."""
@@ -205,7 +280,7 @@ class Run:
 
     def _time_out(self, process: SupervisedProcess) -> None:
         self._is_timed_out = True
-        process.stop(GENTLE)
+        process.stop(self._steps)
 
     def _outcome(self, ending: Ending) -> Outcome:
         code = ending.exit_code
@@ -214,10 +289,23 @@ class Run:
         if self._is_timed_out:
             limit = f"{self.job.timeout_seconds:g} s"
             return Outcome("failed", code, f"It ran longer than its limit of {limit}.")
+        if ending.lease_ended:
+            return Outcome("failed", code, self._lease_reason(), is_cut_short=True)
         if ending.signal is not None:
             return Outcome("failed", code, f"The program was ended by {_signal(ending.signal)}.")
         outcome = "succeeded" if code == 0 else "failed"
-        return Outcome(outcome, code, f"The program ended with exit status {code}.")
+        reason = f"The program ended with exit status {code}.{_left_behind(ending.leftovers)}"
+        return Outcome(outcome, code, reason)
+
+
+def stop_steps(job: Job) -> tuple[StopStep, ...]:
+    """The job's own steps, before the KILL that follows every list."""
+    found = ((signal.Signals[f"SIG{step.signal}"], step.grace_seconds) for step in job.stop_steps)
+    return tuple(StopStep(number, grace) for number, grace in found)
+
+
+def _is_readable(descriptor: int) -> bool:
+    return bool(select.select([descriptor], [], [], 0)[0])
 
 
 def _signal(number: int) -> str:
@@ -225,6 +313,14 @@ def _signal(number: int) -> str:
         return f"signal {number} ({signal.Signals(number).name})"
     except ValueError:
         return f"signal {number}"
+
+
+def _left_behind(count: int) -> str:
+    """Whoever starts a daemon in a task finds out here why it does not live."""
+    if not count:
+        return ""
+    processes = "1 process" if count == 1 else f"{count} processes"
+    return f" {processes} that it left running {'was' if count == 1 else 'were'} ended."
 
 
 def _program(name: str) -> str:

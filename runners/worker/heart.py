@@ -11,6 +11,7 @@ from runners.worker.client import Client, spread_pause
 from runners.worker.errors import RefusedError, RevokedError, UnreachableError, WorkerError
 from runners.worker.journal import Journal
 from runners.worker.protocol import Heartbeat, HeartbeatReply, TaskRef
+from runners.worker.supervision import boot_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +19,10 @@ CLOSE_SECONDS = 3.0
 
 
 class Heart(threading.Thread):
-    """One thread a worker; beats at the interval that Forge asks for, or when poked."""
+    """One thread a worker; beats at the interval that Forge asks for, or when poked.
+
+    `obey` gets the answer and when its heartbeat was sent, in boot seconds.
+    """
 
     def __init__(
         self,
@@ -27,7 +31,7 @@ class Heart(threading.Thread):
         session: str,
         *,
         interval: float,
-        obey: Callable[[HeartbeatReply], None],
+        obey: Callable[[HeartbeatReply, float], None],
         revoked: Callable[[RevokedError], None],
         displaced: Callable[[str], None],
         back: Callable[[], None] = lambda: None,
@@ -44,6 +48,7 @@ class Heart(threading.Thread):
         self._poke = threading.Event()
         self._is_closing = False
         self._is_away = False
+        self.is_draining = False
 
     def poke(self) -> None:
         """Beat now: the broker cut the connection, and only Forge can say why."""
@@ -89,13 +94,15 @@ class Heart(threading.Thread):
             self._poke.clear()
 
     def _beat(self) -> None:
-        reply = self._client.heartbeat(Heartbeat(self._session, self._held()))
+        message = Heartbeat(self._session, self._held(), is_draining=self.is_draining)
+        sent = boot_seconds()
+        reply = self._client.heartbeat(message)
         self._interval = max(reply.heartbeat_seconds, 0.2)
         if self._is_away:
             self._is_away = False
             logger.warning("Forge answers again.")
             self._back()
-        self._obey(reply)
+        self._obey(reply, sent)
 
     def _note_absence(self, error: UnreachableError) -> None:
         if not self._is_away:

@@ -3,8 +3,11 @@
 One folder a runner, held by one worker at a time; in it one folder an attempt, of mode 0700:
 
     lock, instance
+    fork-server                          which process ends last of a worker's tasks
     tasks/<task>-<attempt>/claim.json    written before the claim is sent
-    tasks/<task>-<attempt>/log           what the process wrote, appended as it comes
+    tasks/<task>-<attempt>/started       written before the program is started
+    tasks/<task>-<attempt>/log           what the process wrote, appended as it comes; above its
+                                         limit more files: `runners.worker.bounded_log`
     tasks/<task>-<attempt>/result.json   how it ended, written whole or not at all
 
 Beside them are the folders that processes work in (`runners.worker.workplace`).
@@ -13,7 +16,6 @@ Beside them are the folders that processes work in (`runners.worker.workplace`).
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -26,13 +28,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from runners.worker.bounded_log import BoundedLog
 from runners.worker.errors import AlreadyRunningError, ConfigurationError
 from runners.worker.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
 
 _ENTRY = re.compile(r"\A([0-9]{1,19})-([0-9]{1,7})\Z")
-READ_BYTES = 1024 * 1024
+LONGEST_PROBLEM = 200
 
 
 class Entry:
@@ -46,10 +49,10 @@ class Entry:
         self.sent = 0
         self.started: float | None = None  # time.monotonic() of the start
         self.is_start_sent = False
-        self.length = 0
+        self.log = BoundedLog(folder)
+        self.told_written = 0
         self.result: dict[str, Any] | None = None
-        self._digest = hashlib.sha256()
-        self._file: int | None = None
+        self._problem = ""
         self._ended = time.monotonic()
 
     def open(self, nonce: str) -> None:
@@ -60,58 +63,86 @@ class Entry:
         claim = os.open(self.folder / "claim.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(claim, "w") as stream:
             json.dump({"nonce": nonce}, stream)
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._file = os.open(self.folder / "log", flags, 0o600)
+        self.log.open()
 
     def recover(self) -> None:
         """Read back what an earlier worker left here."""
         claim = _read(self.folder / "claim.json") or {}
         self.nonce = str(claim.get("nonce", ""))
         self.result = _read(self.folder / "result.json")
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._file = os.open(self.folder / "log", flags, 0o600)
-        while piece := os.pread(self._file, READ_BYTES, self.length):
-            self._digest.update(piece)
-            self.length += len(piece)
+        self.log.recover(is_sealed=self.result is not None)
+
+    def note_start(self) -> None:
+        """The program is about to be started. Raises OSError when the disk is full."""
+        os.close(os.open(self.folder / "started", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    @property
+    def has_started(self) -> bool:
+        """Whether a program may have been started."""
+        return (self.folder / "started").exists()
+
+    @property
+    def length(self) -> int:
+        """How many bytes of the log there are to be sent."""
+        return self.log.length
 
     def append(self, data: bytes) -> None:
-        """Add to the log. Raises OSError when the disk is full."""
-        if self._file is None:
-            return
-        view = memoryview(data)
-        while view:
-            count = os.write(self._file, view)
-            self._digest.update(view[:count])
-            # After the bytes are there: the reader goes by this length.
-            self.length += count
-            view = view[count:]
+        """Add to the log. Raises OSError when the disk is full; it is noted that bytes are lost."""
+        try:
+            self.log.append(data)
+        except OSError as error:
+            self._note("What came last could not be kept", error)
+            raise
+
+    def _note(self, what: str, error: OSError) -> None:
+        self._problem = f"{what} on the runner's disk: {error.strerror}."[:LONGEST_PROBLEM]
+
+    def append_line(self, line: str) -> None:
+        """Add a line of Forge's own, apart from what the program wrote."""
+        self.append(f"{'' if self.log.ends_line else chr(10)}{line}\n".encode())
 
     def read(self, offset: int, size: int) -> bytes:
         """Log bytes from `offset`, at most `size`; fewer at the end."""
-        if self._file is None:
-            return b""
-        return os.pread(self._file, min(size, self.length - offset), offset)
+        return self.log.read(offset, size)
 
-    def end(self, outcome: str, exit_code: int | None, reason: str) -> None:
+    def end(
+        self, outcome: str, exit_code: int | None, reason: str, *, is_cut_short: bool = False
+    ) -> None:
         """Note the end, durably: from here on a restart delivers it. The log must be whole.
 
         On a full disk it is noted in memory only, and delivered as long as this worker lives.
         """
+        try:
+            self.log.seal()
+        except OSError as error:
+            self._note("The end of the log could not be kept", error)
         result = {
             "outcome": outcome,
             "exit_code": exit_code,
             "reason": reason,
-            "log_bytes": self.length,
-            "log_sha256": self._digest.hexdigest(),
+            "is_cut_short": is_cut_short,
+            **self._about_log(),
         }
         try:
-            if self._file is not None:
-                os.fsync(self._file)
+            self.log.sync()
             write_whole(self.folder / "result.json", json.dumps(result))
+            self.log.discard_tail()
         except OSError as error:
             logger.error("The end of task %d is kept in memory only: %s", self.task, error)
         self._ended = time.monotonic()
         self.result = result
+
+    def _about_log(self) -> dict[str, Any]:
+        """The fields of a `protocol.Result` that concern the log."""
+        gap = self.log.gap
+        return {
+            "log_bytes": self.log.length,
+            "log_sha256": self.log.sha256,
+            "log_written_bytes": self.log.written,
+            "log_gap_offset": gap.offset if gap else None,
+            "log_gap_bytes": gap.size if gap else 0,
+            "log_problem": self._problem,
+        }
 
     @property
     def seconds_since_end(self) -> float:
@@ -119,9 +150,7 @@ class Entry:
 
     def delete(self) -> None:
         """Forge has it all, or wants none of it."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        self.log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -143,9 +172,9 @@ class Journal:
         Raises AlreadyRunningError when a worker of that version still uses it, and
         ConfigurationError.
         """
-        if self._folder.exists() or not old.is_dir():
-            return
         try:
+            if self._folder.exists() or not old.is_dir():
+                return
             held = lock(old)
             try:
                 old.rename(self._folder)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
-import threading
 import time
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -21,6 +21,7 @@ from runners.worker.configuration import Configuration, require_loopback
 from runners.worker.consumer import ListenStep, RunnerConsumer, make_queue, waker
 from runners.worker.errors import BrokerError
 from runners.worker.protocol import ConnectReply
+from runners.worker.shutdown import Shutdown
 from runners.worker.supervision import hide_memory
 from runners.worker.tokens import BrokerCredentials
 from runners.worker.tunnel import Tunnel
@@ -77,10 +78,16 @@ class RunnerWorker(Worker):
             quiet=quiet,
         )
 
+    def install_platform_tweaks(self, worker: Any) -> None:
+        super().install_platform_tweaks(worker)
+        Shutdown(self.app.agent).install()
+
     def on_stopped(self) -> None:
         """The pool has ended: hand over what the journal holds."""
         self.app.agent.close()
         super().on_stopped()
+        # Nothing is left to be collected, and on a busy host the look at everything takes seconds.
+        gc.freeze()
 
 
 def broker_url(welcome: ConnectReply, tunnel: Tunnel | None) -> str:
@@ -204,14 +211,6 @@ class WakingPool(TaskPool):  # type: ignore[misc]
         answer = super().on_apply(*arguments, **options)
         answer.f.add_done_callback(lambda future: waker.wake())
         return answer
-
-    def terminate_job(self, pid: int, signal: int | None = None) -> None:
-        """Celery's cold shutdown asks this of each job: by QUIT, or by Ctrl-C a second time.
-
-        In a thread: a signal handler must not wait for a lock that its own thread may hold.
-        """
-        reason = "The runner's worker was shut down."
-        threading.Thread(target=self.app.agent.stop_all, args=(reason,), daemon=True).start()
 
 
 class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]

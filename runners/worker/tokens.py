@@ -15,6 +15,7 @@ from runners.worker.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
+LONGEST_SECRET = 4096
 _TOKEN = re.compile(r"\Afgr_[A-Za-z0-9_-]{20,90}\Z")
 
 _Signature = tuple[int, int, int, int]
@@ -36,11 +37,15 @@ def checked(text: str, source: str) -> str:
 def read_secret(file: Path, name: str) -> str:
     """What stands in the file that the variable `name` is about. Raises ConfigurationError."""
     try:
-        text = file.expanduser().read_text(errors="replace")
+        with file.open(errors="replace") as stream:
+            # Not to its end: it may be a disk, or a log.
+            text = stream.read(LONGEST_SECRET + 1)
     except OSError as error:
         raise ConfigurationError(
             f"{name}: {str(file)[:200]} cannot be read: {error.strerror}."
         ) from error
+    if len(text) > LONGEST_SECRET:
+        raise ConfigurationError(f"{name}: {str(file)[:200]} is too large to hold a token.")
     if not text.strip():
         raise ConfigurationError(f"{name}: {str(file)[:200]} is empty.")
     return text

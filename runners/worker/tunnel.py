@@ -34,6 +34,9 @@ from runners.worker.protocol import printable
 from runners.worker.tls import context_for
 
 logger = logging.getLogger(__name__)
+# At the level DEBUG the library writes the handshake down, token and all.
+_quiet = logging.getLogger(f"{__name__}.connection")
+_quiet.setLevel(logging.INFO)
 
 PATH = "/runner/broker"
 SOCKET_NAME = "broker.sock"
@@ -174,6 +177,7 @@ class Tunnel:
             close_timeout=CLOSE_SECONDS,
             max_size=None,
             user_agent_header="forge-runner",
+            logger=_quiet,
         )
 
     async def _pause(self, away_seconds: float) -> None:
@@ -201,13 +205,20 @@ class Tunnel:
 async def _carry(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, upstream: ClientConnection
 ) -> None:
-    """Carry bytes until either side ends."""
+    """Carry bytes until either side ends.
+
+    When Celery ends it, what comes until Forge has closed its side is still carried down: it may
+    be a hint, which no longer waits anywhere else.
+    """
     up = asyncio.create_task(_carry_up(reader, upstream))
     down = asyncio.create_task(_carry_down(upstream, writer))
     try:
         done, _ = await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+        if down not in done:
+            await upstream.close()
+            await asyncio.wait((down,), timeout=CLOSE_SECONDS)
     finally:
         for task in (up, down):
             task.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from runners.worker.client import Client, spread_pause
 from runners.worker.errors import RefusedError, RevokedError, UnreachableError
@@ -13,6 +13,7 @@ from runners.worker.journal import Entry, Journal
 from runners.worker.protocol import (
     MAXIMUM_PIECE_BYTES,
     MAXIMUM_REPORT_BYTES,
+    Overflow,
     Piece,
     Receipt,
     Report,
@@ -26,6 +27,10 @@ logger = logging.getLogger(__name__)
 FIRST_CADENCE = 0.1
 LONGEST_PAUSE = 10.0
 FIRST_PAUSE = 0.2
+# Heard of in one report: no list of it gets longer than the protocol allows.
+MOST_ENTRIES = 500
+# As much unsent log is sent without waiting for the cadence.
+ENOUGH_BYTES = MAXIMUM_REPORT_BYTES // 2
 
 
 class Uploader(threading.Thread):
@@ -89,7 +94,7 @@ class Uploader(threading.Thread):
                     return
                 continue
             try:
-                self._apply(self._client.report(report))
+                self._apply(report, self._client.report(report))
             except RevokedError as error:
                 self._revoked(error)
                 return
@@ -119,42 +124,94 @@ class Uploader(threading.Thread):
         self.urgent()
 
     def _collect(self) -> Report | None:
-        started: list[Started] = []
+        """What is to be said now. Every log gets its share of the room, a short one all it needs.
+
+        No log waits until another one, however long, is through.
+        """
+        entries = sorted(filter(_has_something, self._journal), key=_backlog)[:MOST_ENTRIES]
         pieces: list[Piece] = []
         results: list[Result] = []
         room = MAXIMUM_REPORT_BYTES
-        for entry in self._journal:
-            if entry.started is not None and not entry.is_start_sent:
-                age = time.monotonic() - entry.started
-                started.append(Started(task=entry.task, attempt=entry.attempt, age_seconds=age))
+        for index, entry in enumerate(entries):
             result = entry.result
-            offset = entry.sent
-            while room > 0 and (data := entry.read(offset, min(room, MAXIMUM_PIECE_BYTES))):
-                pieces.append(Piece(entry.task, entry.attempt, offset, data))
-                offset += len(data)
-                room -= len(data)
-            if result is not None and offset == entry.length:
+            end = entry.sent
+            for piece in _pieces(entry, room // (len(entries) - index)):
+                pieces.append(piece)
+                end += len(piece.data)
+                room -= len(piece.data)
+            if result is not None and end == entry.length:
                 results.append(_result(entry, result))
-        if not (started or pieces or results):
+        started = tuple(_start(entry) for entry in entries if _has_started(entry))
+        overflows = tuple(_overflow(entry) for entry in entries if _has_overflown(entry))
+        if not (started or pieces or results or overflows):
             return None
-        return Report(self._session, tuple(started), tuple(pieces), tuple(results))
+        return Report(self._session, started, tuple(pieces), tuple(results), overflows)
 
-    def _apply(self, reply: ReportReply) -> None:
+    def _apply(self, report: Report, reply: ReportReply) -> None:
         self._cadence = reply.cadence_seconds
+        for overflow in report.overflows:
+            if entry := self._journal.get(overflow.task, overflow.attempt):
+                entry.told_written = overflow.written_bytes
+        has_moved = False
         for receipt in reply.receipts:
-            entry = self._journal.get(receipt.task, receipt.attempt)
-            if entry is not None:
-                self._confirm(entry, receipt)
-
-    def _confirm(self, entry: Entry, receipt: Receipt) -> None:
-        entry.is_start_sent = entry.is_start_sent or entry.started is not None
-        entry.sent = min(receipt.log_bytes, entry.length)
-        if receipt.is_finished:
-            self._journal.forget(entry)
-        elif not receipt.is_held:
-            self._refused(entry)
-        elif entry.sent < entry.length or entry.result is not None:
+            if entry := self._journal.get(receipt.task, receipt.attempt):
+                has_moved |= self._confirm(entry, receipt)
+        left = list(filter(_has_something, self._journal))
+        is_much = sum(map(_backlog, left)) >= ENOUGH_BYTES or any(entry.result for entry in left)
+        if has_moved and is_much:
             self.urgent()
+        elif left:
+            self.news()
+
+    def _confirm(self, entry: Entry, receipt: Receipt) -> bool:
+        """Note what Forge has; True if it has taken something, so that more is worth sending."""
+        before = entry.sent
+        entry.is_start_sent = entry.is_start_sent or entry.started is not None
+        # Less than before when Forge's database was restored from a backup: it is sent again.
+        entry.sent = min(receipt.log_bytes, entry.length)
+        if receipt.remark:
+            logger.warning("%s", receipt.remark)
+        if receipt.is_finished and entry.result is not None:
+            self._journal.forget(entry)
+        elif receipt.is_finished or not receipt.is_held:
+            self._refused(entry)
+        return receipt.is_finished or entry.sent != before
+
+
+def _has_something(entry: Entry) -> bool:
+    is_new = _has_started(entry) or _has_overflown(entry)
+    return is_new or entry.result is not None or _backlog(entry) > 0
+
+
+def _backlog(entry: Entry) -> int:
+    return entry.length - entry.sent
+
+
+def _pieces(entry: Entry, most: int) -> Iterator[Piece]:
+    """What Forge does not have yet, at most `most` bytes."""
+    offset, end = entry.sent, entry.sent + most
+    while data := entry.read(offset, min(end - offset, MAXIMUM_PIECE_BYTES)):
+        yield Piece(entry.task, entry.attempt, offset, data)
+        offset += len(data)
+
+
+def _has_started(entry: Entry) -> bool:
+    return entry.started is not None and not entry.is_start_sent
+
+
+def _start(entry: Entry) -> Started:
+    age = time.monotonic() - (entry.started or 0.0)
+    return Started(task=entry.task, attempt=entry.attempt, age_seconds=age)
+
+
+def _has_overflown(entry: Entry) -> bool:
+    is_running = entry.result is None
+    return is_running and entry.log.is_above_limit and entry.log.written > entry.told_written
+
+
+def _overflow(entry: Entry) -> Overflow:
+    log = entry.log
+    return Overflow(entry.task, entry.attempt, log.length, log.written)
 
 
 def _result(entry: Entry, result: dict[str, object]) -> Result:

@@ -1,209 +1,11 @@
-// The log: bytes in, lines out. Only the lines in view are in the document.
-//
-// Nothing in a log can act: text reaches the page by textContent alone, colours by class names
-// from a fixed table, and every escape sequence but those colours is dropped.
+// The log on the page: only the lines in view are in the document.
+import { LogText, classesOf } from "./logtext.js";
 
 const ROW = 20; // px, as in forge.css
 const OVERSCAN = 12;
-const SHOWN_CHARACTERS = 4000; // of one line; the file has all of it
-const MAXIMUM_LINES = 600000; // above, browsers run out of pixels for the scroll bar
-const DROPPED_AT_ONCE = 50000;
-const MAXIMUM_SEQUENCE = 256;
-
-// ---- style of a stretch of text, as one number: colour in the low bits, then flags ----
-const COLOUR_CLASSES = ["", "c-k", "c-r", "c-g", "c-y", "c-b", "c-m", "c-c", "c-w"];
-const COLOUR = 15, BOLD = 16, DIM = 32, UNDERLINE = 64, ITALIC = 128;
-const FLAG_CLASSES = [[BOLD, "bo"], [DIM, "c-d"], [UNDERLINE, "un"], [ITALIC, "it"]];
-const FLAGS_SET = { 1: BOLD, 2: DIM, 3: ITALIC, 4: UNDERLINE };
-const FLAGS_CLEARED = { 22: BOLD | DIM, 23: ITALIC, 24: UNDERLINE };
-
-function classesOf(style) {
-  const names = FLAG_CLASSES.filter(([flag]) => style & flag).map(([, name]) => name);
-  const colour = COLOUR_CLASSES[style & COLOUR];
-  // Dim has a colour of its own; a colour that is also dim keeps the colour.
-  return (colour ? [colour, ...names.filter((name) => name !== "c-d")] : names).join(" ");
-}
-
-// SGR, the sequence that sets colours: `ESC [ 1 ; 31 m`.
-function restyled(style, parameters) {
-  const codes = parameters === "" ? [0] : parameters.split(/[;:]/).map(Number);
-  for (let at = 0; at < codes.length; at += 1) {
-    const code = codes[at];
-    if (code === 0) style = 0;
-    else if (FLAGS_SET[code]) style |= FLAGS_SET[code];
-    else if (FLAGS_CLEARED[code]) style &= ~FLAGS_CLEARED[code];
-    else if (code >= 30 && code <= 37) style = (style & ~COLOUR) | (code - 29);
-    else if (code >= 90 && code <= 97) style = (style & ~COLOUR) | (code - 89);
-    else if (code === 39) style &= ~COLOUR;
-    else if (code === 38 || code === 48) {
-      // An extended colour takes the codes after it. Of 256, the first 16 are ours.
-      const isIndexed = codes[at + 1] === 5;
-      const index = codes[at + 2];
-      if (code === 38) style &= ~COLOUR;
-      if (code === 38 && isIndexed && index < 16) style |= (index % 8) + 1;
-      at += isIndexed ? 2 : 4;
-    }
-  }
-  return style;
-}
-
-// A line is its text and, only if something is styled, [from, style] stretches.
-class Line {
-  text = "";
-  styles = null;
-  omitted = 0;
-  rewritten = 0;
-
-  add(text, style) {
-    const room = SHOWN_CHARACTERS - this.text.length;
-    if (text.length > room) {
-      this.omitted += text.length - Math.max(room, 0);
-      text = text.slice(0, Math.max(room, 0));
-    }
-    if (!text) return;
-    const last = this.styles ? this.styles[this.styles.length - 1] : 0;
-    if (style !== last) (this.styles ??= [0, 0]).push(this.text.length, style);
-    this.text += text;
-  }
-
-  clear() {
-    if (this.text || this.omitted) this.rewritten += 1;
-    this.text = "";
-    this.styles = null;
-    this.omitted = 0;
-  }
-}
-
-// Line ends, carriage returns, escapes, and the other control characters, which are dropped.
-const SPECIAL = /[\x00-\x08\x0a-\x1f\x7f-\x9f]/g;
-const STRING_STARTERS = "]PX^_"; // ESC and one of these begin a text that ends with BEL or ESC \
-
-// Characters that nobody sees and that reorder or hide the rest of a line: bidi marks and
-// overrides, zero-width ones, separators, tags. They are shown by their number.
-const HIDDEN = /[\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
-// A letter carries a few marks; a tower of them would be painted over other lines.
-const TOWER = /(\p{M}{4})\p{M}+/gu;
-
-function seen(text) {
-  return text
-    .replace(HIDDEN, (one) => `<U+${one.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}>`)
-    .replace(TOWER, "$1");
-}
-
-export class LogText {
-  lines = [new Line()];
-  dropped = 0;
-  changedFrom = 0; // the first line that changed since somebody looked
-  // A byte order mark is a character like others here: shown, not swallowed.
-  #decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  #style = 0;
-  #returned = false;
-  #state = "text";
-  #sequence = "";
-
-  get count() {
-    const last = this.lines[this.lines.length - 1];
-    return this.dropped + this.lines.length - (last.text || last.omitted ? 0 : 1);
-  }
-
-  push(bytes) {
-    this.#write(this.#decoder.decode(bytes, { stream: true }));
-    this.#forget();
-  }
-
-  #write(text) {
-    let at = 0;
-    while (at < text.length) {
-      if (this.#state !== "text") {
-        at = this.#escaped(text, at);
-        continue;
-      }
-      SPECIAL.lastIndex = at;
-      const found = SPECIAL.exec(text);
-      const end = found ? found.index : text.length;
-      if (end > at) this.#print(text.slice(at, end));
-      if (!found) return;
-      this.#control(found[0]);
-      at = end + 1;
-    }
-  }
-
-  #print(text) {
-    const line = this.lines[this.lines.length - 1];
-    if (this.#returned) line.clear();
-    this.#returned = false;
-    line.add(seen(text), this.#style);
-    this.changedFrom = Math.min(this.changedFrom, this.lines.length - 1);
-  }
-
-  #control(character) {
-    if (character === "\n") {
-      this.lines.push(new Line());
-      this.#returned = false;
-      this.changedFrom = Math.min(this.changedFrom, this.lines.length - 2);
-    } else if (character === "\r") this.#returned = true;
-    else if (character === "\x1b") this.#state = "escape";
-    else if (character === "\x9b") this.#begin("control");
-  }
-
-  #begin(state) {
-    this.#state = state;
-    this.#sequence = "";
-  }
-
-  // One step through an escape sequence; it may go on in the next piece.
-  #escaped(text, at) {
-    const character = text[at];
-    if (this.#state === "escape") {
-      if (character === "[") this.#begin("control");
-      else if (STRING_STARTERS.includes(character)) this.#begin("string");
-      else if (character < " " || character > "/") {
-        this.#state = "text";
-        // A control character inside a sequence is not part of it.
-        if (character < " ") return at;
-      }
-      return at + 1;
-    }
-    return this.#state === "control" ? this.#controlSequence(character, at) : this.#string(text, at);
-  }
-
-  #controlSequence(character, at) {
-    if (character >= "@" && character <= "~") {
-      if (character === "m" && /^[0-9;:]*$/.test(this.#sequence)) {
-        this.#style = restyled(this.#style, this.#sequence);
-      }
-      this.#state = "text";
-      return at + 1;
-    }
-    if (character < " " || character > "~" || this.#sequence.length > MAXIMUM_SEQUENCE) {
-      this.#state = "text";
-      return at;
-    }
-    this.#sequence += character;
-    return at + 1;
-  }
-
-  // Titles, links, images: all of it is dropped. A new line ends one that nobody closed.
-  #string(text, at) {
-    const end = /[\x07\x0a\x1b\x9c]/g;
-    end.lastIndex = at;
-    const found = end.exec(text);
-    if (!found) return text.length;
-    if (found[0] === "\x1b") {
-      this.#state = "escape"; // ESC \ ends it; "\" then ends the escape
-      return found.index + 1;
-    }
-    this.#state = "text";
-    return found[0] === "\n" ? found.index : found.index + 1;
-  }
-
-  #forget() {
-    if (this.lines.length <= MAXIMUM_LINES) return;
-    this.lines.splice(0, DROPPED_AT_ONCE);
-    this.dropped += DROPPED_AT_ONCE;
-    this.changedFrom = 0;
-  }
-}
+// No element is drawn higher than that; Firefox stops at about half of what others do. The scroll
+// bar of a log with more lines moves a little more than one line's height for each line.
+const TALLEST = CSS.supports("-moz-appearance", "none") ? 17000000 : 33000000;
 
 export class LogView {
   #text = new LogText();
@@ -211,6 +13,11 @@ export class LogView {
   #scroller;
   #canvas;
   #selected = 0;
+  #needle = ""; // in small letters
+  #hit = 0;
+  #stretchBy = 1; // pixels of the log for each pixel of the scroll bar
+  #tallest;
+  #shift = 0;
   #following = true;
   #countWhenLetGo = 0;
   #lastTop = 0;
@@ -218,9 +25,10 @@ export class LogView {
   #onChange;
 
   // `onChange(view)` is called after each drawing.
-  constructor(scroller, canvas, onChange) {
+  constructor(scroller, canvas, onChange, tallest = TALLEST) {
     this.#scroller = scroller;
     this.#canvas = canvas;
+    this.#tallest = tallest;
     this.#onChange = onChange;
     scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     new ResizeObserver(() => this.#request()).observe(scroller);
@@ -229,6 +37,11 @@ export class LogView {
 
   get lineCount() {
     return this.#text.count;
+  }
+
+  // The number, from 1, of the first line in view.
+  get firstInView() {
+    return Math.floor((this.#scroller.scrollTop * this.#stretchBy) / ROW) + this.#text.dropped + 1;
   }
 
   get isFollowing() {
@@ -263,13 +76,30 @@ export class LogView {
     const before = this.#selected;
     this.#selected = number;
     for (const line of [before, number]) this.#redraw(line - 1);
-    if (!number || number > this.lineCount) return false;
+    return number > 0 && this.#bringIntoView(number);
+  }
+
+  // Mark `needle` wherever it is drawn, and bring line `hit` into view, where it stands out.
+  // True when that line is there.
+  mark(needle, hit) {
+    this.#needle = needle.toLowerCase();
+    this.#hit = hit;
+    for (const row of this.#rows.values()) row.remove();
+    this.#rows.clear();
+    this.#request();
+    if (hit) this.follow(false);
+    return hit > 0 && this.#bringIntoView(hit);
+  }
+
+  #bringIntoView(number) {
+    if (number > this.lineCount || number <= this.#text.dropped) return false;
     this.#stretch(); // or the browser would not scroll that far yet
     const top = (number - 1 - this.#text.dropped) * ROW;
     const { scrollTop, clientHeight } = this.#scroller;
-    if (top < scrollTop || top > scrollTop + clientHeight - ROW) {
+    const seenFrom = scrollTop * this.#stretchBy;
+    if (top < seenFrom || top > seenFrom + clientHeight - ROW) {
       this.follow(false);
-      this.#scroller.scrollTop = top - clientHeight / 3;
+      this.#scroller.scrollTop = (top - clientHeight / 3) / this.#stretchBy;
     }
     return true;
   }
@@ -301,9 +131,11 @@ export class LogView {
       this.#lastTop = this.#scroller.scrollTop;
     }
     const { scrollTop, clientHeight } = this.#scroller;
-    const first = Math.max(Math.floor(scrollTop / ROW) - OVERSCAN, 0);
-    const last = Math.min(Math.ceil((scrollTop + clientHeight) / ROW) + OVERSCAN, shown);
+    const top = scrollTop * this.#stretchBy;
+    const first = Math.max(Math.floor(top / ROW) - OVERSCAN, 0);
+    const last = Math.min(Math.ceil((top + clientHeight) / ROW) + OVERSCAN, shown);
     this.#drop(first + dropped, last + dropped);
+    this.#place(top - scrollTop);
     for (let index = first; index < last; index += 1) this.#show(index, lines[index], dropped);
     this.#text.changedFrom = Infinity;
     this.#onChange(this);
@@ -312,8 +144,24 @@ export class LogView {
   // Makes the canvas as high as all lines; returns how many there are.
   #stretch() {
     const shown = this.lineCount - this.#text.dropped;
-    this.#canvas.style.height = `${shown * ROW}px`;
+    const height = shown * ROW;
+    const drawn = Math.min(height, this.#tallest);
+    this.#canvas.style.height = `${drawn}px`;
+    const { scrollHeight, clientHeight } = this.#scroller;
+    const around = scrollHeight - drawn - clientHeight;
+    this.#stretchBy = height === drawn ? 1 : (height + around) / (drawn + around);
     return shown;
+  }
+
+  // Rows stand where their line is, less what the scroll bar cannot tell.
+  #place(shift) {
+    if (shift === this.#shift) return;
+    this.#shift = shift;
+    for (const [number, row] of this.#rows) this.#put(row, number - this.#text.dropped);
+  }
+
+  #put(row, index) {
+    row.style.top = `${index * ROW - this.#shift}px`;
   }
 
   #drop(first, last) {
@@ -330,7 +178,7 @@ export class LogView {
     const number = index + dropped;
     if (this.#rows.has(number)) return;
     const row = this.#rowOf(number, line);
-    row.style.top = `${index * ROW}px`;
+    this.#put(row, index);
     this.#rows.set(number, row);
     // Drawn in ascending order: the line before is there already, or this is the first.
     const before = this.#rows.get(number - 1);
@@ -352,7 +200,7 @@ export class LogView {
     link.href = `#L${number + 1}`;
     link.textContent = (number + 1).toLocaleString("en");
     const text = document.createElement("span");
-    text.append(...piecesOf(line));
+    text.append(...piecesOf(line, this.#needle, number + 1 === this.#hit));
     if (line.omitted) text.append(remark(`${line.omitted.toLocaleString("en")} more characters in the file`));
     if (line.rewritten > 1) text.append(remark(`rewritten ${line.rewritten.toLocaleString("en")} times`));
     row.append(link, text);
@@ -360,24 +208,39 @@ export class LogView {
   }
 }
 
-function piecesOf(line) {
-  if (!line.styles) return [line.text];
+// A line as text and elements: one for each stretch that has a style or holds the needle.
+function piecesOf(line, needle, isHit) {
+  const hits = needle ? placesOf(needle, line.text) : [];
+  if (!line.styles && !hits.length) return [line.text];
+  const styles = line.styles ?? [0, 0];
   const pieces = [];
-  for (let at = 0; at < line.styles.length; at += 2) {
-    const end = line.styles[at + 2] ?? line.text.length;
-    const text = line.text.slice(line.styles[at], end);
-    if (!text) continue;
-    const names = classesOf(line.styles[at + 1]);
-    if (!names) {
-      pieces.push(text);
-      continue;
-    }
-    const piece = document.createElement("span");
-    piece.className = names;
-    piece.textContent = text;
-    pieces.push(piece);
+  let style = 0, nextStyle = 0, nextHit = 0;
+  for (let at = 0; at < line.text.length; ) {
+    while (styles[nextStyle] <= at) (style = styles[nextStyle + 1]), (nextStyle += 2);
+    while (hits[nextHit] + needle.length <= at) nextHit += 1;
+    const hit = hits[nextHit] ?? Infinity;
+    const isInside = hit <= at;
+    const end = Math.min(styles[nextStyle] ?? Infinity, isInside ? hit + needle.length : hit, line.text.length);
+    pieces.push(piece(line.text.slice(at, end), classesOf(style), isInside, isHit));
+    at = end;
   }
   return pieces;
+}
+
+function placesOf(needle, text) {
+  const small = text.toLowerCase();
+  if (small.length !== text.length) return []; // letters that are not one each: found, not marked
+  const places = [];
+  for (let at = small.indexOf(needle); at >= 0; at = small.indexOf(needle, at + needle.length)) places.push(at);
+  return places;
+}
+
+function piece(text, names, isInside, isHit) {
+  if (!names && !isInside) return text;
+  const element = document.createElement(isInside ? "mark" : "span");
+  element.className = isInside && isHit ? `${names} now`.trim() : names;
+  element.textContent = text;
+  return element;
 }
 
 function remark(text) {

@@ -1,4 +1,5 @@
 // What every page does: fragments that refresh themselves, menus, copying, toasts, keys.
+import "./keys.js";
 import { clock, writeTimes } from "./times.js";
 
 const TICK = 2000;

@@ -1,10 +1,11 @@
 // One task's page: its log and its state come by one stream of events.
 import { LogView } from "./log.js";
 import { showConnection } from "./page.js";
+import { LogSearch } from "./search.js";
 import { clock, writeTimes } from "./times.js";
 
 const RETRY = 3000;
-const PARTS = { html: "task-head", waiting: "task-waiting", side: "task-side" };
+const PARTS = { html: "task-head", waiting: "task-waiting", side: "task-side", log_note: "task-log-note" };
 
 const panel = document.getElementById("log");
 const find = (name) => panel.querySelector(`[data-${name}]`);
@@ -20,10 +21,12 @@ let isPlaced = !/^#L\d+$/.test(location.hash);
 let writtenAt = null;
 
 const view = new LogView(find("lines"), find("canvas"), drawn);
+const search = new LogSearch(panel, view, () => bytes);
 
 function drawn() {
   find("line-count").textContent = `${view.lineCount.toLocaleString("en")} line${view.lineCount === 1 ? "" : "s"}`;
   find("nothing").hidden = bytes > 0;
+  search.drawn();
   followButton.disabled = bytes === 0;
   followButton.setAttribute("aria-pressed", String(view.isFollowing && !isEnded));
   const fresh = view.newLines ? `, ${view.newLines.toLocaleString("en")} new` : "";

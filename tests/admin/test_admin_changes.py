@@ -17,6 +17,7 @@ from projects.models import Project, UserToken
 from projects.permissions import Role
 from projects.tokens import digest_of
 from runners.models import RegistrationToken, Runner
+from tasks.lifecycle import TaskState
 from tasks.models import Task, TaskTemplate
 from tests.cast import Cast
 
@@ -263,3 +264,16 @@ def test_deleting_a_registration_token_revokes_it(
     assert admin.post(page, data).status_code == 302
     registration.refresh_from_db()
     assert registration.revoked_at is not None
+
+
+@pytest.mark.parametrize("action", ["stop", "force_stop"])
+def test_tasks_are_stopped_in_the_admin_as_elsewhere(
+    action: str, running_task: Task, admin: Client
+) -> None:
+    page = reverse("admin:tasks_task_changelist")
+    given = {"action": action, "_selected_action": [running_task.pk]}
+    answer = admin.post(page, given, follow=True)
+    assert "1 were told to stop, 0 had ended before." in answer.content.decode()
+    running_task.refresh_from_db()
+    assert running_task.state == TaskState.STOPPING
+    assert bool(running_task.force_requested_at) == (action == "force_stop")

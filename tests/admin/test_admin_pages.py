@@ -13,11 +13,13 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from projects.audit.entry import AuditEntry
 from projects.models import AccessKey, SecretVariable, VariableGroup
 from projects.operations import create_user_token
 from runners.models import Queue, RegistrationToken, Runner, RunnerToken, Tag
+from tasks.lifecycle import TaskState
 from tasks.log import append
-from tasks.models import Leadership, LogChunk, Task, TemplateAccessKey
+from tasks.models import Leadership, LogChunk, Task, TaskAttempt, TemplateAccessKey
 from tasks.operations import save_template
 from tests.cast import CANARY, Cast
 
@@ -35,6 +37,7 @@ READ_ONLY = (
     Leadership,
     SecretVariable,
     TemplateAccessKey,
+    AuditEntry,
 )
 
 
@@ -49,6 +52,7 @@ def everything(
     """At least one row of each model; the answer is what no page may hold."""
     now = timezone.now()
     append(running_task, offset=0, data=b"hello", now=now)
+    TaskAttempt.of(running_task, state=TaskState.LOST, reason="Gone.", ended_at=now).save()
     later = now + timedelta(minutes=1)
     Leadership.acquire("controller", holder="host-1", now=now, until=later)
     new = create_user_token(user=cast.owner, name="ci", expires_at=None, now=now)

@@ -24,6 +24,10 @@ MEMBERS_READ = (200, 200, 200, 200, 404, 401)
 MANAGERS_CREATE = (201, 201, 403, 403, 404, 401)
 MANAGERS_CHANGE = (200, 200, 403, 403, 404, 401)
 MANAGERS_REMOVE = (204, 204, 403, 403, 404, 401)
+OWNERS_CREATE = (201, 403, 403, 403, 404, 401)
+OWNERS_CHANGE = (200, 403, 403, 403, 404, 401)
+OWNERS_REMOVE = (204, 403, 403, 403, 404, 401)
+ADMINISTRATORS = (403, 403, 403, 403, 403, 401)
 OPERATORS_CREATE = (201, 201, 201, 403, 404, 401)
 OPERATORS_CHANGE = (200, 200, 200, 403, 404, 401)
 NOT_A_METHOD = (405, 405, 405, 405, 405, 401)
@@ -43,11 +47,14 @@ TABLE = {
     ("GET", "api-task"): MEMBERS_READ,
     ("GET", "api-task-log"): MEMBERS_READ,
     ("POST", "api-task-stop"): OPERATORS_CHANGE,
+    ("POST", "api-task-force-stop"): OPERATORS_CHANGE,
     ("GET", "api-runners"): MEMBERS_READ,
     ("POST", "api-runners"): MANAGERS_CREATE,
     ("GET", "api-runner"): MEMBERS_READ,
     ("DELETE", "api-runner"): MANAGERS_REMOVE,
     ("POST", "api-runner-lift"): MANAGERS_CHANGE,
+    ("POST", "api-runner-pause"): MANAGERS_CHANGE,
+    ("POST", "api-runner-resume"): MANAGERS_CHANGE,
     ("GET", "api-access-keys"): MEMBERS_READ,
     ("POST", "api-access-keys"): MANAGERS_CREATE,
     ("GET", "api-access-key"): MEMBERS_READ,
@@ -64,6 +71,15 @@ TABLE = {
     ("POST", "api-registration-tokens"): MANAGERS_CREATE,
     ("GET", "api-registration-token"): MANAGERS_CHANGE,
     ("DELETE", "api-registration-token"): MANAGERS_REMOVE,
+    ("GET", "api-members"): MEMBERS_READ,
+    ("POST", "api-members"): OWNERS_CREATE,
+    ("GET", "api-member"): MEMBERS_READ,
+    ("PATCH", "api-member"): OWNERS_CHANGE,
+    ("DELETE", "api-member"): OWNERS_REMOVE,
+    ("GET", "api-audit"): MANAGERS_CHANGE,
+    ("GET", "api-audit-file"): MANAGERS_CHANGE,
+    ("GET", "api-audit-all"): ADMINISTRATORS,
+    ("GET", "api-audit-all-file"): ADMINISTRATORS,
     ("GET", "api-tokens"): EVERY_SIGNED_IN,
     ("POST", "api-tokens"): (201, 201, 201, 201, 201, 401),
     # A token of the owner's: not even a manager of the same project sees it.
@@ -79,9 +95,12 @@ PATHS = {
     "api-task": "tasks/{task}/",
     "api-task-log": "tasks/{task}/log",
     "api-task-stop": "tasks/{task}/stop",
+    "api-task-force-stop": "tasks/{task}/force-stop",
     "api-runners": "projects/{project}/runners/",
     "api-runner": "runners/{runner}/",
     "api-runner-lift": "runners/{runner}/lift-quarantine",
+    "api-runner-pause": "runners/{runner}/pause",
+    "api-runner-resume": "runners/{runner}/resume",
     "api-access-keys": "projects/{project}/access-keys/",
     "api-access-key": "access-keys/{access_key}/",
     "api-variable-groups": "projects/{project}/variable-groups/",
@@ -90,6 +109,12 @@ PATHS = {
     "api-runner-end-older-tokens": "runners/{runner}/end-older-tokens",
     "api-registration-tokens": "projects/{project}/registration-tokens/",
     "api-registration-token": "registration-tokens/{registration}/",
+    "api-members": "projects/{project}/members/",
+    "api-member": "members/{member}/",
+    "api-audit": "projects/{project}/audit/",
+    "api-audit-file": "projects/{project}/audit/csv",
+    "api-audit-all": "audit/",
+    "api-audit-all-file": "audit/jsonl",
     "api-tokens": "tokens/",
     "api-token": "tokens/{token}/",
 }
@@ -104,10 +129,12 @@ def body_for(method: str, name: str, template: TaskTemplate) -> dict[str, object
         ("POST", "api-templates"): {"name": "New", "script": "true"},
         ("POST", "api-tasks"): {"template": template.pk},
         ("POST", "api-runners"): {"name": "new"},
+        ("POST", "api-runner-pause"): {"reason": "Kernel update"},
         ("POST", "api-access-keys"): {"name": "new", "kind": "none"},
         ("POST", "api-variable-groups"): {"name": "new"},
         ("POST", "api-runner-rotate"): {"overlap_seconds": 60},
         ("POST", "api-registration-tokens"): {"name": "new", "expires_at": in_an_hour},
+        ("POST", "api-members"): {"user_name": "outsider", "role": "viewer"},
         ("POST", "api-tokens"): {"name": "new", "expires_at": in_an_hour},
     }
     return bodies.get((method, name), {})
@@ -135,6 +162,7 @@ def test_everybody_gets_the_answer_in_the_table(
     ids = {"template": template.pk, "runner": runner.pk, "task": task.pk, "token": token}
     ids |= {"registration": registration.pk}
     ids |= {"access_key": access_key.pk, "variable_group": variable_group.pk}
+    ids |= {"member": cast.viewers_membership.pk}
     path = PATHS[name].format(project=cast.project.pk, **ids)
     body = None if method == "GET" else body_for(method, name, template)
     answer = api(cast.user(who)).send(method, path, body)

@@ -94,7 +94,9 @@ def test_an_id_beyond_64_bits_is_404(path: str, number: object, owner: Api) -> N
 
 @pytest.mark.parametrize("query", ["page=0", "page=x", "page=99", f"page={10**40}", "page=%00"])
 def test_a_page_that_is_not_there_is_404(query: str, owner: Api) -> None:
-    assert owner.get(f"projects/?{query}").status_code == 404
+    answer = owner.get(f"projects/?{query}")
+    assert answer.status_code == 404 and answer.json()["code"] == "no_such_page"
+    assert "This list has no such page" in answer.json()["message"]
 
 
 @pytest.mark.parametrize("query", ["page_size=-1", "page_size=x", "page_size=100000000000000"])

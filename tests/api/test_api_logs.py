@@ -8,8 +8,9 @@ from asgiref.sync import async_to_sync
 from django.test import AsyncClient
 from django.utils import timezone
 
+from tasks.lifecycle import TaskState
 from tasks.log import append
-from tasks.models import Task
+from tasks.models import Task, TaskAttempt
 from tests.api.conftest import Api
 from tests.cast import Cast
 
@@ -57,6 +58,23 @@ def test_an_offset_that_is_none_is_400(offset: str, viewer: Api, logged: Task) -
     assert answer.json()["fields"].keys() == {"offset"}
 
 
+def test_each_attempt_has_a_log_of_its_own(viewer: Api, logged: Task) -> None:
+    now = timezone.now()
+    TaskAttempt.of(logged, state=TaskState.LOST, reason="It is gone.", ended_at=now).save()
+    second = {"attempt": 2, "lost_runner_policy": "retry", "log_bytes": 0}
+    Task.objects.filter(pk=logged.pk).update(**second)
+    first = viewer.get(f"tasks/{logged.pk}/log?attempt=1&offset=100")
+    assert (content(first), first["Forge-Attempt"]) == (BYTES[100:], "1")
+    assert content(viewer.get(f"tasks/{logged.pk}/log")) == b""
+    assert viewer.get(f"tasks/{logged.pk}/log?attempt=3").status_code == 404
+    assert viewer.get(f"tasks/{logged.pk}/log?attempt=x").status_code == 400
+    told = viewer.get(f"tasks/{logged.pk}/").json()["attempts"]
+    assert [(one["number"], one["state"], one["log_bytes"]) for one in told] == [
+        (1, "lost", len(BYTES)),
+        (2, "running", 0),
+    ]
+
+
 def test_a_task_that_wrote_nothing_has_an_empty_log(viewer: Api, task: Task) -> None:
     assert content(viewer.get(f"tasks/{task.pk}/log")) == b""
 
@@ -82,3 +100,38 @@ def test_under_asgi_the_log_is_streamed_piece_by_piece(
     pieces = async_to_sync(read)()
     assert b"".join(pieces) == BYTES[50:]
     assert len(pieces) > 1
+
+
+@pytest.mark.parametrize(
+    ("query", "expected", "begin"),
+    [
+        ("tail=10", BYTES[-10:], len(BYTES) - 10),
+        ("tail=0", b"", len(BYTES)),
+        ("tail=100000", BYTES, 0),
+        ("limit=7", BYTES[:7], 0),
+        ("offset=95&limit=20", BYTES[95:115], 95),
+        ("tail=150&limit=20", BYTES[-150:-130], len(BYTES) - 150),
+        ("offset=100000&limit=5", b"", 100_000),
+    ],
+)
+def test_any_part_is_read_without_the_rest(
+    query: str, expected: bytes, begin: int, viewer: Api, logged: Task
+) -> None:
+    answer = viewer.get(f"tasks/{logged.pk}/log?{query}")
+    assert content(answer) == expected
+    assert answer["Content-Length"] == str(len(expected))
+    assert answer["Forge-Log-Offset"] == str(begin)
+
+
+@pytest.mark.parametrize("query", ["tail=-1", "limit=x", "tail=5&offset=5"])
+def test_a_part_that_is_none_is_400(query: str, viewer: Api, logged: Task) -> None:
+    assert viewer.get(f"tasks/{logged.pk}/log?{query}").status_code == 400
+
+
+def test_a_log_with_a_gap_says_where_and_how_much(viewer: Api, logged: Task) -> None:
+    assert "Forge-Log-Gap" not in viewer.get(f"tasks/{logged.pk}/log")
+    gap = {"log_gap_offset": 200, "log_gap_bytes": 5000, "log_written_bytes": 5300}
+    Task.objects.filter(pk=logged.pk).update(**gap)
+    assert viewer.get(f"tasks/{logged.pk}/log")["Forge-Log-Gap"] == "offset=200; bytes=5000"
+    body = viewer.get(f"tasks/{logged.pk}/").json()
+    assert {name: body[name] for name in gap} == gap

@@ -16,6 +16,7 @@ from tests.cast import Cast
 
 FIELDS = {"id", "name", "status", "tags", "last_heartbeat_at", "concurrency", "takes_untagged"}
 FIELDS |= {"quarantined_until", "quarantine_reason"}
+FIELDS |= {"paused_at", "paused_by", "paused_until", "pause_reason"}
 FIELDS |= {"token_created_at", "older_token_expires_at"}
 
 

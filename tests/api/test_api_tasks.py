@@ -14,6 +14,10 @@ from tests.cast import Cast
 FIELDS = {
     "id", "template", "state", "reason", "exit_code", "attempt", "runner", "sources", "created_at",
     "claimed_at", "started_at", "finished_at", "log_bytes", "log_sha256", "log_complete",
+    "rerun_of", "stop_requested_at", "stop_reason", "force_requested_at", "lease_expires_at",
+    "unreachable_at", "wait_ends_at", "lost_runner_policy", "lost_runner_wait_seconds",
+    "max_attempts", "stop_steps", "attempts",
+    "log_written_bytes", "log_gap_offset", "log_gap_bytes", "log_problem",
 }  # fmt: skip
 
 
@@ -33,16 +37,18 @@ def test_a_run_is_queued(operator: Api, path: str, template: TaskTemplate) -> No
     body = answer.json()
     assert body.keys() == FIELDS
     assert (body["state"], body["attempt"], body["runner"]) == ("queued", 1, None)
-    assert operator.get(f"tasks/{body['id']}/").json() == body
+    waits = {"waiting_for": "This project has no runners yet."}
+    assert operator.get(f"tasks/{body['id']}/").json() == body | waits
 
 
-@pytest.mark.parametrize(("is_parallel", "limit"), [(True, 8), (False, 10)])
+@pytest.mark.parametrize(("is_parallel", "limit"), [(True, 9), (False, 11)])
 def test_running_a_template_takes_few_queries(
     is_parallel: bool,
     limit: int,
     operator: Api,
     path: str,
     template: TaskTemplate,
+    runner: Runner,
     no_broker: None,
     django_capture_on_commit_callbacks: Callable[..., object],
 ) -> None:

@@ -10,7 +10,8 @@ from tests.cast import Cast
 
 FIELDS = {
     "id", "name", "description", "app", "script", "timeout_seconds", "tags", "environment",
-    "variable_groups", "access_keys", "allow_parallel",
+    "variable_groups", "access_keys", "allow_parallel", "lost_runner_policy",
+    "lost_runner_wait_seconds", "safe_to_rerun", "max_attempts", "stop_steps",
 }  # fmt: skip
 
 
@@ -34,6 +35,11 @@ def test_a_template_comes_back_as_it_was_given(manager: Api, path: str) -> None:
         "tags": ["gpu", "ansible"],
         "environment": {"REGION": "eu"},
         "allow_parallel": True,
+        "lost_runner_policy": "retry",
+        "lost_runner_wait_seconds": 120,
+        "safe_to_rerun": True,
+        "max_attempts": 5,
+        "stop_steps": [{"signal": "TERM", "grace_seconds": 7}],
     }
     answer = manager.post(path, given)
     assert answer.status_code == 201
@@ -42,6 +48,46 @@ def test_a_template_comes_back_as_it_was_given(manager: Api, path: str) -> None:
     assert read.keys() == FIELDS
     added = {"id": read["id"], "tags": ["ansible", "gpu"], "variable_groups": [], "access_keys": []}
     assert read == {**given, **added}
+
+
+def test_run_again_elsewhere_is_only_for_what_is_safe_to_run_twice(manager: Api, path: str) -> None:
+    given = {"name": "Apply", "script": "true", "lost_runner_policy": "retry"}
+    answer = manager.post(path, given)
+    assert answer.status_code == 400
+    assert "safe to run twice" in answer.json()["fields"]["lost_runner_policy"][0]
+    made = manager.post(path, {**given, "safe_to_rerun": True}).json()
+    # Nor can the mark be taken away under it.
+    answer = manager.patch(f"templates/{made['id']}/", {"safe_to_rerun": False})
+    assert (answer.status_code, manager.get(f"templates/{made['id']}/").json()) == (400, made)
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ("INT", "list"),
+        ([{"signal": "INT", "grace_seconds": 1}] * 9, "at most 8"),
+        ([{"signal": "STOP", "grace_seconds": 1}], "STOP is no signal"),
+        ([{"signal": "INT", "grace_seconds": -1}], "whole number"),
+        ([{"signal": "INT", "grace_seconds": 1.5}], "whole number"),
+        ([{"signal": "INT", "grace_seconds": True}], "whole number"),
+        ([{"signal": "INT", "grace": 1}], "nothing else"),
+        ([{"signal": "INT", "grace_seconds": 3600}] * 2, "together"),
+        ([{"signal": "KILL"}, {"signal": "TERM", "grace_seconds": 1}], "comes last"),
+        ([None], "Each step"),
+    ],
+)
+def test_steps_of_a_stop_that_make_no_sense_are_refused(
+    steps: object, words: str, manager: Api, path: str
+) -> None:
+    answer = manager.post(path, {"name": "x", "script": "true", "stop_steps": steps})
+    assert answer.status_code == 400
+    assert words in answer.json()["fields"]["stop_steps"][0]
+
+
+def test_the_kill_that_ends_every_stop_may_be_written(manager: Api, path: str) -> None:
+    steps = [{"signal": "sigint", "grace_seconds": 5}, {"signal": "KILL"}]
+    made = manager.post(path, {"name": "x", "script": "true", "stop_steps": steps}).json()
+    assert made["stop_steps"] == [{"signal": "INT", "grace_seconds": 5}]
 
 
 def test_name_and_script_are_enough(manager: Api, path: str) -> None:

@@ -1,15 +1,17 @@
 """Pictures of every page, from a Forge of its own with believable data.
 
-    python tests/browser/screenshots.py [folder]
+    python tests/browser/screenshots.py [folder] [--audit]
 
 Everything lives below the folder (default build/screenshots): database, pictures. The pictures
 are for eyes; the script itself fails when a page breaks the content security policy, writes an
-error to the console, or is wider than the screen.
+error to the console, or is wider than the screen. With --audit it takes no pictures: axe-core
+looks at every page instead, at both widths, in light and dark.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import math
 import os
 import random
@@ -27,10 +29,16 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-OUT = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build" / "screenshots").absolute()
+ARGUMENTS = [argument for argument in sys.argv[1:] if argument != "--audit"]
+IS_AUDIT = len(ARGUMENTS) < len(sys.argv) - 1
+OUT = Path(ARGUMENTS[0] if ARGUMENTS else ROOT / "build" / "screenshots").absolute()
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 PASSWORD = "a password for pictures"
 SIZES = {"1440": (1440, 1000), "390": (390, 844)}
+THEMES = ("light", "dark")
+LOOKS = [("1440", "light"), ("390", "dark")]
+if os.environ.get("FORGE_LONG"):
+    LOOKS = [(width, theme) for width in SIZES for theme in THEMES]
 STRICT = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'"
@@ -57,9 +65,14 @@ django.setup()
 from cryptography.fernet import Fernet  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
 from django.core.management import call_command  # noqa: E402
+from django.db import transaction  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
+from projects.audit.actor import Actor, Way, acting  # noqa: E402
+from projects.audit.entry import Verb  # noqa: E402
+from projects.audit.recording import record  # noqa: E402
 from projects.encryption import Sealed, new_key  # noqa: E402
+from projects.members import change_role  # noqa: E402
 from projects.models import (  # noqa: E402
     AccessKey,
     Membership,
@@ -68,16 +81,21 @@ from projects.models import (  # noqa: E402
     UserToken,
     VariableGroup,
 )
+from projects.operations import change_project  # noqa: E402
+from projects.permissions import Role  # noqa: E402
 from runners.models import RegistrationToken, Runner, Tag  # noqa: E402
+from runners.operations import quarantine_runner, rotate_token  # noqa: E402
 from tasks.lifecycle import TERMINAL, TaskState  # noqa: E402
-from tasks.log import append, digest  # noqa: E402
-from tasks.models import Task, TaskTemplate  # noqa: E402
+from tasks.log import append  # noqa: E402
+from tasks.models import Task, TaskAttempt, TaskTemplate  # noqa: E402
 from tasks.operations import (  # noqa: E402
+    run_template,
     save_access_key,
     save_template,
     save_variable_group,
 )
 from tasks.sources import Sources  # noqa: E402
+from tests.browser.axe import findings  # noqa: E402
 
 NOW = timezone.now()
 PICTURE_KEY = "\n".join(
@@ -218,6 +236,7 @@ class Story:
             task.runner = self.runners[runner]
             task.nonce = secrets.token_hex(11)
             task.claimed_at = queued + timedelta(milliseconds=38)
+            task.lease_expires_at = task.lease_expires_at or NOW + timedelta(seconds=55)
             task.started_at = None if state == "starting" else queued + timedelta(milliseconds=56)
         if state in TERMINAL:
             task.finished_at = queued + timedelta(seconds=took)
@@ -225,6 +244,28 @@ class Story:
         task.save()
         if runner and state != "starting":
             self.write_log(task, log)
+        return task
+
+    def retried(self) -> Task:
+        """A task whose first runner was lost and whose second was cut short."""
+        task = self.task("Collect host facts", "running", ago=900, runner="dc-east-1", attempt=3,
+                         lost_runner_policy="retry")  # fmt: skip
+        ends = (
+            (1, "gpu-lab-1", "lost", 900, 740, "Runner gpu-lab-1 was out of reach, and has ended "
+             "its processes with their lease."),
+            (2, "dc-west-1", "failed", 739, 610, "The runner's worker was killed while it ran; "
+             "its processes were ended with it."),
+        )  # fmt: skip
+        for number, runner, state, begin, end, reason in ends:
+            TaskAttempt.objects.create(
+                task=task, number=number, runner=self.runners[runner], state=state, reason=reason,
+                claimed_at=NOW - timedelta(seconds=begin), ended_at=NOW - timedelta(seconds=end),
+                started_at=NOW - timedelta(seconds=begin), log_bytes=31_400 * number,
+                log_complete=number == 2,
+            )  # fmt: skip
+        task.claimed_at = NOW - timedelta(seconds=608)
+        task.started_at = NOW - timedelta(seconds=607.9)
+        task.save()
         return task
 
     def credentials(self) -> None:
@@ -292,7 +333,7 @@ class Story:
         for start in range(0, len(data), 1 << 20):
             append(task, offset=task.log_bytes, data=data[start : start + (1 << 20)], now=NOW)
         if task.state in TERMINAL:
-            task.log_sha256, task.log_complete = digest(task), True
+            task.log_sha256, task.log_complete = hashlib.sha256(data).hexdigest(), True
             task.save(update_fields=["log_sha256", "log_complete"])
 
 
@@ -347,11 +388,17 @@ def tell() -> dict[str, Any]:
         "Deploy web tier", "succeeded", ago=2_000, took=250, runner="dc-west-2", exit_code=0,
         log=b"x" * 10_000_000 + b"\n" + long,
     )  # fmt: skip
-    story.task("Train ranking model", "unreachable", ago=1_900, runner="gpu-lab-1", by="tomas",
-               unreachable_at=NOW - timedelta(seconds=700))  # fmt: skip
-    story.task("Patch hypervisors", "stopping", ago=1_100, runner="dc-west-2", by="tomas",
-               stop_requested_at=NOW - timedelta(seconds=8),
-               stop_reason="Stopped by ana.")  # fmt: skip
+    pages["task-unreachable"] = story.task(
+        "Train ranking model", "unreachable", ago=1_900, runner="gpu-lab-1", by="tomas",
+        unreachable_at=NOW - timedelta(seconds=700), wait_ends_at=NOW + timedelta(seconds=2_900),
+    )  # fmt: skip
+    pages["task-stopping"] = story.task(
+        "Patch hypervisors", "stopping", ago=1_100, runner="dc-west-2", by="tomas",
+        stop_requested_at=NOW - timedelta(seconds=8), stop_reason="Stopped by ana.",
+        log=b"hypervisor-04: draining guests\nforge: stopping: Stopped by ana.\n"
+        b"forge: sent INT to 3 processes, waiting up to 120 s\n",
+    )  # fmt: skip
+    pages["task-attempts"] = story.retried()
     pages["task-queued"] = story.task("Train ranking model", "queued", ago=708, by="mei")
     story.task("Database backup", "running", ago=300, runner="build-ams-3")
     story.task("Database backup", "queued", ago=290, by="tomas")
@@ -370,6 +417,47 @@ def tell() -> dict[str, Any]:
     told |= {"unused": VariableGroup.objects.get(name="Staging").pk}
     told["registration"] = story.tokens()
     return told | {"runners": story.runners, "templates": story.templates}
+
+
+def history(told: dict[str, Any]) -> dict[str, int]:
+    """Two days of the audit log, written by those who act in it."""
+    people = {user.username: user for user in User.objects.all()}
+    project, template = told["project"], told["templates"]["Deploy web tier"]
+    host = Actor(Way.RUNNER, "edge-por-4", means="Edge sites, November batch")
+
+    def as_user(name: str, way: Way = Way.PAGE, means: str = "", at: str = "203.0.113.7") -> Any:
+        actor = Actor(way, name, people[name].pk, means, at)
+        return acting(lambda: actor)
+
+    def template_with(by: str, **changes: Any) -> None:
+        with as_user(by):
+            for field, value in changes.items():
+                setattr(template, field, value)
+            save_template(template=template, tags=["linux", "web"])
+
+    with as_user("ana"):
+        tomas = Membership.objects.get(project=project, user=people["tomas"])
+        change_role(membership=tomas, role=Role.OPERATOR, by=people["ana"])
+        change_role(membership=tomas, role=Role.MANAGER, by=people["ana"])
+        change_project(project=project, changes={"max_parallel_tasks": 12})
+        key = AccessKey.objects.get(name="Deploy key")
+        save_access_key(key=key, parts={"private_key": PICTURE_KEY}, now=NOW)
+    template_with("tomas", timeout_seconds=900, script=template.script + "./smoke_test.sh\n")
+    template_with("tomas", environment={"TARGET": "production", "VERSION": "2.15.0"})
+    with as_user("mei", Way.API_TOKEN, "nightly deploy", "198.51.100.23"):
+        run_template(template=told["templates"]["Database backup"], by=people["mei"], now=NOW)
+    with as_user("tomas", Way.ADMIN):
+        runner = told["runners"]["dc-west-2"]
+        rotate_token(runner=runner, overlap=timedelta(hours=5), by=people["tomas"], now=NOW)
+        quarantine_runner(
+            runner=told["runners"]["edge-lis-1"], reason="It wrote too much.", now=NOW
+        )
+    with transaction.atomic():
+        with acting(lambda: host):
+            record(Verb.CREATED, told["runners"]["edge-lis-1"], name="edge-por-4")
+        with acting(lambda: Actor(Way.PAGE, "nobody", address="192.0.2.66")):
+            record(Verb.SIGN_IN_FAILED, people["ana"])
+    return {"member": tomas.pk}
 
 
 def addresses(told: dict[str, Any]) -> dict[str, str]:
@@ -409,6 +497,16 @@ def addresses(told: dict[str, Any]) -> dict[str, str]:
         "variable-group": f"/variable-groups/{told['group']}/",
         "variable-group-remove": f"/variable-groups/{told['unused']}/remove/",
     }
+    told |= history(told)
+    found |= {
+        "members": f"/projects/{project}/members/",
+        "member": f"/members/{told['member']}/",
+        "member-remove": f"/members/{told['member']}/remove/",
+        "audit": f"/projects/{project}/audit/",
+        "audit-filtered": f"/projects/{project}/audit/?kind=template&since=2020-01-01",
+        "audit-nothing": f"/projects/{project}/audit/?who=nobody-here",
+        "template-history": f"/templates/{told['templates']['Deploy web tier'].pk}/",
+    }
     return found | {name: f"/tasks/{task.pk}/" for name, task in told["pages"].items()}
 
 
@@ -447,7 +545,7 @@ class Photographer:
 
     def take(self, pages: dict[str, str], project: int) -> None:
         for width, size in SIZES.items():
-            for theme in ("light", "dark"):
+            for theme in THEMES:
                 context = self._browser.new_context(
                     viewport={"width": size[0], "height": size[1]},
                     color_scheme=theme,
@@ -533,6 +631,31 @@ class Photographer:
             self.problems.append(f"{name}: {excess} px wider than the screen")
 
 
+class Auditor(Photographer):
+    """Goes the same way once, and has axe-core look where a picture would be taken.
+
+    The short form looks at the wide page in light and at the narrow one in dark.
+    """
+
+    looks = 0
+
+    def take(self, pages: dict[str, str], project: int) -> None:
+        context = self._browser.new_context(timezone_id="Europe/Lisbon")
+        self._take_all(context, pages, "audit", project)
+        context.close()
+
+    def _shoot(self, page: Any, name: str, whole: bool = True) -> None:
+        for width, theme in LOOKS:
+            size = SIZES[width]
+            page.set_viewport_size({"width": size[0], "height": size[1]})
+            page.emulate_media(color_scheme=theme)
+            self.looks += 1
+            for finding in findings(page):
+                self.problems.append(f"{name} {width} {theme}: {finding}")
+        wide = SIZES["1440"]
+        page.set_viewport_size({"width": wide[0], "height": wide[1]})
+
+
 def connect(name: str) -> None:
     now = timezone.now()
     Runner.objects.filter(name=name).update(
@@ -554,10 +677,13 @@ def main() -> None:
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # playwright has an event loop of its own
     with served() as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        photographer = Photographer(browser, url)
+        photographer = (Auditor if IS_AUDIT else Photographer)(browser, url)
         photographer.take(addresses(told), told["project"].pk)
         browser.close()
-    print("\n".join(photographer.problems) or f"Pictures are in {OUT}, nothing to complain about.")
+    done = f"Pictures are in {OUT}"
+    if isinstance(photographer, Auditor):
+        done = f"axe-core looked {photographer.looks} times"
+    print("\n".join(photographer.problems) or f"{done}, nothing to complain about.")
     raise SystemExit(bool(photographer.problems))
 
 

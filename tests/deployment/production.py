@@ -39,6 +39,7 @@ class Service:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
+            self._before = log.tell()
             self.process = subprocess.Popen(
                 self._command,
                 cwd=self._cwd,
@@ -63,6 +64,10 @@ class Service:
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")
+
+    def said_since_start(self) -> str:
+        """What this process has said, and none of those in whose place it was started."""
+        return self.log.read_bytes()[self._before :].decode(errors="replace")
 
 
 class Production:
@@ -116,14 +121,15 @@ class Production:
         folder.mkdir()
         options = ["--port", str(self.broker_port), "--bind", "127.0.0.1", "--dir", str(folder)]
         options += ["--requirepass", PASSWORD, "--maxmemory-policy", "noeviction", "--save", ""]
-        self.broker = self._service("broker", self._broker + options)
+        self.broker = self.service("broker", self._broker + options)
         self.manage("migrate", "--verbosity", "0")
-        known = {"password": secrets.token_urlsafe(12)}
+        self.password = secrets.token_urlsafe(12)
+        known = {"password": self.password}
         self.seeded: dict[str, Any] = json.loads(
             self.manage("quickstart_seed", text=json.dumps(known))
         )
-        self.web = self._service("web", [*MANAGE, "web", "--port", str(self.web_port)])
-        self.controller = self._service("controller", [*MANAGE, "controller"])
+        self.web = self.service("web", [*MANAGE, "web", "--port", str(self.web_port)])
+        self.controller = self.service("controller", [*MANAGE, "controller"])
         self.api = Forge(self.web_url, self.seeded["api_token"])
         wait_for(self._is_up, "web, database and broker answer")
         return self
@@ -139,7 +145,7 @@ class Production:
         for service in reversed(self._services):
             service.end()
 
-    def _service(self, name: str, command: list[str]) -> Service:
+    def service(self, name: str, command: list[str]) -> Service:
         service = Service(command, self.environment, self.folder / f"{name}.log")
         self._services.append(service)
         return service

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.deployment.client import wait_for
 from tests.deployment.deployment import Deployment, Worker, processes_with
@@ -58,10 +59,10 @@ def project_of(forge: Deployment, worker: Worker) -> int:
     raise AssertionError("no project has this runner")
 
 
-def start_a_tree(forge: Deployment, worker: Worker, marker: str) -> int:
+def start_a_tree(forge: Deployment, worker: Worker, marker: str, **fields: object) -> int:
     """A task whose program left its session and its environment behind."""
     script = f"(setsid env -i bash -c 'exec -a {marker} sleep 600' &) ; echo up; sleep 600"
-    task = forge.api.run_script(project_of(forge, worker), script)
+    task = forge.api.run_script(project_of(forge, worker), script, **fields)
     forge.api.await_output(task, b"up")
     wait_for(lambda: processes_with(marker), "the grandchild runs")
     return task
@@ -70,7 +71,7 @@ def start_a_tree(forge: Deployment, worker: Worker, marker: str) -> int:
 def test_a_killed_worker_leaves_no_process_and_its_task_ends_with_a_reason(
     forge: Deployment, lone: Worker
 ) -> None:
-    task = start_a_tree(forge, lone, "forge-kill-test-2201")
+    task = start_a_tree(forge, lone, "forge-kill-test-2201", lost_runner_wait_seconds=4)
     lone.kill()
     wait_for(lambda: not processes_with("forge-kill-test-2201"), "the tree is gone", seconds=5)
     lost = forge.api.wait_until(task, "lost")
@@ -84,8 +85,11 @@ def test_a_restarted_worker_reports_what_its_predecessor_could_not(
     lone.kill()
     lone.start()
     ended = forge.api.wait_until(task)
-    assert ended["state"] == "failed" and "worker ended" in ended["reason"]
-    assert forge.api.log(task) == b"up\n" and ended["log_complete"]
+    assert ended["state"] == "failed" and "was killed while it ran" in ended["reason"]
+    log = forge.api.log(task)
+    assert (
+        log.startswith(b"up\nforge: the runner's worker was killed here;") and ended["log_complete"]
+    )
 
 
 def test_a_removed_runner_is_cut_off_and_says_so(forge: Deployment, lone: Worker) -> None:
@@ -127,3 +131,18 @@ def test_a_worker_that_is_told_to_end_lets_its_tasks_finish(
     assert forge.api.wait_until(task)["state"] == "succeeded"
     assert forge.api.log(task) == b"up\ndone\n"
     assert lone.process.wait(60) == 0
+
+
+def test_a_tunnel_that_is_refused_is_no_error_of_the_server(forge: Deployment) -> None:
+    headers = {
+        "Authorization": "Bearer fgr_" + "x" * 43,
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }
+    answer = requests.get(f"{forge.place['url']}/runner/broker", headers=headers, timeout=60)
+    assert answer.status_code == 401 and answer.json()["code"] == "unauthorized"
+    log = forge.data / "logs" / "web.log"
+    wait_for(lambda: "at the broker tunnel" in log.read_text(), "the refusal is logged")
+    assert "handshake" not in log.read_text()

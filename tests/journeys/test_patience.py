@@ -14,7 +14,7 @@ from tests.deployment.deployment import SHORT, Deployment
 TINY = {
     **SHORT,
     "FORGE_RUNNER_REQUESTS_PER_SECOND": "3",
-    "FORGE_RUNNER_BYTES_PER_SECOND": "200000",
+    "FORGE_RUNNER_LOG_BYTES_PER_SECOND": "200000",
     "FORGE_OFFLINE_SECONDS": "30",
 }
 
@@ -66,3 +66,30 @@ def test_a_log_beyond_the_quota_arrives_whole_and_slower(forge: Deployment) -> N
     wait_for(lambda: "too_many_bytes: Runner demo-1 may send 0.2 MB" in web_log(forge), "it is")
     said = (forge.data / "logs" / "runner.log").read_text()
     assert "asks for patience" in said and "Traceback" not in said
+
+
+def test_a_log_beyond_the_quota_costs_its_runner_no_heartbeat_and_another_task_no_log(
+    forge: Deployment,
+) -> None:
+    """The flood goes on for long after the other tasks have come and gone."""
+    project, runner = forge.place["project_id"], forge.place["runner_id"]
+    gate = forge.folder / "gate"
+    script = f"while [ ! -e {gate} ]; do seq 20000; sleep 0.1; done"
+    flood = forge.api.run_script(project, script)
+    forge.api.await_output(flood, b"20000\n" * 1)
+    quick = forge.api.template(project, "echo first; sleep 0.5; echo second")
+    tasks = [forge.api.run(project, quick) for _ in range(3)]
+    begun = time.monotonic()
+    ended = forge.api.finished(tasks)
+    print(f"\nbeside a flood, three logs in {time.monotonic() - begun:.1f} s")
+    assert {(task["state"], task["log_complete"]) for task in ended} == {("succeeded", True)}
+    assert {forge.api.log(task) for task in tasks} == {b"first\nsecond\n"}
+    running = forge.api.task(flood)
+    assert running["state"] == "running"
+    assert forge.api.status(runner) != "offline"
+    gate.touch()
+    whole = forge.api.wait_until(flood)
+    assert (whole["state"], whole["log_complete"]) == ("succeeded", True)
+    rounds = b"".join(b"%d\n" % number for number in range(1, 20_001))
+    content = forge.api.log(flood)
+    assert content == rounds * (len(content) // len(rounds))

@@ -24,6 +24,14 @@ LOGS = {
         "import os\nfor i in range(5000): os.write(1 + i % 2, b'%d\\n' % i)"
     ),
     "no output": "pass",
+    "a million short lines": "import sys; sys.stdout.write('.\\n' * 1_000_000)",
+    "one line of 100 MB": "import sys\nfor _ in range(100): sys.stdout.write('x' * 1_000_000)",
+    "NUL, broken UTF-8 and no last line end": (
+        "import sys; sys.stdout.buffer.write(b'a\\0b\\xff\\xc3\\r\\x1b[0mend')"
+    ),
+    "output that is closed early": (
+        "import os, time\nos.write(1, b'before')\nos.close(1); os.close(2)\ntime.sleep(0.5)"
+    ),
 }
 
 
@@ -100,6 +108,20 @@ def test_a_stop_ends_the_whole_tree(forge: Deployment) -> None:
     forge.api.post(f"tasks/{task}/stop")
     ended = forge.api.wait_until(task)
     assert ended["state"] == "stopped" and "admin" in ended["reason"]
+    assert not processes_with(marker)
+
+
+def test_what_a_program_leaves_running_is_ended_with_it_and_the_reason_says_so(
+    forge: Deployment,
+) -> None:
+    """It holds the output, which must neither keep the task running nor cut its log."""
+    marker = "forge-daemon-test-6120"
+    daemon = f"exec -a {marker} bash -c 'while :; do echo still here; sleep 0.1; done'"
+    script = f'(setsid nohup bash -c "{daemon}" &)\nsleep 1; echo done'
+    task = forge.api.wait_until(forge.api.run_script(forge.place["project_id"], script))
+    assert (task["state"], task["exit_code"], task["log_complete"]) == ("succeeded", 0, True)
+    assert "that it left running" in task["reason"] and "ended" in task["reason"]
+    assert b"still here\n" in forge.api.log(task["id"]) and b"done\n" in forge.api.log(task["id"])
     assert not processes_with(marker)
 
 

@@ -15,9 +15,10 @@ import requests
 
 from tests.broker import free_port
 from tests.deployment.client import wait_for
-from tests.deployment.deployment import ROOT, Deployment
+from tests.deployment.deployment import ROOT, Deployment, Worker
 
 WRONG_TOKEN = "fgr_" + "x" * 43
+CANARY = "canary-of-the-ends-7Kq2"
 
 
 def start(folder: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -42,6 +43,7 @@ def assert_one_line(answer: subprocess.CompletedProcess[str], words: str) -> Non
 def test_without_settings_it_says_what_to_set(tmp_path: Path) -> None:
     assert_one_line(start(tmp_path), "FORGE_URL is not set")
     assert_one_line(start(tmp_path, FORGE_URL="https://f.example"), "FORGE_RUNNER_TOKEN is not set")
+    assert_one_line(start(tmp_path, FORGE_URL="http://[::1"), "not an http(s) address")
 
 
 def test_a_wrong_token_is_one_line(forge: Deployment, tmp_path: Path) -> None:
@@ -66,6 +68,33 @@ def test_a_second_worker_with_the_same_token_is_refused(forge: Deployment, tmp_p
     assert_one_line(answer, "already connected")
 
 
+@pytest.mark.parametrize("option", ["-D", "--detach"])
+def test_a_worker_does_not_detach_without_a_word(option: str, tmp_path: Path) -> None:
+    # Without settings, so that one which detached would end at once.
+    answer = start(tmp_path, option, "--logfile", str(tmp_path / "log"))
+    assert_one_line(answer, "service manager")
+
+
+@pytest.fixture(scope="module")
+def green_threads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both libraries that Celery can replace threads with."""
+    folder = tmp_path_factory.mktemp("green")
+    command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder)]
+    subprocess.run([*command, "eventlet==0.41.3", "gevent==26.9.0"], check=True)
+    return folder
+
+
+@pytest.mark.parametrize("options", [("-P", "eventlet"), ("--pool=gevent",)], ids=" ".join)
+def test_green_threads_are_refused_with_what_to_do(
+    options: tuple[str, ...], green_threads: Path, tmp_path: Path
+) -> None:
+    answer = start(tmp_path, *options, PYTHONPATH=str(green_threads))
+    assert answer.returncode == 2 and "Traceback" not in answer.stderr
+    # Eventlet says something of its own before.
+    *_, last = answer.stderr.splitlines()
+    assert last.startswith("forge: ") and "Take -P or --pool off" in last
+
+
 UNSAFE = [
     "-P",
     "prefork",
@@ -76,6 +105,9 @@ UNSAFE = [
     "-n",
     "somebody@else",
     "-B",
+    "-E",
+    "-O",
+    "default",
     "--autoscale",
     "10,1",
     "--purge",
@@ -176,6 +208,73 @@ def test_flower_shows_the_runner_and_its_task(forge: Deployment) -> None:
     assert requests.get(place["flower_url"], timeout=30).status_code == 401
 
 
+@pytest.fixture(scope="module")
+def ends(forge: Deployment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A task for each way to end, run by a worker that logs everything; its log is `said`."""
+    project = forge.api.project("Ends")
+    runner = forge.api.runner(project, "ends-1", concurrency=4)
+    folder = tmp_path_factory.mktemp("ends")
+    log = folder / "log"
+    command = [sys.executable, "-m", "celery", "-A", "runners.worker", "worker", "-l", "DEBUG"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "FORGE_URL": forge.place["url"]}
+    environment |= {"FORGE_RUNNER_TOKEN": runner.token, "FORGE_RUNNER_DATA": str(folder / "data")}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+    secret = {"secrets": {"PASSWORD": CANARY}}
+    groups = [forge.api.variable_group(project, "secret", **secret)]
+    scripts = {
+        "succeeded": ("echo $PASSWORD", {}),
+        "failed": ("echo $PASSWORD; exit 3", {}),
+        "timed out": ("sleep 100", {"timeout_seconds": 1}),
+        "stopped": ("echo started; sleep 100", {}),
+    }
+    tasks = {
+        name: forge.api.run_script(project, script, variable_groups=groups, **fields)
+        for name, (script, fields) in scripts.items()
+    }
+    forge.api.await_output(tasks["stopped"], b"started")
+    forge.api.post(f"tasks/{tasks['stopped']}/stop")
+    found: dict[str, Any] = {name: forge.api.wait_until(task) for name, task in tasks.items()}
+    process.terminate()
+    process.wait(60)
+    return {**found, "said": log.read_text()}
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "shown"),
+    [
+        ("succeeded", "succeeded", "SUCCESS"),
+        ("failed", "failed", "FAILURE"),
+        ("timed out", "failed", "FAILURE"),
+        ("stopped", "stopped", "REVOKED"),
+    ],
+)
+def test_flower_shows_how_a_task_ended_and_why(
+    name: str, state: str, shown: str, forge: Deployment, ends: dict[str, Any]
+) -> None:
+    task = ends[name]
+    assert task["state"] == state and task["exit_code"] == {"succeeded": 0, "failed": 3}.get(name)
+    session = requests.Session()
+    session.auth = (forge.place["username"], forge.place["password"])
+    url = f"{forge.place['flower_url']}/api/task/info/{task['id']}.1"
+
+    def ended() -> dict[str, Any] | None:
+        answer = session.get(url, timeout=30)
+        return answer.json() if answer.ok and answer.json()["state"] == shown else None
+
+    seen: dict[str, Any] = wait_for(ended, f"Flower shows {name} as {shown}")
+    assert task["reason"] in (seen["exception"] or seen["result"])
+    assert seen["traceback"] is None
+
+
+def test_the_workers_log_says_in_a_line_how_a_task_ended(ends: dict[str, Any]) -> None:
+    said = ends["said"]
+    for name in ("failed", "timed out", "stopped"):
+        line = f"Task forge.run_task[{ends[name]['id']}.1] did not succeed: {ends[name]['reason']}"
+        assert line in said
+    assert "Traceback" not in said and "Error" not in said and CANARY not in said
+
+
 @pytest.mark.parametrize("is_chunked", [False, True], ids=["with its length", "in chunks"])
 def test_a_body_larger_than_anything_asked_for_is_refused(
     is_chunked: bool, forge: Deployment
@@ -190,3 +289,40 @@ def test_a_body_larger_than_anything_asked_for_is_refused(
     except requests.ConnectionError:
         pass  # the connection was closed while the body was still being sent: refused as well
     assert requests.get(f"{forge.place['url']}/healthz", timeout=30).ok
+
+
+def test_no_level_of_logging_shows_the_token(forge: Deployment, tmp_path: Path) -> None:
+    project = forge.api.project("Talkative")
+    runner = forge.api.runner(project, "talkative-1")
+    options = ("-l", "DEBUG")
+    worker = Worker(
+        forge.place["url"], runner, tmp_path, python=sys.executable, cwd=ROOT, options=options
+    )
+    try:
+        task = forge.api.wait_until(forge.api.run_script(project, "true"))
+        assert task["state"] == "succeeded"
+    finally:
+        worker.end()
+    assert "DEBUG" in worker.said() and runner.token not in worker.said()
+
+
+def test_of_two_workers_that_start_at_once_with_one_token_one_stays(
+    forge: Deployment, tmp_path: Path
+) -> None:
+    project = forge.api.project("Twins")
+    runner = forge.api.runner(project, "twin-1")
+    workers = []
+    for name in ("left", "right"):
+        (tmp_path / name).mkdir()
+        url, folder = forge.place["url"], tmp_path / name
+        workers.append(Worker(url, runner, folder, python=sys.executable, cwd=ROOT))
+    try:
+        wait_for(lambda: any(one.process.poll() is not None for one in workers), "one is refused")
+        forge.api.await_status(runner.id, "idle")
+        refused, stays = sorted(workers, key=lambda one: one.process.poll() is None)
+        assert refused.process.poll() == 2 and "already connected" in refused.said()
+        task = forge.api.wait_until(forge.api.run_script(project, "true"))
+        assert task["state"] == "succeeded" and stays.process.poll() is None
+    finally:
+        for worker in workers:
+            worker.end()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tasks.log_search import as_seen
 from tests.broker import required
 
 STATIC = Path(__file__).resolve().parent.parent.parent / "static" / "forge"
@@ -22,6 +23,7 @@ PAGE = """<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="/for
 HARNESS = """import { LogView } from "/log.js";
 const find = (id) => document.getElementById(id);
 window.view = new LogView(find("lines"), find("canvas"), () => {});
+window.LogView = LogView;
 window.push = (text) => window.view.push(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)));
 window.drawn = () => new Promise((done) =>
   requestAnimationFrame(() => requestAnimationFrame(done)));
@@ -236,6 +238,63 @@ def test_following_lets_go_on_scrolling_up_and_counts_what_came(log: Any) -> Non
     log.evaluate("view.follow(true)")
     log.evaluate("drawn()")
     assert log.evaluate("view.newLines") == 0
+
+
+SEEN = [
+    b"plain\n\nlast without an end",
+    b"\x1b[1;31mred\x1b[0m and \x1b[38;5;200mmore\x1b[m\n",
+    b"\x1b]0;title\x07a\x1b]8;;https://x.example/\x1b\\b\x1bPq#0\x1b\\c\x1b_d\x1b\\e\n",
+    b"open \x1b]0;until the end\nnext \x1b[31\nthen\x1b\n\x1b(Bend\n",
+    b"\r10 %\r20 %\r\nwindows\r\n\r\r\nover\r\x1b[Kwritten\r\n",
+    b"tab\there nul\0bell\a\x08 del\x7f c1\xc2\x85 csi\xc2\x9b31m.\n",
+    "ls \u202egpj\u202c café 日本 🚀\n".encode() + b"bad \xff\xc3\n\xa9\n",
+    b"a \x1b7b\x1bcc\x1b[?25ld\x1b[>4;2me\x1b  Ff\n",
+]
+
+
+@pytest.mark.parametrize("data", SEEN)
+def test_the_search_reads_lines_as_they_are_drawn(data: bytes, log: Any) -> None:
+    push(log, data)
+    remarks_aside = "[...row.childNodes].filter((one) => one.className !== 're')"
+    drawn = f"[...document.querySelectorAll('.ln > span')].map((row) => {remarks_aside}"
+    texts = log.evaluate(f"{drawn}.map((one) => one.textContent).join(''))")
+    assert as_seen(data).removesuffix("\n").split("\n") == texts
+
+
+def test_a_hit_is_marked_across_colours_and_the_current_one_stands_out(log: Any) -> None:
+    push(log, b"No Er\x1b[31mror, no er\x1b[0mror\nerror\n")
+    assert log.evaluate("view.mark('ERROR', 2)") is True
+    log.evaluate("drawn()")
+    marks = (
+        "[...document.querySelectorAll('.ln mark')].map((one) => [one.textContent, one.className])"
+    )
+    assert log.evaluate(marks) == [
+        ["Er", ""], ["ror", "c-r"], ["er", "c-r"], ["ror", ""], ["error", "now"],
+    ]  # fmt: skip
+    assert lines(log) == ["No Error, no error", "error"]
+    log.evaluate("view.mark('', 0)")
+    log.evaluate("drawn()")
+    assert log.evaluate(marks) == []
+
+
+def test_a_log_higher_than_a_browser_draws_is_reached_to_its_end(log: Any) -> None:
+    """Firefox stops at 890,000 lines; here the limit is put lower."""
+    view = "new LogView(document.getElementById('lines'), document.getElementById('canvas'), "
+    log.evaluate(f"window.view = {view}() => {{}}, 20000); 0")
+    push(log, b"".join(b"line %d\n" % n for n in range(1, 2001)))
+    assert lines(log)[-1] == "line 2000"
+    for number in (1, 700, 1500, 2000):
+        assert log.evaluate(f"view.select('#L{number}')") is True
+        log.evaluate("drawn()")
+        place = """() => {
+          const box = document.getElementById("lines").getBoundingClientRect();
+          const row = document.querySelector(".ln.sel").getBoundingClientRect();
+          return row.top >= box.top && row.bottom <= box.bottom;
+        }"""
+        assert log.evaluate(place), number
+        assert log.evaluate("document.querySelector('.ln.sel span').textContent") == (
+            f"line {number}"
+        )
 
 
 def test_a_link_to_a_line_shows_and_marks_it_at_once(log: Any) -> None:

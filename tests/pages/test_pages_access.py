@@ -22,6 +22,10 @@ METHODS = ("GET", "POST", "PUT", "DELETE")
 MEMBERS = (200, 200, 200, 200, 404, 302)
 MANAGERS = (200, 200, 403, 403, 404, 302)
 MANAGERS_DO = (302, 302, 403, 403, 404, 302)
+OWNERS = (200, 403, 403, 403, 404, 302)
+OWNERS_DO = (302, 403, 403, 403, 404, 302)
+OWNERS_FILL_IN = (400, 403, 403, 403, 404, 302)
+ADMINISTRATORS = (403, 403, 403, 403, 403, 302)
 OPERATORS_DO = (302, 302, 302, 403, 404, 302)
 # The form is sent empty: to be told so is to be let in.
 MANAGERS_FILL_IN = (400, 400, 403, 403, 404, 302)
@@ -41,7 +45,9 @@ TABLE = {
     ("POST", "template-remove"): MANAGERS_DO,
     ("GET", "tasks"): MEMBERS,
     ("GET", "task"): MEMBERS,
+    ("GET", "task-log-search"): MEMBERS,
     ("POST", "task-stop"): OPERATORS_DO,
+    ("POST", "task-force-stop"): OPERATORS_DO,
     ("POST", "task-rerun"): OPERATORS_DO,
     ("GET", "runners"): MEMBERS,
     ("GET", "runner-new"): MANAGERS,
@@ -51,6 +57,9 @@ TABLE = {
     ("POST", "runner-lift"): MANAGERS_DO,
     ("GET", "runner-remove"): MANAGERS,
     ("POST", "runner-remove"): MANAGERS_DO,
+    ("GET", "runner-pause"): MANAGERS,
+    ("POST", "runner-pause"): MANAGERS_FILL_IN,
+    ("POST", "runner-resume"): MANAGERS_DO,
     ("GET", "access-keys"): MEMBERS,
     ("GET", "access-key-new"): MANAGERS,
     ("POST", "access-key-new"): MANAGERS_FILL_IN,
@@ -73,6 +82,16 @@ TABLE = {
     ("POST", "registration-token-new"): MANAGERS_FILL_IN,
     ("GET", "registration-token-revoke"): MANAGERS,
     ("POST", "registration-token-revoke"): MANAGERS_DO,
+    ("GET", "members"): MEMBERS,
+    ("POST", "members"): OWNERS_FILL_IN,
+    ("GET", "member"): OWNERS,
+    ("POST", "member"): OWNERS_FILL_IN,
+    ("GET", "member-remove"): OWNERS,
+    ("POST", "member-remove"): OWNERS_DO,
+    ("GET", "audit"): MANAGERS,
+    ("GET", "audit-export"): MANAGERS,
+    ("GET", "audit-all"): ADMINISTRATORS,
+    ("GET", "audit-all-export"): ADMINISTRATORS,
     ("GET", "tokens"): (200, 200, 200, 200, 200, 302),
     ("POST", "tokens"): (400, 400, 400, 400, 400, 302),
     # A token of the owner's: not even a manager of the same project sees it.
@@ -89,13 +108,17 @@ PATHS = {
     "template-remove": "/templates/{template}/remove/",
     "tasks": "/projects/{project}/tasks/",
     "task": "/tasks/{task}/",
+    "task-log-search": "/tasks/{task}/log/search",
     "task-stop": "/tasks/{task}/stop/",
+    "task-force-stop": "/tasks/{task}/force-stop/",
     "task-rerun": "/tasks/{task}/rerun/",
     "runners": "/projects/{project}/runners/",
     "runner-new": "/projects/{project}/runners/new/",
     "runner": "/runners/{runner}/",
     "runner-contact": "/runners/{runner}/contact/",
     "runner-lift": "/runners/{runner}/lift/",
+    "runner-pause": "/runners/{runner}/pause/",
+    "runner-resume": "/runners/{runner}/resume/",
     "runner-remove": "/runners/{runner}/remove/",
     "access-keys": "/projects/{project}/access-keys/",
     "access-key-new": "/projects/{project}/access-keys/new/",
@@ -110,6 +133,13 @@ PATHS = {
     "registration-tokens": "/projects/{project}/registration-tokens/",
     "registration-token-new": "/projects/{project}/registration-tokens/new/",
     "registration-token-revoke": "/registration-tokens/{registration}/revoke/",
+    "members": "/projects/{project}/members/",
+    "member": "/members/{member}/",
+    "member-remove": "/members/{member}/remove/",
+    "audit": "/projects/{project}/audit/",
+    "audit-export": "/projects/{project}/audit/csv",
+    "audit-all": "/audit/",
+    "audit-all-export": "/audit/jsonl",
     "tokens": "/tokens/",
     "token-revoke": "/tokens/{token}/revoke/",
 }
@@ -141,6 +171,7 @@ def test_everybody_gets_the_answer_in_the_table(
     ids = {"template": template.pk, "runner": runner.pk, "task": task.pk}
     ids |= {"registration": registration.pk, "token": token_of(cast.owner)}
     ids |= {"access_key": access_key.pk, "variable_group": variable_group.pk}
+    ids |= {"member": cast.viewers_membership.pk}
     path = PATHS[name].format(project=cast.project.pk, **ids)
     answer = browser(cast.user(who)).generic(method, path)
     expected = dict(zip(EVERYBODY, TABLE.get((method, name), NOT_A_METHOD), strict=True))
@@ -236,6 +267,7 @@ def test_no_page_has_a_script_or_a_style_inside_or_shows_a_secret(
     client = browser(cast.owner)
     ids = {"template": task.template_id, "runner": runner.pk, "task": task.pk}
     ids |= {"access_key": access_key.pk, "variable_group": variable_group.pk}
+    ids |= {"member": cast.viewers_membership.pk}
     ids |= {"registration": registration.pk, "token": token_of(cast.owner)}
     for method, name in TABLE:
         if method == "GET":

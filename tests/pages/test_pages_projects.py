@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -11,6 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 from projects.models import Project
+from projects.operations import create_project
 from projects.permissions import Role
 from runners.models import Runner
 from tasks.lifecycle import TaskState
@@ -84,8 +86,57 @@ def test_the_figures_come_from_finished_tasks(
     assert "1 min 30 s" in text
 
 
+def test_the_first_page_shows_what_runs_and_who_is_in_trouble_in_all_projects(
+    cast: Cast, running_task: Task, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    text = text_of(browser(cast.viewer), "/")
+    assert f'href="/tasks/{running_task.pk}/">Restart</a>' in text
+    assert "<b>web-1</b> in" in text and "Never contacted" in text
+    assert "Nothing failed." in text
+    others = text_of(browser(cast.outsider), "/")
+    assert "Nothing runs now." in others
+    assert "Restart" not in others and "web-1" not in others
+
+
+def test_the_first_page_shows_what_failed_for_a_day(
+    cast: Cast, running_task: Task, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    now = timezone.now()
+    finish = running_task.finish
+    assert finish(TaskState.FAILED, runner=runner, attempt=1, now=now, reason="Disk full.")
+    text = text_of(browser(cast.viewer), "/")
+    assert "Payments: disk full." in text
+    Task.objects.update(finished_at=now - timedelta(hours=25))
+    assert "Nothing failed." in text_of(browser(cast.viewer), "/")
+
+
+def test_the_first_page_takes_a_bounded_number_of_queries(
+    cast: Cast,
+    running_task: Task,
+    runner: Runner,
+    browser: Callable[..., Client],
+    django_assert_max_num_queries: Any,
+) -> None:
+    """However many projects, tasks and runners there are."""
+    client, now = browser(cast.owner), timezone.now()
+    for number in range(12):
+        project = create_project(name=f"P{number}", description="", owner=cast.owner, now=now)
+        Task.objects.create(**_copy(running_task, project))
+        Runner.objects.create(project=project, name="silent", created_by=cast.owner)
+    with django_assert_max_num_queries(20):
+        text = text_of(client, "/")
+    assert "8 of 13" in text
+
+
+def _copy(task: Task, project: Project) -> dict[str, Any]:
+    names = [field.attname for field in Task._meta.concrete_fields if not field.primary_key]
+    values = {name: getattr(task, name) for name in names}
+    failed = {"state": TaskState.FAILED, "reason": "It ended.", "finished_at": timezone.now()}
+    return values | failed | {"project_id": project.pk}
+
+
 def test_a_live_part_is_a_fragment(cast: Cast, browser: Callable[..., Client]) -> None:
-    for page in ("", "tasks/", "runners/"):
+    for page in ("", "tasks/", "runners/", "templates/"):
         text = text_of(browser(cast.viewer), f"/projects/{cast.project.pk}/{page}?part=live")
         assert "<html" not in text
         assert 'id="nav-running" hx-swap-oob="true"' in text

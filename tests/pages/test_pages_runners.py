@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.sessions.models import Session
@@ -132,3 +133,35 @@ def test_removing_the_last_runner_of_a_queue_says_who_stays_behind(
 ) -> None:
     text = owner.get(f"/runners/{runner.pk}/remove/").content.decode()
     assert "1 queued task can be taken by no other runner" in text
+
+
+@pytest.mark.parametrize(
+    ("broker_url", "sentence"),
+    [
+        ("", "a way out to this address, and to nothing else."),
+        ("rediss://broker.example:6380/0", "to this address and to broker.example:6380."),
+    ],
+)
+def test_the_page_says_what_the_host_has_to_reach(
+    broker_url: str,
+    sentence: str,
+    cast: Cast,
+    browser: Callable[..., Client],
+    settings: Any,
+) -> None:
+    settings.FORGE_RUNNER_BROKER_URL = broker_url
+    page = browser(cast.owner).get(f"/projects/{cast.project.pk}/runners/new/")
+    assert sentence in page.content.decode()
+
+
+def test_a_runner_that_was_just_added_raises_no_alarm_and_a_forgotten_one_does(
+    cast: Cast, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    def alarms() -> int:
+        page = browser(cast.owner).get(f"/projects/{cast.project.pk}/tasks/")
+        return int(page.context["in_trouble"])
+
+    assert alarms() == 0
+    long_ago = timezone.now() - timedelta(hours=2)
+    Runner.objects.filter(pk=runner.pk).update(created_at=long_ago)
+    assert alarms() == 1

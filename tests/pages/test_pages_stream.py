@@ -155,7 +155,8 @@ def test_who_watches_makes_the_runner_send_sooner(cast: Cast, running_task: Task
 
 
 def test_a_new_attempt_begins_its_log_again(cast: Cast, finished_task: Task) -> None:
-    Task.objects.filter(pk=finished_task.pk).update(attempt=2, log_bytes=0)
+    second = {"attempt": 2, "lost_runner_policy": "retry", "log_bytes": 0}
+    Task.objects.filter(pk=finished_task.pk).update(**second)
     write(finished_task, b"again\n")
     answer = async_to_sync(opened)(cast.viewer, finished_task, "?from=1:100")
     events = async_to_sync(all_events)(answer)

@@ -7,13 +7,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
 from forge.pages.tasks import PAGE_ROWS
 from runners.models import Runner
 from tasks.lifecycle import TaskState
-from tasks.models import Task, TaskTemplate
+from tasks.models import LogChunk, Task, TaskAttempt, TaskTemplate
 from tests.cast import Cast
 
 
@@ -154,6 +155,30 @@ def test_a_finished_task_shows_result_and_digest(
     assert "may lack its end" in text
 
 
+def test_a_log_above_its_limit_is_marked_while_it_grows_and_afterwards(
+    viewer: Client, running_task: Task, runner: Runner
+) -> None:
+    rows = Task.objects.filter(pk=running_task.pk)
+    rows.update(log_bytes=134_217_000, log_gap_offset=134_217_000, log_written_bytes=3_200_000_000)
+    text = viewer.get(f"/tasks/{running_task.pk}/").content.decode()
+    assert "This log is above its limit. 3.2 GB are written so far; the last" in text
+    kept = {"log_gap_offset": 134_217_000, "log_gap_bytes": 3_050_000_123}
+    outcome = {"exit_code": 0, "reason": "It ended.", "log_written_bytes": 3_200_000_000, **kept}
+    now = timezone.now()
+    assert running_task.finish(TaskState.SUCCEEDED, runner=runner, attempt=1, now=now, **outcome)
+    text = viewer.get(f"/tasks/{running_task.pk}/").content.decode()
+    assert "3,050,000,123 bytes are left out after the first 134,217,000" in text
+    assert "wrote 3,200,000,000 bytes" in text and "written so far" not in text
+
+
+def test_a_task_that_never_started_lacks_nothing_of_its_log(
+    viewer: Client, cast: Cast, task: Task
+) -> None:
+    assert task.stop_before_start(reason="Stopped by Ana.", now=timezone.now())
+    text = viewer.get(f"/tasks/{task.pk}/").content.decode()
+    assert "not complete" not in text and "It wrote nothing." in text
+
+
 def test_the_environment_and_the_script_are_escaped(viewer: Client, task: Task, cast: Cast) -> None:
     nasty = "</pre><script>alert(1)</script>"
     Task.objects.filter(pk=task.pk).update(script=nasty, environment={"A": nasty})
@@ -196,6 +221,7 @@ def test_every_state_has_a_page(viewer: Client, running_task: Task, runner: Runn
             reason="It ended." if is_over else "",
             finished_at=now if is_over else None,
             unreachable_at=now,
+            wait_ends_at=now,
             stop_requested_at=now,
         )
         text = viewer.get(f"/tasks/{running_task.pk}/").content.decode()
@@ -210,3 +236,48 @@ def test_a_long_list_costs_a_fixed_number_of_queries(
 ) -> None:
     with django_assert_max_num_queries(20):
         viewer.get(f"/projects/{cast.project.pk}/tasks/")
+
+
+def test_the_page_shows_every_attempt_with_its_runner_end_and_log(
+    viewer: Client, running_task: Task, runner: Runner
+) -> None:
+    now = timezone.now()
+    LogChunk.objects.create(
+        task=running_task, attempt=1, offset=0, data=b"the first\n", received_at=now
+    )
+    first = TaskAttempt.of(running_task, state=TaskState.LOST, reason="It is gone.", ended_at=now)
+    first.log_bytes = 10
+    first.save()
+    second = {"attempt": 2, "lost_runner_policy": "retry"}
+    Task.objects.filter(pk=running_task.pk).update(**second)
+    text = viewer.get(f"/tasks/{running_task.pk}/").content.decode()
+    assert "It is gone." in text and "2 of at most 3" in text
+    assert "run it again elsewhere, at most 3 attempts" in text
+    log = f"/tasks/{running_task.pk}/log?attempt="
+    assert f'href="{log}1"' in text and f'href="{log}2"' in text
+    assert [viewer.get(f"{log}{wrong}").status_code for wrong in ("3", "x", "")] == [404] * 3
+    assert b"".join(viewer.get(f"{log}1")) == b"the first\n"
+
+
+def test_force_is_offered_to_whom_a_stop_has_not_helped(
+    browser: Callable[[User | None], Client], cast: Cast, running_task: Task
+) -> None:
+    client, address = browser(cast.operator), f"/tasks/{running_task.pk}/"
+    assert "force-stop" not in client.get(address).content.decode()
+    assert "force-stop" in client.post(f"{address}stop/", follow=True).content.decode()
+    answer = client.post(f"{address}force-stop/", follow=True)
+    running_task.refresh_from_db()
+    assert running_task.force_requested_at is not None
+    assert "Force-stopped by operator." in answer.content.decode()
+    assert "Force stop</button>" not in answer.content.decode()
+
+
+def test_an_unreachable_task_says_when_a_stop_takes_effect(
+    browser: Callable[[User | None], Client], cast: Cast, running_task: Task
+) -> None:
+    running_task.mark_unreachable(now=timezone.now())
+    client, address = browser(cast.operator), f"/tasks/{running_task.pk}/"
+    text = client.post(f"{address}stop/", follow=True).content.decode()
+    assert "It takes effect when web-1 is heard again." in text and "Give up</button>" in text
+    text = client.post(f"{address}force-stop/", follow=True).content.decode()
+    assert "Lost" in text and "may still run there" in text

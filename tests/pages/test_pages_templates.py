@@ -149,3 +149,45 @@ def test_the_list_shows_each_templates_last_run(owner: Client, cast: Cast, task:
     text = owner.get(f"/projects/{cast.project.pk}/templates/").content.decode()
     assert "Two templates. One has never run." in text
     assert "Queued" in text
+
+
+@pytest.mark.parametrize(
+    ("typed", "steps"),
+    [
+        ("INT 120, term 30", [("INT", 120), ("TERM", 30)]),
+        ("SIGHUP: 5 s, KILL", [("HUP", 5)]),
+        ("", []),
+    ],
+)
+def test_stop_and_loss_are_typed_as_people_write_them(
+    typed: str, steps: list[tuple[str, int]], owner: Client, template: TaskTemplate
+) -> None:
+    form = {"name": "Restart", "app": "bash", "script": "true", "timeout_seconds": "60"}
+    form |= {"lost_runner_policy": "wait", "lost_runner_wait_seconds": "36 h", "max_attempts": "4"}
+    answer = owner.post(f"/templates/{template.pk}/", {**form, "stop_steps": typed})
+    assert answer.status_code == 302
+    template.refresh_from_db()
+    given = [{"signal": name, "grace_seconds": grace} for name, grace in steps]
+    assert (template.stop_steps, template.max_attempts) == (given, 4)
+    assert template.lost_runner_wait_seconds == 36 * 3600
+    assert 'value="36 h"' in owner.get(f"/templates/{template.pk}/").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "words"),
+    [
+        ("stop_steps", "INT", "How many seconds has INT?"),
+        ("stop_steps", "INT 5; TERM", "is no step"),
+        ("stop_steps", "STOP 5", "no signal"),
+        ("lost_runner_wait_seconds", "soon", "Write a length"),
+        ("lost_runner_wait_seconds", "31 d", "30 d"),
+        ("lost_runner_policy", "retry", "safe to run twice"),
+    ],
+)
+def test_what_makes_no_sense_is_said_at_its_field(
+    field: str, typed: str, words: str, owner: Client, template: TaskTemplate
+) -> None:
+    form = {"name": "Restart", "app": "bash", "script": "true", "timeout_seconds": "60"}
+    answer = owner.post(f"/templates/{template.pk}/", {**form, field: typed})
+    assert answer.status_code == 400
+    assert words in answer.context["form"].errors[field][0]

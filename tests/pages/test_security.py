@@ -23,3 +23,4 @@ def test_no_page_runs_inline_scripts_or_loads_from_elsewhere(path: str, cast: Ca
 def test_the_admin_and_the_api_run_only_scripts_from_here(path: str, cast: Cast) -> None:
     policy = Client().get(path).headers["Content-Security-Policy"]
     assert "script-src 'self';" in policy
+    assert "unsafe" not in policy and "http" not in policy

@@ -11,8 +11,9 @@ from projects.models import Project
 from runners.models import Runner
 from runners.operations import create_runner
 from tasks.lifecycle import TaskState
-from tasks.models import Task, TaskTemplate
+from tasks.models import Leadership, Task, TaskTemplate
 from tasks.operations import run_template
+from tasks.sentences import ahead_in_words
 from tasks.waiting import explain, why_waiting
 from tests.cast import Cast
 
@@ -63,16 +64,18 @@ def test_the_only_runner_is_offline(task: Task, runner: Runner) -> None:
     hear(runner)
     long_ago = timezone.now() - timedelta(hours=1)
     Runner.objects.filter(pk=runner.pk).update(last_heartbeat_at=long_ago)
-    assert why(task) == "web-1, the only runner that may take it, is offline."
+    assert why(task) == "web-1, the only runner that may take it, is offline, last heard 1 h ago."
 
 
 def test_several_runners_are_all_offline(cast: Cast, task: Task, runner: Runner) -> None:
     another(cast, "web-2", ["linux"])
-    assert why(task) == "No online runner has the tag linux."
+    assert why(task) == "None of the 2 runners that may take it has connected yet."
 
 
 def test_a_free_runner_takes_it(task: Task, runner: Runner) -> None:
     hear(runner)
+    now = timezone.now()
+    Leadership.acquire("controller", holder="me", now=now, until=now + timedelta(minutes=1))
     assert why(task) == "web-1 is free and takes it in a moment."
     waiting = explain(task, timezone.now())
     assert waiting is not None
@@ -115,7 +118,7 @@ def test_all_runners_are_busy(
     template.refresh_from_db()
     run_template(template=template, by=cast.owner, now=timezone.now())
     later = run_template(template=template, by=cast.owner, now=timezone.now())
-    assert why(later) == "web-1, the only runner for it, is busy; 2nd in line."
+    assert why(later) == "web-1, the only runner for it, is busy, and 1 task is ahead."
 
 
 def test_nobody_takes_tasks_without_tags(cast: Cast, template: TaskTemplate) -> None:
@@ -126,7 +129,7 @@ def test_nobody_takes_tasks_without_tags(cast: Cast, template: TaskTemplate) -> 
     task = run_template(
         template=save_template(template=bare, tags=[]), by=cast.owner, now=timezone.now()
     )
-    assert why(task) == "No runner takes tasks without tags."
+    assert why(task) == "picky, the only runner, refuses tasks without tags."
 
 
 def test_a_task_that_does_not_wait_has_no_reason(running_task: Task) -> None:
@@ -139,10 +142,13 @@ def test_approval_is_a_reason_of_its_own(task: Task) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "words"),
-    [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (112, "112th"), (21, "21st")],
+    ("ahead", "words"),
+    [
+        (0, "it is next"),
+        (1, "1 task is ahead"),
+        (1000, "1,000 tasks are ahead"),
+        (1001, "more than 1,000 tasks are ahead"),
+    ],
 )
-def test_places_in_line_are_spoken_well(place: int, words: str) -> None:
-    from tasks.waiting import _ordinal
-
-    assert _ordinal(place) == f"{words} in line"
+def test_places_in_line_are_spoken_well(ahead: int, words: str) -> None:
+    assert ahead_in_words(ahead, 1000) == words

@@ -40,6 +40,30 @@ def test_the_same_nonce_gets_the_same_answer_again(task: Task, runner: Runner) -
 
 
 @pytest.mark.django_db
+def test_the_same_nonce_gets_it_also_from_a_runner_that_was_out_of_reach(
+    task: Task, runner: Runner
+) -> None:
+    ask(task, runner)
+    task.refresh_from_db()
+    assert task.mark_unreachable(now=timezone.now())
+    assert ask(task, runner).state == TaskState.UNREACHABLE
+    assert task.come_back(runner=runner, attempt=1)
+    assert ask(task, runner).pk == task.pk
+
+
+@pytest.mark.django_db
+def test_what_was_stopped_before_its_claim_was_answered_ends_with_the_next_try(
+    task: Task, runner: Runner
+) -> None:
+    ask(task, runner)
+    assert task.request_stop(reason="Stopped by olga.", now=timezone.now())
+    with pytest.raises(ClaimRefusedError, match="stopped before it started"):
+        ask(task, runner)
+    task.refresh_from_db()
+    assert (task.state, task.reason) == (TaskState.STOPPED, "Stopped by olga.")
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize("change", [{"nonce": "o" * 16}, {"attempt": 2}])
 def test_another_nonce_or_attempt_gets_nothing(
     change: dict[str, object], task: Task, runner: Runner
@@ -115,10 +139,10 @@ def test_a_project_at_its_limit_starts_nothing(
         ask(second, runner)
 
 
-@pytest.mark.django_db(transaction=True)
-def test_of_many_claims_at_once_exactly_one_wins(task: Task, runner: Runner) -> None:
+def at_once(task: Task, runner: Runner, nonces: list[str]) -> list[str]:
+    """Claim with all of them in the same moment; returns those that got the task."""
     won: list[str] = []
-    barrier = threading.Barrier(8)
+    barrier = threading.Barrier(len(nonces))
 
     def race(nonce: str) -> None:
         barrier.wait()
@@ -130,10 +154,22 @@ def test_of_many_claims_at_once_exactly_one_wins(task: Task, runner: Runner) -> 
         finally:
             connections.close_all()
 
-    threads = [threading.Thread(target=race, args=(f"nonce-{i:010}",)) for i in range(8)]
+    threads = [threading.Thread(target=race, args=(nonce,)) for nonce in nonces]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    return won
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_claims_at_once_exactly_one_wins(task: Task, runner: Runner) -> None:
+    won = at_once(task, runner, [f"nonce-{i:010}" for i in range(8)])
     task.refresh_from_db()
     assert won == [task.nonce]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_that_meets_its_own_repetition_wins_both_times(task: Task, runner: Runner) -> None:
+    """As when the database stands still for longer than the runner waits for an answer."""
+    assert len(at_once(task, runner, ["n" * 16] * 8)) == 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,22 +12,24 @@ import pytest
 from django.utils import timezone
 
 from runners.models import Runner
-from runners.worker.protocol import Piece, Receipt, Report, Result, Started
+from runners.worker.protocol import Overflow, Piece, Receipt, Report, Result, Started
+from tasks.digests import digests
 from tasks.intake import UNWATCHED_CADENCE, WATCHED_CADENCE, take_report
 from tasks.lifecycle import TaskState
 from tasks.log import read_log
-from tasks.models import Task
+from tasks.log_columns import GAP_MARKER_BYTES
+from tasks.models import LogChunk, Task
 
 SESSION = "s" * 16
 
 
-def send(runner: Runner, *items: Started | Piece | Result) -> Receipt:
+def send(runner: Runner, *items: Started | Piece | Result | Overflow) -> Receipt:
     """One report; the receipt of its only task."""
 
     def of(kind: type) -> tuple[Any, ...]:
         return tuple(item for item in items if isinstance(item, kind))
 
-    report = Report(SESSION, of(Started), of(Piece), of(Result))
+    report = Report(SESSION, of(Started), of(Piece), of(Result), of(Overflow))
     return take_report(runner=runner, report=report, now=timezone.now()).receipts[0]
 
 
@@ -92,7 +95,7 @@ def test_another_runner_of_the_project_is_told_nothing_and_changes_nothing(
 
 @pytest.mark.django_db
 def test_an_older_attempt_changes_nothing(running_task: Task, runner: Runner) -> None:
-    Task.objects.filter(pk=running_task.pk).update(attempt=2)
+    Task.objects.filter(pk=running_task.pk).update(attempt=2, lost_runner_policy="retry")
     receipt = send(runner, Piece(running_task.pk, 1, 0, b"late"))
     assert not receipt.is_held and stored(running_task) == b""
 
@@ -135,3 +138,113 @@ def test_runners_upload_faster_while_somebody_watches(running_task: Task, runner
     later = timezone.now() + timedelta(seconds=60)
     Task.objects.filter(pk=running_task.pk).update(watched_until=later)
     assert cadence() == WATCHED_CADENCE
+
+
+@pytest.mark.django_db
+def test_pieces_that_follow_each_other_become_one_row(running_task: Task, runner: Runner) -> None:
+    pk = running_task.pk
+    send(runner, Piece(pk, 1, 0, b"abc"), Piece(pk, 1, 3, b"def"), Piece(pk, 1, 6, b"ghi"))
+    assert LogChunk.objects.filter(task=pk).count() == 1 and stored(running_task) == b"abcdefghi"
+    receipt = send(runner, Piece(pk, 1, 6, b"ghi"), Piece(pk, 1, 9, b"j"), Piece(pk, 1, 11, b"l"))
+    assert receipt.log_bytes == 10 and stored(running_task) == b"abcdefghij"
+
+
+@pytest.mark.django_db
+def test_pieces_of_several_tasks_in_one_report_go_to_their_own_logs(
+    running_task: Task, runner: Runner
+) -> None:
+    other = Task.objects.get(pk=running_task.pk)
+    other.pk, other.is_exclusive = None, False
+    other.save()
+    pieces = (
+        Piece(other.pk, 1, 0, b"his"),
+        Piece(running_task.pk, 1, 0, b"mine"),
+        Piece(other.pk, 1, 3, b" too"),
+    )
+    reply = take_report(runner=runner, report=Report(SESSION, (), pieces, ()), now=timezone.now())
+    assert {(one.task, one.log_bytes) for one in reply.receipts} == {
+        (other.pk, 7),
+        (running_task.pk, 4),
+    }
+    assert (stored(other), stored(running_task)) == (b"his too", b"mine")
+
+
+@pytest.mark.django_db
+def test_a_log_above_its_limit_is_never_called_complete(running_task: Task, runner: Runner) -> None:
+    send(runner, Piece(running_task.pk, 1, 0, b"head"), Overflow(running_task.pk, 1, 4, 700))
+    running_task.refresh_from_db()
+    assert (running_task.log_gap_offset, running_task.written_bytes) == (4, 700)
+    kept = b"head[marker]tail"
+    end = replace(
+        result(running_task, kept), log_written_bytes=1000, log_gap_offset=4, log_gap_bytes=992
+    )
+    send(runner, Piece(running_task.pk, 1, 4, kept[4:]), end)
+    running_task.refresh_from_db()
+    assert running_task.is_finished and not running_task.log_complete
+    assert (running_task.log_gap_offset, running_task.log_gap_bytes) == (4, 992)
+    assert running_task.written_bytes == 1000 and "limit" in running_task.log_problem
+
+
+@pytest.mark.django_db
+def test_a_log_whose_tail_joins_its_head_has_no_gap(running_task: Task, runner: Runner) -> None:
+    send(runner, Piece(running_task.pk, 1, 0, b"head"), Overflow(running_task.pk, 1, 4, 8))
+    send(runner, Piece(running_task.pk, 1, 4, b"tail"), result(running_task, b"headtail"))
+    running_task.refresh_from_db()
+    assert running_task.log_complete and running_task.log_gap_offset is None
+
+
+@pytest.mark.django_db
+def test_what_the_runner_could_not_keep_is_said(running_task: Task, runner: Runner) -> None:
+    problem = "What came last could not be kept on the runner's disk: No space left on device."
+    send(runner, replace(result(running_task, b""), log_problem=problem))
+    running_task.refresh_from_db()
+    assert not running_task.log_complete and running_task.log_lack == problem
+
+
+@pytest.mark.django_db
+def test_a_runner_that_ignores_the_limit_fills_no_disk(
+    task: Task, runner: Runner, settings: Any
+) -> None:
+    settings.FORGE_LOG_HEAD_BYTES, settings.FORGE_LOG_TAIL_BYTES = 100, 50
+    task.claim(runner=runner, attempt=1, nonce="n" * 16, now=timezone.now())
+    # The limit of the claim holds, whatever the settings say by now.
+    settings.FORGE_LOG_HEAD_BYTES = 10**9
+    limit = 150 + GAP_MARKER_BYTES
+    for start in range(0, 5000, 500):
+        send(runner, Piece(task.pk, 1, start, b"x" * 500))
+    assert len(stored(task)) == limit
+
+
+@pytest.mark.django_db
+def test_a_digest_that_was_remembered_of_another_database_costs_no_log_its_word(
+    running_task: Task, runner: Runner
+) -> None:
+    """After a restore the same number may be another task, whose log came by another process."""
+    send(runner, Piece(running_task.pk, 1, 0, b"abc"))
+    LogChunk.objects.filter(task=running_task).update(data=b"xyz")
+    send(runner, result(running_task, b"xyz"))
+    running_task.refresh_from_db()
+    assert running_task.log_complete
+
+
+@pytest.mark.django_db
+def test_a_log_that_other_processes_took_in_is_read_for_its_digest(
+    running_task: Task, runner: Runner
+) -> None:
+    send(runner, Piece(running_task.pk, 1, 0, b"abc"))
+    digests.forget(running_task)
+    send(runner, Piece(running_task.pk, 1, 3, b"def"), result(running_task, b"abcdef"))
+    running_task.refresh_from_db()
+    assert running_task.log_complete
+
+
+@pytest.mark.django_db
+def test_a_log_of_many_small_rows_is_read_in_few_queries(
+    running_task: Task, runner: Runner, django_assert_max_num_queries: Any
+) -> None:
+    for number in range(300):
+        send(runner, Piece(running_task.pk, 1, number * 10, b"%09d\n" % number))
+    task = Task.objects.get(pk=running_task.pk)
+    with django_assert_max_num_queries(4):
+        assert b"".join(read_log(task)) == b"".join(b"%09d\n" % number for number in range(300))
+    assert b"".join(read_log(task, offset=15, limit=20)) == b"0001\n000000002\n00000"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,17 +12,24 @@ from django.utils import timezone
 from runners.models import Runner
 from tasks.lifecycle import FOLLOWERS, HELD, TERMINAL, TaskState, predecessors
 from tasks.models import Task
+from tasks.policies import LostRunnerPolicy
 
 S = TaskState
+# Nothing asks for approval yet, so no method leads into this state or from it into `queued`.
+WITHOUT_METHOD = {S.AWAITING_APPROVAL}
 
 
 def put_into(task: Task, state: TaskState, runner: Runner, now: datetime) -> Task:
-    """The same task, in any state, with what the constraints ask for."""
+    """The same task, in any state, with what the constraints ask for; its lease has ended."""
     changes: dict[str, object] = {"state": state}
     if state in HELD or state in TERMINAL:
         changes |= {"runner": runner, "nonce": "n" * 16, "claimed_at": now}
+        changes |= {"lease_expires_at": now - timedelta(hours=1)}
+    if state == S.UNREACHABLE:
+        changes |= {"unreachable_at": now, "wait_ends_at": now}
     if state in TERMINAL:
         changes |= {"finished_at": now, "reason": "It ended."}
+    changes |= {"lost_runner_policy": LostRunnerPolicy.RETRY}
     Task.objects.filter(pk=task.pk).update(**changes)
     task.refresh_from_db()
     return task
@@ -31,8 +38,13 @@ def put_into(task: Task, state: TaskState, runner: Runner, now: datetime) -> Tas
 def attempt(task: Task, to: TaskState, runner: Runner, now: datetime) -> bool:
     """The model method that enters `to`."""
     fence: dict[str, Any] = {"runner": runner, "attempt": task.attempt}
+    if to == S.QUEUED:
+        return task.retry(attempt=task.attempt, now=now, is_over=False)
     if to == S.STARTING:
         return task.claim(nonce="m" * 16, now=now, **fence)
+    if to == S.STOPPING and task.state == S.UNREACHABLE:
+        assert task.note_stop(reason="Stopped.", now=now)
+        return task.come_back(**fence)
     if to == S.STOPPING:
         return task.request_stop(reason="Stopped.", now=now)
     if to == S.UNREACHABLE:
@@ -48,14 +60,9 @@ def attempt(task: Task, to: TaskState, runner: Runner, now: datetime) -> bool:
     return task.finish(to, now=now, reason="It ended.", **fence)
 
 
-def reachable() -> list[TaskState]:
-    """Approval and retry have no method yet: nothing enters `queued` again."""
-    return [state for state in S if state not in (S.QUEUED, S.AWAITING_APPROVAL)]
-
-
 @pytest.mark.django_db
 @pytest.mark.parametrize("before", list(S))
-@pytest.mark.parametrize("after", reachable())
+@pytest.mark.parametrize("after", [state for state in S if state not in WITHOUT_METHOD])
 def test_a_task_moves_only_as_the_table_says(
     before: TaskState, after: TaskState, task: Task, runner: Runner
 ) -> None:
@@ -63,8 +70,32 @@ def test_a_task_moves_only_as_the_table_says(
     task = put_into(task, before, runner, now)
     moved = attempt(task, after, runner, now)
     task.refresh_from_db()
-    assert moved == (after in FOLLOWERS[before])
+    is_allowed = after in FOLLOWERS[before] and before not in WITHOUT_METHOD
+    assert moved == (is_allowed or (before, after) == (S.AWAITING_APPROVAL, S.STOPPED))
     assert task.state == (after if moved else before)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("before", list(S))
+def test_an_end_of_the_lease_stops_only_what_is_unreachable(
+    before: TaskState, task: Task, runner: Runner
+) -> None:
+    now = timezone.now()
+    task = put_into(task, before, runner, now)
+    assert task.stop_unreachable(reason="Stopped.", now=now) == (before == S.UNREACHABLE)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("before", list(S))
+def test_wishes_are_noted_only_where_they_mean_something(
+    before: TaskState, task: Task, runner: Runner
+) -> None:
+    now = timezone.now()
+    task = put_into(task, before, runner, now)
+    assert task.note_stop(reason="Stopped.", now=now) == (before == S.UNREACHABLE)
+    assert task.force_stop(reason="Forced.", now=now) == (before == S.STOPPING)
+    task.refresh_from_db()
+    assert task.state == before
 
 
 def test_every_state_but_the_terminal_ones_leads_to_an_end() -> None:
@@ -96,9 +127,14 @@ def test_another_runner_or_attempt_cannot_end_a_task(running_task: Task, runner:
     [
         {"state": "somewhere"},
         {"state": S.RUNNING, "runner": None},
+        {"lease_expires_at": None},
+        {"state": S.UNREACHABLE, "unreachable_at": None},
         {"state": S.SUCCEEDED, "finished_at": None},
         {"state": S.SUCCEEDED, "reason": ""},
         {"finished_at": timezone.now()},
+        {"lost_runner_policy": "hope"},
+        {"attempt": 2},
+        {"attempt": 4, "lost_runner_policy": "retry", "max_attempts": 3},
     ],
 )
 def test_the_database_refuses_what_must_never_be_true(

@@ -20,9 +20,13 @@ import pytest
 from runners.worker.supervision import (
     Ending,
     ForkServer,
+    StepDone,
     StopStep,
     SupervisedProcess,
     SupervisionError,
+    Terms,
+    TooLateError,
+    boot_seconds,
 )
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper")
@@ -319,6 +323,79 @@ def test_force_replaces_a_gentle_stop(server: ForkServer) -> None:
     _, ending = finish(process)
     assert ending.signal == KILL
     assert [step.split()[0] for step in ending.steps] == ["SIGINT", "SIGKILL"]
+
+
+def test_each_step_of_a_stop_is_told_when_it_is_done(server: ForkServer) -> None:
+    told: list[StepDone] = []
+    script = f"trap '' INT; sleep 1000 & trap 'exit 0' INT; {READY_FOR_EVER}"
+    process = server.spawn(
+        ["bash", "-c", script], environment=ENVIRONMENT, directory=ROOT, on_step=told.append
+    )
+    assert read_line(process) == "ready"
+    # The shell ends on INT; what it left in the background ignores that, and has 5 s at most.
+    process.stop([StopStep(INT, LIMIT), StopStep(TERM, LIMIT)])
+    _, ending = finish(process)
+    steps = [(step.signal, step.count, step.ended, step.cause) for step in told]
+    assert steps == [("SIGINT", 2, 0, "order"), ("SIGTERM", 1, 1, "order")]
+    assert (told[0].grace, told[1].grace) == (LIMIT, 5.0)
+    assert ending.seconds is not None and ending.seconds < LIMIT
+
+
+# Leases
+
+
+def leased(server: ForkServer, script: str, seconds: float, *, start_in: float = LIMIT):
+    now = boot_seconds()
+    terms = Terms(now + start_in, now + seconds, (StopStep(INT, 0.2),))
+    argv = ["bash", "-c", script]
+    return server.spawn(argv, environment=ENVIRONMENT, directory=ROOT, terms=terms)
+
+
+def test_the_end_of_a_lease_ends_the_tree_without_a_word_from_the_worker(
+    server: ForkServer,
+) -> None:
+    process = leased(server, "trap '' INT; (setsid sleep 1000 &); echo $$; exec sleep 1000", 0.5)
+    handle = handle_of(read_line(process))
+    assert is_gone(handle)
+    _, ending = finish(process)
+    assert ending.lease_ended and ending.signal == KILL
+
+
+def test_a_lease_that_is_extended_in_time_goes_on(server: ForkServer) -> None:
+    process = leased(server, "echo up; read -t 1000 x; sleep 1.5; echo whole", 1.0)
+    assert read_line(process) == "up"
+    process.extend(boot_seconds() + LIMIT)
+    output, ending = finish(process)
+    assert (output, ending.lease_ended, ending.exit_code) == ("whole\n", False, 0)
+
+
+def test_a_lease_that_has_ended_is_neither_extended_nor_softened(server: ForkServer) -> None:
+    now = boot_seconds()
+    # Long enough for Bash to have its trap in place on a machine under load.
+    terms = Terms(now + LIMIT, now + 2.0, (StopStep(INT, 2.0),))
+    script = "trap 'echo int' INT; while :; do sleep 0.05; done"
+    process = server.spawn(["bash", "-c", script], environment=ENVIRONMENT, directory=ROOT,
+                           terms=terms)  # fmt: skip
+    assert read_line(process) == "int"
+    process.extend(boot_seconds() + LIMIT)
+    process.stop([StopStep(TERM, LIMIT)])
+    _, ending = finish(process)
+    assert ending.lease_ended and ending.signal == KILL
+
+
+def test_a_stop_that_takes_too_long_for_the_lease_is_cut_short_by_kill(server: ForkServer) -> None:
+    process = leased(server, "trap '' INT; echo up; while :; do sleep 0.05; done", 1.0)
+    assert read_line(process) == "up"
+    process.stop([StopStep(INT, LIMIT)])
+    _, ending = finish(process)
+    assert ending.lease_ended and ending.signal == KILL
+
+
+def test_what_came_too_late_is_not_started(server: ForkServer, tmp_path: Path) -> None:
+    with pytest.raises(TooLateError, match="permission to start it had run out"):
+        leased(server, f"touch {tmp_path}/started", LIMIT, start_in=-0.1)
+    assert not (tmp_path / "started").exists()
+    assert finish(shell(server, "echo on"))[0] == "on\n"
 
 
 def test_stop_after_the_end_does_nothing(server: ForkServer) -> None:

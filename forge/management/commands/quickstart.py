@@ -20,7 +20,10 @@ from forge.quickstart.errors import QuickStartError
 from forge.quickstart.start import QuickStart
 from runners.worker.protocol import printable
 
+DEFAULT_DATA = "var"
 DEFAULT_PORT = 8000
+# What a person can do something about: no traceback. A full disk is an OSError.
+FAILURES = (QuickStartError, requests.RequestException, OSError)
 
 
 class Command(BaseCommand):
@@ -32,7 +35,7 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []  # type: ignore[assignment]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--data", default="var", help="the data folder (default: var)")
+        parser.add_argument("--data", default=DEFAULT_DATA, help="the data folder (default: var)")
         parser.add_argument("--port", type=int, help="the port of the pages (0: any free one)")
         parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
         parser.add_argument("--once", action="store_true", help="run the demo tasks and exit")
@@ -73,7 +76,8 @@ def _end_on_signals(start: QuickStart) -> None:
 
 def _stay(options: dict[str, Any]) -> int:
     port = DEFAULT_PORT if options["port"] is None else options["port"]
-    start = _make(Path(options["data"]), options, port=port)
+    # Without a name it would be the folder that the command was typed in.
+    start = _make(Path(options["data"] or DEFAULT_DATA), options, port=port)
     _end_on_signals(start)
     try:
         _say("Starting Forge. The first start takes a few seconds.")
@@ -82,7 +86,7 @@ def _stay(options: dict[str, Any]) -> int:
         _say(_addresses(start))
         start.watch()
         _say("\nEnding Forge.")
-    except (QuickStartError, requests.RequestException) as error:
+    except FAILURES as error:
         _say(f"quickstart: {error}")
         return 1
     except KeyboardInterrupt:
@@ -124,7 +128,7 @@ def _once(options: dict[str, Any]) -> int:
         failed = [task for task in tasks if task["state"] != "succeeded"]
         status = 1 if failed or len(tasks) != 3 else 0
         last = _summary(start, tasks, failed)
-    except (QuickStartError, requests.RequestException) as error:
+    except FAILURES as error:
         status, last = 1, f"quickstart: {error}"
     except KeyboardInterrupt:
         status, last = 130, "quickstart: interrupted"

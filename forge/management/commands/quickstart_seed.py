@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand
 from django.utils import timezone
 
 from forge.quickstart.seed import seed
+from projects.audit.actor import by_command
 
 
 class Command(BaseCommand):
@@ -17,4 +18,5 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         known = json.load(sys.stdin)
-        self.stdout.write(json.dumps(seed(known, now=timezone.now())))
+        with by_command("quickstart_seed"):
+            self.stdout.write(json.dumps(seed(known, now=timezone.now())))

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from projects.audit.actor import by_command
 from projects.errors import SecretsKeyError
 from projects.reencryption import reencrypt
 
@@ -18,7 +19,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            count = reencrypt()
+            with by_command("reencrypt_secrets"):
+                count = reencrypt()
         except SecretsKeyError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{count.moved} re-encrypted, {count.current} under this key before.")

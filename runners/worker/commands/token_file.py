@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 
@@ -24,14 +25,14 @@ class TokenFile:
         self._pending = path.with_name(path.name + ".pending")
 
     def exists(self) -> bool:
-        return self.path.exists()
+        return os.path.lexists(self.path)
 
     def pending(self) -> str:
         """The token to register, made and written now if there is none.
 
         Raises ConfigurationError.
         """
-        if self._pending.exists():
+        if os.path.lexists(self._pending):
             return checked(read_secret(self._pending, "The pending token"), str(self._pending))
         token = "fgr_" + secrets.token_urlsafe(RANDOM_BYTES)
         try:

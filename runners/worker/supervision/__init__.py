@@ -5,19 +5,31 @@
 
 The worker holds one end of a pipe per task. When that end closes, also because the worker was
 killed with signal 9, the supervisor ends every descendant and leaves only when the kernel says
-that it has no child left. Everything in `server/` runs outside the worker, in small processes.
+that it has no child left. Where a task has a lease, the supervisor minds it too: the worker
+extends it through the pipe, and a worker that is suspended extends nothing. Everything in
+`server/` runs outside the worker, in small processes.
 """
 
-from runners.worker.supervision.errors import SupervisionError
+from runners.worker.supervision.errors import SupervisionError, TooLateError
 from runners.worker.supervision.fork_server import ForkServer
-from runners.worker.supervision.process import Ending, StopStep, SupervisedProcess
-from runners.worker.supervision.server.kernel import hide_memory
+from runners.worker.supervision.process import (
+    Ending,
+    StepDone,
+    StopStep,
+    SupervisedProcess,
+    Terms,
+)
+from runners.worker.supervision.server.kernel import boot_seconds, hide_memory
 
 __all__ = [
     "Ending",
     "ForkServer",
+    "StepDone",
     "StopStep",
     "SupervisedProcess",
     "SupervisionError",
+    "Terms",
+    "TooLateError",
+    "boot_seconds",
     "hide_memory",
 ]

@@ -9,12 +9,22 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runners.worker.supervision.errors import RequestNotTakenError, SupervisionError
-from runners.worker.supervision.process import StopStep, SupervisedProcess, write_line
+from runners.worker.supervision.errors import (
+    RequestNotTakenError,
+    SupervisionError,
+    TooLateError,
+)
+from runners.worker.supervision.process import (
+    StepDone,
+    StopStep,
+    SupervisedProcess,
+    Terms,
+    write_line,
+)
 from runners.worker.supervision.status import StatusReader
 
 # The server imports its own folder as the package `server`, so that it never loads the rest of
@@ -37,7 +47,9 @@ class ForkServer:
     and the worker's death would go unnoticed for as long as the copy lives.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, launched: Callable[[int], None] = lambda pid: None) -> None:
+        """`launched` is called with the pid of each server process."""
+        self._launched = launched
         self._lock = threading.Lock()
         self._server: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
@@ -57,8 +69,13 @@ class ForkServer:
         directory: Path,
         private: Path | None = None,
         user: Mapping[str, object] | None = None,
+        terms: Terms | None = None,
+        on_step: Callable[[StepDone], None] = lambda step: None,
     ) -> SupervisedProcess:
         """Start a program and return once it has begun to run.
+
+        `terms` bound when it may start and how long it may run; `on_step` is told each step of a
+        stop.
 
         `private` is a folder that is removed when the last process of the program is gone, also
         if this worker, or the supervisor, was killed by then. `user` (uid, gid, groups), for a
@@ -66,11 +83,13 @@ class ForkServer:
 
         A name without a slash is looked up in the PATH of `environment`. Raises SupervisionError
         with a sentence for the user: program not found, directory missing, arguments too large.
+        TooLateError says that nothing ran.
         """
         request = _request(argv, environment, directory) | {"user": dict(user) if user else None}
+        request |= _terms(terms)
         for _ in range(_ATTEMPTS):
             try:
-                return self._spawn_once(request, private)
+                return self._spawn_once(request, private, on_step)
             except RequestNotTakenError:
                 continue
         raise SupervisionError(f"the fork server could not take the request for {argv[0]}")
@@ -93,7 +112,12 @@ class ForkServer:
             server.send_signal(signal.SIGCONT)
             server.wait()
 
-    def _spawn_once(self, request: dict[str, Any], private: Path | None) -> SupervisedProcess:
+    def _spawn_once(
+        self,
+        request: dict[str, Any],
+        private: Path | None,
+        on_step: Callable[[StepDone], None],
+    ) -> SupervisedProcess:
         pipes = _open_pipes()
         try:
             try:
@@ -106,7 +130,12 @@ class ForkServer:
             pipes.close_near_ends()
             raise
         process = SupervisedProcess(
-            pid, output=pipes.output, control=pipes.control, status=status, on_end=self._forget
+            pid,
+            output=pipes.output,
+            control=pipes.control,
+            status=status,
+            on_end=self._forget,
+            on_step=on_step,
         )
         self._remember(process)
         return process
@@ -143,6 +172,8 @@ class ForkServer:
             answer = self._next(status)
         except EOFError as error:
             raise SupervisionError("the supervisor died while it started the program") from error
+        if "is_too_late" in answer:
+            raise TooLateError(answer["error"])
         if "error" in answer:
             raise SupervisionError(answer["error"])
         return int(answer["pid"])
@@ -169,6 +200,7 @@ class ForkServer:
             near, far = socket.socketpair()
             with far:
                 self._server = _run_server(far.fileno())
+            self._launched(self._server.pid)
         except OSError as error:
             raise SupervisionError(f"the fork server cannot start: {error}") from error
         return near
@@ -258,6 +290,16 @@ def _request(
         "environment": dict(environment),
         "directory": str(directory.absolute()),
     }
+
+
+def _terms(terms: Terms | None) -> dict[str, Any]:
+    if terms is None:
+        return {}
+    request: dict[str, Any] = {"start_by": terms.start_by}
+    if terms.until is not None:
+        steps = [[int(step.signal), step.grace_seconds] for step in terms.steps]
+        request["lease"] = {"until": terms.until, "steps": steps}
+    return request
 
 
 def _await_end(process: SupervisedProcess) -> None:

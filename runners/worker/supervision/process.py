@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runners.worker.supervision.errors import SupervisionError
 from runners.worker.supervision.status import StatusReader
@@ -29,6 +29,36 @@ class StopStep:
 
 
 @dataclass(frozen=True)
+class StepDone:
+    """One step of a stop, told when it was done.
+
+    signal: its name, `SIGINT`. count: how many processes got it. ended: how many of those that got
+    the step before are gone. grace: seconds until the next step. seconds: since the first one.
+    cause: `order`, `lease`, or `leftovers` of a program that has ended.
+    """
+
+    signal: str
+    count: int
+    ended: int
+    grace: float
+    seconds: float
+    cause: str
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How long a program may run without a word from this worker, in boot seconds.
+
+    start_by: it is not started later than this. until: from then on it is stopped by `steps` and
+    KILL, also while this worker is suspended; None: never.
+    """
+
+    start_by: float
+    until: float | None
+    steps: tuple[StopStep, ...] = ()
+
+
+@dataclass(frozen=True)
 class Ending:
     """How a program ended, told after the last process of its tree was gone.
 
@@ -36,12 +66,16 @@ class Ending:
     signal: the number of the signal that ended the program, else None.
     leftovers: how many processes the program left behind that had to be ended.
     steps: plain sentences of what was sent, in order: "SIGINT sent to 3 processes".
+    seconds: from the first of them to the end; None if there was none.
+    lease_ended: whether its `Terms` ended it.
     """
 
     exit_code: int | None
     signal: int | None
     leftovers: int
     steps: tuple[str, ...]
+    seconds: float | None = field(default=None, compare=False)
+    lease_ended: bool = False
 
 
 class SupervisedProcess:
@@ -62,6 +96,7 @@ class SupervisedProcess:
         control: int,
         status: StatusReader,
         on_end: Callable[[SupervisedProcess], None],
+        on_step: Callable[[StepDone], None] = lambda step: None,
     ) -> None:
         self.pid = pid
         self.output = output
@@ -72,6 +107,19 @@ class SupervisedProcess:
         self._status_lock = threading.Lock()
         self._outcome: Ending | str | None = None
         self._on_end = on_end
+        self._on_step = on_step
+
+    @property
+    def news(self) -> int:
+        """A descriptor that becomes readable when `wait(0)` has something to do."""
+        return self._status.descriptor
+
+    def extend(self, until: float) -> None:
+        """Let it run until then, in boot seconds, if it has not been ended already."""
+        with self._control_lock:
+            if self._control is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    write_line(self._control, {"lease": until})
 
     def stop(self, steps: Sequence[StopStep]) -> None:
         """Order the steps, then KILL; returns at once.
@@ -91,8 +139,9 @@ class SupervisedProcess:
     def wait(self, timeout: float | None = None) -> Ending | None:
         """Return the ending once every process of the tree is gone; None after `timeout` seconds.
 
-        Raises SupervisionError if the supervisor itself was killed. The fork server has ended
-        the tree by then, unless it was killed as well.
+        Steps of a stop are told to `on_step` meanwhile, in this thread. Raises SupervisionError
+        if the supervisor itself was killed. The fork server has ended the tree by then, unless it
+        was killed as well.
         """
         deadline = None if timeout is None else time.monotonic() + max(0.0, timeout)
         if not self._status_lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
@@ -110,19 +159,17 @@ class SupervisedProcess:
         return self._outcome
 
     def _read_outcome(self, deadline: float | None) -> Ending | str | None:
-        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
-        try:
-            told = self._status.next(remaining)
-        except EOFError:
-            return f"the supervisor of process {self.pid} died without a report"
-        if told is None:
-            return None
-        return Ending(
-            exit_code=told["exit_code"],
-            signal=told["signal"],
-            leftovers=told["leftovers"],
-            steps=tuple(told["steps"]),
-        )
+        while True:
+            remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                told = self._status.next(remaining)
+            except EOFError:
+                return f"the supervisor of process {self.pid} died without a report"
+            if told is None:
+                return None
+            if "step" not in told:
+                return Ending(**{**told, "steps": tuple(told["steps"])})
+            self._on_step(StepDone(**told["step"]))
 
     def _release(self) -> None:
         with self._control_lock:

@@ -13,7 +13,7 @@ class StatusReader:
     """The worker's end of a status pipe: JSON objects, one a line. For one thread at a time."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._buffer = b""
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
@@ -24,7 +24,7 @@ class StatusReader:
         while b"\n" not in self._buffer:
             if not self._poll.poll(milliseconds_until(deadline)):
                 return None
-            chunk = os.read(self._descriptor, 65536)
+            chunk = os.read(self.descriptor, 65536)
             if not chunk:
                 raise EOFError
             self._buffer += chunk
@@ -33,7 +33,7 @@ class StatusReader:
         return told
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
 
 def milliseconds_until(deadline: float | None) -> float | None:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -14,6 +15,14 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _IS_LINUX = sys.platform == "linux"
+
+
+def boot_seconds() -> float:
+    """Seconds on a clock that nobody sets, the same one in every process of this host.
+
+    On Linux it goes on while the host is suspended.
+    """
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if _IS_LINUX else time.monotonic()
 
 
 def become_subreaper() -> None:

@@ -5,18 +5,31 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
+from typing import Any
 
 from .descendants import Reached, signal_below
 
 _SHORTEST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.2
+# The longest grace of each step once the program itself has ended: the rest is what it left.
+_LEFTOVER_GRACE = 5.0
 _JOB_STOPS = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 
 
 class Stopping:
-    """One stop in progress below this process: signals with graces in seconds, at last KILL."""
+    """One stop in progress below this process: signals with graces in seconds, at last KILL.
 
-    def __init__(self) -> None:
+    `tell` is called with each step as it is done: `signal`, its name; `count`, how many processes
+    got it; `ended`, how many of those that got the one before are gone; `grace`, how long they
+    have; `seconds`, since the first step; `cause`, as given to `begin`.
+    """
+
+    def __init__(self, tell: Callable[[dict[str, Any]], None] = lambda step: None) -> None:
+        self._tell = tell
+        self._reached: set[int] = set()
+        self._cause = ""
+        self._longest_grace = float("inf")
         self._steps: list[tuple[int, float]] = []
         self._began_at: float | None = None
         self._due_at = 0.0
@@ -30,8 +43,9 @@ class Stopping:
     def has_begun(self) -> bool:
         return self._began_at is not None
 
-    def begin(self, steps: list[tuple[int, float]]) -> None:
+    def begin(self, steps: list[tuple[int, float]], cause: str) -> None:
         """Start with these steps now, in place of what is left of earlier ones."""
+        self._cause = cause
         self._steps = [*steps, (signal.SIGKILL, 0.0)]
         self._due_at = time.monotonic()
         if self._began_at is None:
@@ -44,12 +58,21 @@ class Stopping:
         if not self.has_begun or time.monotonic() < self._due_at:
             return set()
         number, grace = self._steps.pop(0)
+        grace = min(grace, self._longest_grace)
         self._due_at = time.monotonic() + grace
         if number == signal.SIGKILL:
             self._is_killing = True
             self._kill_delay = self._delay()
-            return self._kill()
-        return self._send(number)
+            reached = self._kill()
+        else:
+            reached = self._send(number)
+        self._report(number, reached, grace)
+        return reached
+
+    def hasten(self) -> None:
+        """The program itself has ended: what it left has a few seconds a step."""
+        self._longest_grace = _LEFTOVER_GRACE
+        self._due_at = min(self._due_at, time.monotonic() + _LEFTOVER_GRACE)
 
     def seconds_to_wait(self) -> float | None:
         """Return how long nothing is due unless a child exits; None: for ever."""
@@ -66,6 +89,22 @@ class Stopping:
             count = _count(self._killed.refused)
             told.append(f"{count} of another user could not be signalled and ended by itself")
         return told
+
+    def seconds(self) -> float | None:
+        """Since the first step; None without one."""
+        return None if self._began_at is None else round(time.monotonic() - self._began_at, 3)
+
+    def _report(self, number: int, reached: set[int], grace: float) -> None:
+        step = {
+            "signal": signal.Signals(number).name,
+            "count": len(reached),
+            "ended": len(self._reached - reached),
+            "grace": grace,
+            "seconds": self.seconds(),
+            "cause": self._cause,
+        }
+        self._reached = reached
+        self._tell(step)
 
     def _send(self, number: int) -> set[int]:
         delay = self._delay()

@@ -16,6 +16,11 @@ from .stopping import Stopping
 
 _LEFTOVER_STEPS = [(int(signal.SIGTERM), 1.0)]
 _LONGEST_WAIT = 3600.0
+# With a lease: `poll` sleeps on through a suspension of the host, the lease does not.
+_LEASE_LOOK = 1.0
+_GREW_OLD = (
+    "the permission to start it had run out; this host, or the worker, stood still meanwhile"
+)
 
 
 def supervise(log: int, control: int, status: int, private: bytes = b"") -> None:
@@ -23,7 +28,8 @@ def supervise(log: int, control: int, status: int, private: bytes = b"") -> None
 
     log: given to the program as stdout and stderr. control: lines of JSON from the worker, first
     the request, then orders; its end means that the worker is dead. status: lines of JSON to the
-    worker: this pid, then the program's pid or why it did not start, at last the ending.
+    worker: this pid, then the program's pid or why it did not start, each step of a stop, at last
+    the ending.
     private: a folder to remove when the tree is gone, before the worker is told the ending.
     """
     os.setsid()
@@ -41,6 +47,10 @@ def _run(log: int, orders: Orders, status: int) -> dict[str, Any] | None:
     request = orders.wait_for_one()
     if request is None:
         return None
+    lease = Lease(request.pop("lease", None))
+    start_by = request.pop("start_by", None)
+    if start_by is not None and kernel.boot_seconds() > start_by:
+        return {"error": _GREW_OLD, "is_too_late": True}
     exits = kernel.ChildExits()
     try:
         pid = Program(**request).start(log)
@@ -48,19 +58,52 @@ def _run(log: int, orders: Orders, status: int) -> dict[str, Any] | None:
         return {"error": str(error)}
     os.close(log)
     tell(status, {"pid": pid})
-    return Supervisor(pid, orders, exits).run()
+    return Supervisor(pid, orders, exits, status, lease).run()
+
+
+class Lease:
+    """Until when the tree may run without a word from the worker, and how it ends then.
+
+    It holds also while the worker is suspended: this process goes on by itself. `terms` are
+    `until` (boot seconds) and `steps` (signal, grace); without any it never ends.
+    """
+
+    def __init__(self, terms: dict[str, Any] | None) -> None:
+        self._until: float | None = terms["until"] if terms else None
+        self.steps = [(number, grace) for number, grace in terms["steps"]] if terms else []
+        self.has_ended = False
+
+    def extend(self, until: float) -> None:
+        """Too late once it has ended: what is being ended is not saved."""
+        if self._until is not None:
+            self._until = max(self._until, until)
+
+    def ends_now(self) -> bool:
+        """True once, when its time has come."""
+        if self.has_ended or self._until is None or kernel.boot_seconds() < self._until:
+            return False
+        self.has_ended = True
+        return True
+
+    def seconds_to_wait(self) -> float:
+        if self.has_ended or self._until is None:
+            return _LONGEST_WAIT
+        return min(max(0.0, self._until - kernel.boot_seconds()), _LEASE_LOOK)
 
 
 class Supervisor:
-    def __init__(self, pid: int, orders: Orders, exits: kernel.ChildExits) -> None:
+    def __init__(
+        self, pid: int, orders: Orders, exits: kernel.ChildExits, status: int, lease: Lease
+    ) -> None:
         self._pid = pid
+        self._lease = lease
         self._orders = orders
         self._exits = exits
         self._server = os.getppid()
         self._poll = select.poll()
         self._poll.register(orders.control, select.POLLIN)
         self._poll.register(exits.descriptor, select.POLLIN)
-        self._stopping = Stopping()
+        self._stopping = Stopping(lambda step: tell(status, {"step": step}))
         self._is_stop_ordered = False
         self._wait_status: int | None = None
         self._leftovers: set[int] = set()
@@ -68,11 +111,18 @@ class Supervisor:
     def run(self) -> dict[str, Any]:
         """Return the ending once there is no child left."""
         while self._reap():
+            self._mind_lease()
             signalled = self._stopping.advance()
             if self._wait_status is not None:
                 self._leftovers |= signalled
             self._wait()
         return self._ending()
+
+    def _mind_lease(self) -> None:
+        if self._lease.ends_now():
+            # Of a stop that is under way only its end is left time for.
+            self._stopping.begin([] if self._is_stop_ordered else self._lease.steps, "lease")
+            self._is_stop_ordered = True
 
     def _reap(self) -> bool:
         """Collect every dead child, born or adopted; False once the kernel says ECHILD."""
@@ -91,24 +141,30 @@ class Supervisor:
         self._wait_status = wait_status
         self._pid = 0  # The number may come back for another process of the tree.
         if not self._stopping.has_begun:
-            self._stopping.begin(_LEFTOVER_STEPS)
+            self._stopping.begin(_LEFTOVER_STEPS, "leftovers")
+        else:
+            self._stopping.hasten()
 
     def _wait(self) -> None:
         seconds = self._stopping.seconds_to_wait()
-        timeout = None if seconds is None else min(seconds, _LONGEST_WAIT) * 1000
-        for descriptor, _ in self._poll.poll(timeout):
+        lease = self._lease.seconds_to_wait()
+        seconds = lease if seconds is None else min(seconds, lease)
+        for descriptor, _ in self._poll.poll(seconds * 1000):
             if descriptor == self._orders.control:
                 self._obey()
 
     def _obey(self) -> None:
         for order in self._orders.read():
-            # What a finished program left behind is already being ended, within a second.
-            if self._wait_status is None or self._is_stop_ordered:
+            if "lease" in order:
+                self._lease.extend(order["lease"])
+            # What a finished program left behind is already being ended, within a second, and
+            # what has no lease any more as quickly as can be.
+            elif (self._wait_status is None or self._is_stop_ordered) and not self._lease.has_ended:
                 self._is_stop_ordered = True
-                self._stopping.begin([(number, grace) for number, grace in order["stop"]])
+                self._stopping.begin([(number, grace) for number, grace in order["stop"]], "order")
         if self._orders.is_closed:
             self._poll.unregister(self._orders.control)
-            self._stopping.begin([])
+            self._stopping.begin([], "worker")
             self._wake_server()
 
     def _wake_server(self) -> None:
@@ -123,6 +179,8 @@ class Supervisor:
             "signal": -code if code < 0 else None,
             "leftovers": len(self._leftovers),
             "steps": self._stopping.sentences(),
+            "seconds": self._stopping.seconds(),
+            "lease_ended": self._lease.has_ended,
         }
 
 

@@ -1,0 +1,67 @@
+"""What happens across the projects of a person: what runs, what failed, runners in trouble."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from django.db.models import F, OuterRef, Subquery
+
+from forge.pages import fleet
+from forge.pages.shell import in_trouble
+from forge.pages.task_rows import TaskRow, for_rows, rows_of
+from projects.models import Project
+from runners.models import Runner
+from tasks.lifecycle import TaskState
+from tasks.models import Task
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+SHOWN = 8
+LATELY = timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class Activity:
+    """Each list is cut to SHOWN; the counts are of everything."""
+
+    running: list[TaskRow]
+    running_count: int
+    failed: list[TaskRow]
+    trouble: list[fleet.RunnerRow]
+    trouble_count: int
+
+
+def activity_of(user: User, *, now: datetime) -> Activity:
+    # Sorted here: for an ORDER BY the database would read all finished tasks too.
+    held = sorted(Task.objects.for_user(user).held().order_by().values_list("pk", flat=True))
+    troubled = in_trouble(Runner.objects.for_user(user), now=now)
+    # Who fell silent last is who is missed; one that never came is no emergency.
+    latest = troubled.order_by(F("last_heartbeat_at").desc(nulls_last=True))
+    return Activity(
+        running=_rows(held[-SHOWN:], now),
+        running_count=len(held),
+        failed=_rows(_latest_failures(user, now), now),
+        trouble=fleet.rows_among(latest[:SHOWN], now=now),
+        trouble_count=troubled.count(),
+    )
+
+
+def _rows(numbers: list[int], now: datetime) -> list[TaskRow]:
+    tasks = for_rows(Task.objects.filter(pk__in=numbers))
+    return rows_of(sorted(tasks, key=lambda task: task.pk, reverse=True), now=now)
+
+
+def _latest_failures(user: User, now: datetime) -> list[int]:
+    """Of each project the latest one: many of one must not hide the only one of another."""
+    of_project = Task.objects.filter(project=OuterRef("pk")).order_by("-pk").values("pk")
+    latest = {
+        state: Subquery(of_project.filter(state=state)[:1])
+        for state in (TaskState.FAILED, TaskState.LOST)
+    }
+    projects = Project.objects.for_user(user).annotate(**latest).values_list(*latest)
+    numbers = [number for pair in projects for number in pair if number]
+    recent = Task.objects.filter(pk__in=numbers, finished_at__gt=now - LATELY)
+    return list(recent.order_by("-finished_at").values_list("pk", flat=True)[:SHOWN])

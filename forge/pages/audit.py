@@ -1,0 +1,122 @@
+"""The audit log: of a project, of the whole installation, and as a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import BadRequest, PermissionDenied
+from django.http import Http404, StreamingHttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from forge.pages.access import demand, project_for
+from forge.pages.audit_words import lines_of
+from forge.pages.shell import page
+from forge.pages.words import whole_number
+from forge.streaming import streamed
+from projects.audit.entry import AuditEntry, AuditEntryQuerySet
+from projects.audit.export import FORMS, exported
+from projects.audit.reading import Filters, page_of
+from projects.permissions import Action
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
+
+    from projects.models import Project
+
+
+@login_required
+@require_safe
+def of_project(request: HttpRequest, pk: int) -> HttpResponse:
+    project = _readable(request, pk)
+    rows = AuditEntry.objects.filter(project_id=project.pk)
+    return page(request, "audit.html", project=project, section="audit", **_context(request, rows))
+
+
+@login_required
+@require_safe
+def of_all(request: HttpRequest) -> HttpResponse:
+    _demand_administrator(request)
+    context = _context(request, AuditEntry.objects.all())
+    return render(request, "audit.html", context | {"section": "audit"})
+
+
+def _readable(request: HttpRequest, pk: int) -> Project:
+    project = project_for(request, pk)
+    demand(request, project, Action.AUDIT_VIEW)
+    return project
+
+
+def _demand_administrator(request: HttpRequest) -> None:
+    if not request.user.is_superuser:
+        raise PermissionDenied("The audit log of the whole installation is for administrators.")
+
+
+def _context(request: HttpRequest, rows: AuditEntryQuerySet) -> dict[str, Any]:
+    filters = Filters(request.GET)
+    found = page_of(
+        filters.apply(rows),
+        older_than=whole_number(request.GET.get("before", "")),
+        newer_than=whole_number(request.GET.get("after", "")),
+    )
+    is_unreadable = not filters.is_valid()
+    return {
+        "filters": filters,
+        "lines": lines_of(found.rows),
+        "newer_query": filters.query(after=found.newer_than) if found.newer_than else "",
+        "older_query": filters.query(before=found.older_than) if found.older_than else "",
+        "chips": _chips(filters),
+        "more_is_open": bool({"way", "address", "since", "until"} & filters.asked.keys()),
+        "is_unreadable": is_unreadable,
+    }
+
+
+def _chips(filters: Filters) -> list[tuple[str, str, str]]:
+    """Of filters that no field shows: label, value, and the query without it."""
+    number = filters.asked.get("object")
+    return [("Number", f"#{number}", filters.query_without("object"))] if number else []
+
+
+@login_required
+@require_safe
+def export_of_project(request: HttpRequest, pk: int, form: str) -> StreamingHttpResponse:
+    project = _readable(request, pk)
+    rows = AuditEntry.objects.filter(project_id=project.pk)
+    return _file(request, rows, form, f"audit-project-{project.pk}")
+
+
+@login_required
+@require_safe
+def export_of_all(request: HttpRequest, form: str) -> StreamingHttpResponse:
+    _demand_administrator(request)
+    return _file(request, AuditEntry.objects.all(), form, "audit")
+
+
+def _file(
+    request: HttpRequest, rows: AuditEntryQuerySet, form: str, name: str
+) -> StreamingHttpResponse:
+    """Raises BadRequest for filters that cannot be read: an empty file would be a wrong answer."""
+    filters = Filters(request.GET)
+    if not filters.is_valid():
+        raise BadRequest(
+            " ".join(str(error) for found in filters.errors.values() for error in found)
+        )
+    return file_of(request, filters.apply(rows), form, name)
+
+
+def file_of(
+    request: HttpRequest, rows: AuditEntryQuerySet, form: str, name: str
+) -> StreamingHttpResponse:
+    """Raises Http404 for a form that there is not."""
+    if form not in FORMS:
+        raise Http404
+    return StreamingHttpResponse(
+        streamed(request, exported(rows, form)),
+        content_type=FORMS[form],
+        headers={
+            "Content-Disposition": f'attachment; filename="{name}.{form}"',
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+        },
+    )

@@ -1,0 +1,70 @@
+"""Pause a runner, and resume it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.shortcuts import get_object_or_404, redirect
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST
+
+from forge.pages.access import demand, signed_in
+from forge.pages.shell import page
+from projects.errors import ForgeError
+from projects.permissions import Action
+from runners.models import Runner
+from runners.operations import pause_runner, resume_runner
+from runners.pause_form import PauseForm
+from tasks.models import Task
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
+
+
+def _runner(request: HttpRequest, pk: int) -> Runner:
+    rows = Runner.objects.for_user(request.user).select_related("project", "paused_by")
+    runner = get_object_or_404(rows, pk=pk)
+    demand(request, runner.project, Action.RUNNER_CHANGE)
+    return runner
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def pause(request: HttpRequest, pk: int) -> HttpResponse:
+    """What a pause leads to, with its reason and length, and the pause."""
+    runner = _runner(request, pk)
+    form = PauseForm(request.POST if request.method == "POST" else None)
+    if form.is_valid() and _paused(request, runner, form):
+        messages.success(request, f"{runner.name} is paused.")
+        return redirect("runner", runner.pk)
+    held = list(Task.objects.held_by(runner).order_by().only("pk"))
+    context = {"runner": runner, "form": form, "held": held}
+    answer = page(
+        request, "runner_pause.html", project=runner.project, section="runners", **context
+    )
+    answer.status_code = 400 if form.errors else 200
+    return answer
+
+
+def _paused(request: HttpRequest, runner: Runner, form: PauseForm) -> bool:
+    reason, now = form.cleaned_data["reason"], timezone.now()
+    try:
+        pause_runner(
+            runner=runner, reason=reason, until=form.until(now), by=signed_in(request), now=now
+        )
+    except ForgeError as error:
+        form.add_error(None, str(error))
+        return False
+    return True
+
+
+@login_required
+@require_POST
+def resume(request: HttpRequest, pk: int) -> HttpResponse:
+    """End the pause before its time."""
+    runner = _runner(request, pk)
+    if resume_runner(runner=runner, by=signed_in(request), now=timezone.now()):
+        messages.success(request, f"{runner.name} takes tasks again.")
+    return redirect("runner", runner.pk)

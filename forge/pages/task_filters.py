@@ -1,0 +1,106 @@
+"""The filters of a project's task list beside its states: template, runner, person, time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from django.contrib.auth import get_user_model
+
+from forge.templatetags.forge_ui import person
+from runners.models import Runner
+from tasks.models import Task, TaskTemplate
+
+if TYPE_CHECKING:
+    from django.http import QueryDict
+
+    from projects.models import Project
+    from tasks.querysets import TaskQuerySet
+
+SINCE = {
+    "1h": ("last hour", timedelta(hours=1)),
+    "24h": ("last 24 hours", timedelta(hours=24)),
+    "7d": ("last 7 days", timedelta(days=7)),
+    "30d": ("last 30 days", timedelta(days=30)),
+}
+NAMES = ("state", "template", "runner", "by", "since", "q")
+MAXIMUM_CHOICES = 200
+
+
+@dataclass(frozen=True)
+class Menu:
+    """One filter: what may be chosen, as (value, words), and what is."""
+
+    name: str
+    label: str
+    choices: list[tuple[str, str]]
+    chosen: str
+    chosen_words: str
+    without: str
+
+
+def narrowed(rows: TaskQuerySet, query: QueryDict, *, now: datetime) -> TaskQuerySet:
+    """Those of a person and of a time; what cannot match anything finds nothing."""
+    if by := query.get("by"):
+        rows = rows.filter(created_by=_number(by))
+    if since := SINCE.get(query.get("since", "")):
+        # By number, from the newest back: what is older is never read, however much there is.
+        older = rows.filter(created_at__lt=now - since[1]).order_by("-pk")
+        last = older.values_list("pk", flat=True).first()
+        rows = rows.filter(pk__gt=last) if last else rows
+    return rows
+
+
+def menus(project: Project, query: QueryDict) -> list[Menu]:
+    templates = TaskTemplate.objects.filter(project=project)
+    runners = Runner.objects.filter(project=project)
+    times = {key: words for key, (words, _) in SINCE.items()}
+    return [
+        _menu("template", _named(templates.present(), templates, query.get("template")), query),
+        _menu("runner", _named(runners.present(), runners, query.get("runner")), query),
+        _menu("by", _people(project, query.get("by")), query, label="Started by"),
+        _menu("since", times, query, label="Queued in the"),
+    ]
+
+
+def _people(project: Project, chosen: str | None) -> dict[str, str]:
+    """The members, and whoever is named and has left."""
+    users = get_user_model().objects
+    members = users.filter(memberships__project=project).order_by("username")[:MAXIMUM_CHOICES]
+    found = {str(one.pk): person(one) for one in members}
+    number = _number(chosen or "")
+    if number and chosen not in found:
+        is_known = Task.objects.filter(project=project, created_by=number).exists()
+        found |= {str(one.pk): person(one) for one in users.filter(pk=number) if is_known}
+    return found
+
+
+def _named(present: Any, every: Any, chosen: str | None) -> dict[str, str]:
+    """Names by number; what was removed stays a choice where the address names it."""
+    rows = present.order_by("name").values_list("pk", "name")[:MAXIMUM_CHOICES]
+    found = {str(pk): name for pk, name in rows}
+    number = _number(chosen or "")
+    if number and chosen not in found:
+        found |= {str(one.pk): str(one) for one in every.filter(pk=number)}
+    return found
+
+
+def _menu(name: str, choices: dict[str, str], query: QueryDict, *, label: str = "") -> Menu:
+    chosen = query.get(name, "")
+    others = {key: query[key] for key in NAMES if key != name and query.get(key)}
+    return Menu(
+        name=name,
+        label=label or name.capitalize(),
+        choices=list(choices.items()),
+        chosen=chosen,
+        chosen_words=choices.get(chosen, ""),
+        without=urlencode(others),
+    )
+
+
+def _number(text: str) -> int:
+    """A number that a row may have; 0 for anything else."""
+    is_number = text.isascii() and text.isdigit() and len(text) < 19
+    return int(text) if is_number else 0

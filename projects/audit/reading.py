@@ -1,0 +1,144 @@
+"""Reading the audit log: what is asked for, a page of it, the trail of one object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db.models.functions import Lower
+from django.utils import timezone
+from django.utils.dateparse import parse_date, parse_datetime
+
+from projects.audit.actor import MAXIMUM_NAME, Way
+from projects.audit.entry import AuditEntry, AuditEntryQuerySet, Kind, Verb
+
+PAGE_ROWS = 50
+TRAIL_ROWS = 8
+
+
+class MomentField(forms.CharField):
+    """A date, or a date with a time, in Forge's zone unless it names another."""
+
+    def __init__(self, *, is_end: bool = False, **options: Any) -> None:
+        super().__init__(required=False, max_length=40, **options)
+        self._is_end = is_end
+
+    def clean(self, value: Any) -> Any:
+        text = str(super().clean(value)).strip()
+        if not text:
+            return None
+        try:
+            return self._read(text)
+        except (ValueError, OverflowError):
+            raise ValidationError(
+                f"{text} is no date. Write 2026-11-25, or 2026-11-25T14:30 with a time."
+            ) from None
+
+    def _read(self, text: str) -> datetime:
+        """The moment; a date alone as an end means the whole of that day."""
+        moment = None if len(text) <= len("2026-11-25") else parse_datetime(text)
+        if moment is None:
+            day = parse_date(text)
+            if day is None:
+                raise ValueError
+            moment = datetime(day.year, day.month, day.day)  # noqa: DTZ001  # made aware below
+            moment += timedelta(days=1 if self._is_end else 0)
+        return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+
+
+class Filters(forms.Form):
+    """What of the log somebody asks for; everything may be left out."""
+
+    name = forms.CharField(required=False, max_length=100, label="Name begins with")
+    who = forms.CharField(required=False, max_length=MAXIMUM_NAME, label="Who")
+    verb = forms.ChoiceField(
+        required=False, label="Did what", choices=[("", "anything"), *Verb.choices]
+    )
+    kind = forms.ChoiceField(
+        required=False, label="To what", choices=[("", "anything"), *Kind.choices]
+    )
+    object = forms.IntegerField(required=False, min_value=1, max_value=2**63 - 1, label="Number")
+    way = forms.ChoiceField(required=False, label="How", choices=[("", "any way"), *Way.choices])
+    address = forms.GenericIPAddressField(required=False, label="Address")
+    since = MomentField(label="From")
+    until = MomentField(label="To", is_end=True)
+
+    @property
+    def is_set(self) -> bool:
+        return any(self.asked.values())
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What stands in the address, without what is empty."""
+        given = {name: str(self.data.get(name, "")).strip() for name in self.fields}
+        return {name: text for name, text in given.items() if text}
+
+    def query(self, **more: int) -> str:
+        """The address's query of these filters, and more."""
+        return urlencode(self.asked | {name: str(value) for name, value in more.items() if value})
+
+    def query_without(self, *names: str) -> str:
+        return urlencode({name: text for name, text in self.asked.items() if name not in names})
+
+    def apply(self, rows: AuditEntryQuerySet) -> AuditEntryQuerySet:
+        """Nothing is found for what cannot be read."""
+        if not self.is_valid():
+            return rows.none()
+        given: Mapping[str, Any] = self.cleaned_data
+        columns = {
+            "actor": given["who"],
+            "verb": given["verb"],
+            "kind": given["kind"],
+            "object_id": given["object"],
+            "way": given["way"],
+            "address": given["address"],
+            "at__gte": given["since"],
+            "at__lt": given["until"],
+        }
+        rows = rows.filter(**{name: value for name, value in columns.items() if value})
+        if name := given["name"].lower():
+            rows = rows.alias(small_name=Lower("name")).filter(small_name__startswith=name)
+        return rows
+
+
+@dataclass(frozen=True)
+class Page:
+    """Entries, newest first; the numbers are where the pages before and after it begin."""
+
+    rows: list[AuditEntry]
+    newer_than: int | None
+    older_than: int | None
+
+
+def page_of(
+    rows: AuditEntryQuerySet, *, older_than: int = 0, newer_than: int = 0, length: int = PAGE_ROWS
+) -> Page:
+    """The page below or above an entry, by its number; the first page without one.
+
+    By key, so that the thousandth page costs what the first does and nothing moves while reading.
+    """
+    wanted = length + 1
+    mark = AuditEntry.objects.filter(pk=newer_than or older_than).only("at").first()
+    if (newer_than or older_than) and mark is None:
+        return Page([], None, None)
+    if newer_than and mark is not None:
+        upward = list(rows.before(mark).order_by("at", "pk")[:wanted])
+        found, has_newer, has_older = upward[:length][::-1], len(upward) == wanted, True
+    else:
+        downward = list((rows.after(mark) if mark else rows)[:wanted])
+        found, has_newer, has_older = downward[:length], mark is not None, len(downward) == wanted
+    return Page(
+        found,
+        found[0].pk if found and has_newer else None,
+        found[-1].pk if found and has_older else None,
+    )
+
+
+def trail(rows: AuditEntryQuerySet, kind: Kind, object_id: int) -> list[AuditEntry]:
+    """The latest of what was done to one object."""
+    return list(rows.about(kind, object_id)[:TRAIL_ROWS])

@@ -1,0 +1,105 @@
+"""Who belongs to a project: add, change the role, remove.
+
+Two rules hold whatever page, script or administrator asks: a project keeps an active owner, and
+nobody gives, changes or takes away a role above their own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib.auth import get_user_model
+from django.db import transaction
+
+from projects.audit.entry import Verb
+from projects.audit.recording import record, record_saved, snapshot
+from projects.errors import (
+    AlreadyMemberError,
+    LastOwnerError,
+    RoleAboveOwnError,
+    UnknownUserError,
+)
+from projects.models import Membership, Project
+from projects.permissions import Role
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+
+def add_member(*, project: Project, user_name: str, role: Role, by: User) -> Membership:
+    """Give the account called `user_name` a role in the project.
+
+    Raises UnknownUserError, AlreadyMemberError and RoleAboveOwnError.
+    """
+    user = get_user_model().objects.filter(username=user_name, is_active=True).first()
+    if user is None:
+        raise UnknownUserError(user_name)
+    with transaction.atomic():
+        _hold(project)
+        _demand_rank(project, by, role)
+        if project.memberships.filter(user=user).exists():
+            raise AlreadyMemberError(user_name, str(project))
+        membership = Membership.objects.create(project=project, user=user, role=role)
+        record_saved(membership, None)
+    return membership
+
+
+def change_role(*, membership: Membership, role: Role, by: User) -> Membership:
+    """Raises LastOwnerError, RoleAboveOwnError, and Membership.DoesNotExist if it is gone."""
+    with transaction.atomic():
+        _hold(membership.project)
+        stored = Membership.objects.select_related("project", "user").get(pk=membership.pk)
+        _demand_rank(stored.project, by, role, Role(stored.role))
+        if role != Role.OWNER:
+            _demand_another_owner(stored)
+        before = snapshot(stored)
+        stored.role = role
+        stored.save(update_fields=["role"])
+        record_saved(stored, before)
+    return stored
+
+
+def remove_member(*, membership: Membership, by: User) -> None:
+    """Access ends with the next request. Raises LastOwnerError and RoleAboveOwnError."""
+    with transaction.atomic():
+        _hold(membership.project)
+        stored = Membership.objects.select_related("project", "user").filter(pk=membership.pk)
+        row = stored.first()
+        if row is None:
+            return
+        _demand_rank(row.project, by, Role(row.role))
+        _demand_another_owner(row)
+        record(Verb.REMOVED, row, detail=f"The role was {row.role}.")
+        row.delete()
+
+
+def remove_user(*, user: User) -> None:
+    """Delete an account with its memberships and API tokens. Raises LastOwnerError."""
+    with transaction.atomic():
+        held = Membership.objects.filter(user=user).select_related("project", "user")
+        for membership in held.order_by("project_id"):
+            _hold(membership.project)
+            _demand_another_owner(membership)
+        record(Verb.REMOVED, user, name=user.get_username())
+        user.delete()
+
+
+def _hold(project: Project) -> None:
+    """Lock the project, so that two owners cannot remove each other at once."""
+    Project.objects.select_for_update().order_by().get(pk=project.pk)
+
+
+def _demand_rank(project: Project, by: User, *roles: Role) -> None:
+    own = project.role_of(by)
+    for role in roles:
+        if role.is_above(own):
+            raise RoleAboveOwnError(role.label.lower(), own.label.lower() if own else "")
+
+
+def _demand_another_owner(membership: Membership) -> None:
+    """Nothing for a member who is none."""
+    if membership.role != Role.OWNER:
+        return
+    owners = membership.project.memberships.filter(role=Role.OWNER, user__is_active=True)
+    if not owners.exclude(pk=membership.pk).exists():
+        raise LastOwnerError(membership.user.get_username(), str(membership.project))

@@ -1,0 +1,44 @@
+"""A pause, as people ask for it on pages and in the admin."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django import forms
+
+from projects.models import is_one_line
+from runners.pausing import PAUSE_REASON_LENGTH
+
+UNTIL_RESUMED = ""
+LENGTHS = {
+    timedelta(minutes=15): "15 minutes",
+    timedelta(hours=1): "1 hour",
+    timedelta(hours=4): "4 hours",
+    timedelta(days=1): "1 day",
+    timedelta(days=7): "7 days",
+}
+
+
+class PauseForm(forms.Form):
+    reason = forms.CharField(
+        max_length=PAUSE_REASON_LENGTH,
+        validators=[is_one_line],
+        help_text="Whoever wonders why a task waits reads this.",
+        widget=forms.TextInput(attrs={"placeholder": "Kernel update", "autofocus": True}),
+    )
+    length = forms.TypedChoiceField(
+        label="For how long",
+        required=False,
+        choices=[
+            (UNTIL_RESUMED, "Until somebody resumes it"),
+            *((str(int(length.total_seconds())), words) for length, words in LENGTHS.items()),
+        ],
+        coerce=lambda text: timedelta(seconds=int(text)),
+        empty_value=None,
+        help_text="It resumes by itself when the time is over.",
+    )
+
+    def until(self, now: datetime) -> datetime | None:
+        """When the chosen pause ends by itself; of a valid form."""
+        length = self.cleaned_data["length"]
+        return now + length if length else None

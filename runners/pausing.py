@@ -1,0 +1,63 @@
+"""A runner that is paused keeps what it runs and takes nothing new, until then or until resumed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.db import models
+
+from projects.models import is_one_line
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+PAUSE_REASON_LENGTH = 200
+
+
+class Pausable(models.Model):
+    """Who paused it, why, since when and until when. Whether it is paused follows from these."""
+
+    paused_at = models.DateTimeField(null=True, blank=True, editable=False)
+    paused_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="+",
+        editable=False,
+    )
+    pause_reason = models.CharField(
+        max_length=PAUSE_REASON_LENGTH, blank=True, editable=False, validators=[is_one_line]
+    )
+    # Empty: until somebody resumes it.
+    paused_until = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        abstract = True
+
+    def is_paused(self, *, now: datetime) -> bool:
+        if self.paused_at is None:
+            return False
+        return self.paused_until is None or self.paused_until > now
+
+    @property
+    def pauser(self) -> str:
+        """Who paused it, as sentences name them; users can be deleted."""
+        return self.paused_by.get_username() if self.paused_by else "somebody"
+
+    def pause(self, *, reason: str, until: datetime | None, by: User, now: datetime) -> bool:
+        """Paused from now on, also if it was before; False if the runner was removed."""
+        return self._set_pause(paused_at=now, paused_by=by, pause_reason=reason, paused_until=until)
+
+    def resume(self, *, now: datetime) -> bool:
+        """False if it was not paused."""
+        if not self.is_paused(now=now):
+            return False
+        return self._set_pause(paused_at=None, paused_by=None, pause_reason="", paused_until=None)
+
+    def _set_pause(self, **changes: object) -> bool:
+        present = type(self)._default_manager.filter(models.Q(pk=self.pk, removed_at=None))
+        changed = present.update(**changes)
+        self.refresh_from_db(fields=tuple(changes))
+        return bool(changed)

@@ -1,0 +1,39 @@
+// Keys for those who would rather not reach for the mouse. The list of them is templates/keys.html.
+const PLACES = { o: "overview", t: "tasks", m: "templates", r: "runners" };
+const CHORD = 1500; // ms between g and the letter after it
+
+const list = document.getElementById("keys");
+let goes = 0;
+
+// The links that stand for rows, from top to bottom.
+function rows() {
+  const links = document.querySelectorAll("main td a.name, main .lately a.name, main .trouble a.btn");
+  return [...links].filter((link) => link.offsetParent);
+}
+
+function move(step) {
+  const all = rows();
+  const at = all.indexOf(document.activeElement);
+  const next = at < 0 ? (step > 0 ? 0 : all.length - 1) : at + step;
+  all[next]?.focus();
+}
+
+function go(letter) {
+  document.querySelector(`.nav [data-place="${PLACES[letter]}"]`)?.click();
+}
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, textarea, select, [contenteditable]");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || !list) return;
+  const follows = event.timeStamp - goes < CHORD;
+  goes = event.key === "g" ? event.timeStamp : 0;
+  if (event.key === "?") list.open ? list.close() : list.showModal();
+  else if (list.open) return;
+  else if (follows && PLACES[event.key]) go(event.key);
+  else if (event.key === "j" || event.key === "k") move(event.key === "j" ? 1 : -1);
+});
+
+document.addEventListener("click", (event) => {
+  if (event.target.closest("[data-keys]")) list.showModal();
+  else if (event.target === list) list.close(); // the ground around it
+});

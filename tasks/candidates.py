@@ -1,0 +1,126 @@
+"""The runners of a project as a waiting task sees them, and what else stands between them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from runners.models import BrokerContact, Runner
+from runners.status import RunnerStatus
+from tasks.models import Leadership, Task
+from tasks.sentences import ago, clock, listed
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One runner, seen from a task that waits."""
+
+    runner: Runner
+    status: RunnerStatus
+    held: int
+    tags: frozenset[str]
+    lacking: tuple[str, ...]
+    is_entitled: bool
+    now: datetime
+
+    @property
+    def is_online(self) -> bool:
+        return self.status in (RunnerStatus.IDLE, RunnerStatus.BUSY)
+
+    @property
+    def is_free(self) -> bool:
+        return self.is_online and self.held < self.runner.concurrency
+
+    @property
+    def why_not(self) -> str:
+        """What keeps this runner from the task, beginning with the tags."""
+        if self.lacking:
+            return f"Lacks {listed(self.lacking)}"
+        if not self.is_entitled:
+            return "Refuses tasks without tags"
+        if self.status == RunnerStatus.NEVER_CONTACTED:
+            return "Has not connected yet"
+        if not self.is_online:
+            return f"Matches, but {self.hindrance()}"
+        return "Free" if self.is_free else f"All {self.runner.concurrency} slots are taken"
+
+    def hindrance(self) -> str:
+        """Why it takes nothing, after its name: `is paused by anna until 14:30 UTC: Update`."""
+        runner = self.runner
+        if runner.is_paused(now=self.now):
+            until = f" until {clock(runner.paused_until, self.now)}" if runner.paused_until else ""
+            return f"is paused by {runner.pauser}{until}: {runner.pause_reason.rstrip('.')}"
+        if self.status == RunnerStatus.NEVER_CONTACTED:
+            return "has not connected yet"
+        if self.status == RunnerStatus.UNHEALTHY and runner.quarantined_until:
+            until = clock(runner.quarantined_until, self.now)
+            why = runner.quarantine_reason.rstrip(".")
+            return f"is cut off from the broker until {until}: {why}"
+        if self.status == RunnerStatus.OFFLINE and runner.last_heartbeat_at:
+            return f"is offline, last heard {ago(runner.last_heartbeat_at, self.now)}"
+        if self.status == RunnerStatus.DRAINING:
+            return "is being shut down"
+        return f"is {self.status.label.lower()}"
+
+
+class Situation:
+    """One project at one moment: its runners and what they hold, read once for many tasks."""
+
+    def __init__(self, project_id: int, *, now: datetime) -> None:
+        # Without the model's ordering, for which the database would read all finished tasks too.
+        held = Task.objects.filter(project_id=project_id).held().order_by()
+        counts = Counter(held.values_list("runner_id", flat=True))
+        runners = Runner.objects.present().filter(project_id=project_id)
+        self.now = now
+        self.runners = [
+            (runner, counts[runner.pk], frozenset(tag.name for tag in runner.tags.all()))
+            for runner in runners.select_related("paused_by").prefetch_related("tags")
+        ]
+        self.running = counts.total()
+
+    @cached_property
+    def leads_until(self) -> datetime | None:
+        """How long the present or last controller has the lead; None if there never was one."""
+        return Leadership.objects.values_list("expires_at", flat=True).first()
+
+    @cached_property
+    def broker_lost_at(self) -> datetime | None:
+        """Since when the controller cannot reach the broker; None while it can."""
+        return BrokerContact.lost_since()
+
+    def is_served(self, required: Iterable[str]) -> bool:
+        """Whether a runner may take such tasks that is not paused; it may be offline just now."""
+        ready = self.candidates(sorted(required))
+        return any(one.is_entitled and not one.runner.is_paused(now=self.now) for one in ready)
+
+    def free_slots(self, required: Iterable[str]) -> int:
+        """How many such tasks could start at this moment."""
+        return sum(
+            one.runner.concurrency - one.held
+            for one in self.candidates(sorted(required))
+            if one.is_entitled and one.is_free
+        )
+
+    def candidates(self, required: Sequence[str]) -> list[Candidate]:
+        """All runners, those that come nearest to taking the task first."""
+        found = [self._candidate(*row, required) for row in self.runners]
+        return sorted(
+            found, key=lambda one: (len(one.lacking), not one.is_entitled, not one.is_online)
+        )
+
+    def _candidate(
+        self, runner: Runner, held: int, tags: frozenset[str], required: Sequence[str]
+    ) -> Candidate:
+        lacking = tuple(name for name in required if name not in tags)
+        return Candidate(
+            runner=runner,
+            status=runner.status_at(self.now, running=held),
+            held=held,
+            tags=tags,
+            lacking=lacking,
+            is_entitled=not lacking and (bool(required) or runner.takes_untagged),
+            now=self.now,
+        )

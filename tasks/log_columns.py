@@ -1,0 +1,53 @@
+"""What is known of one attempt's log, for the attempt that runs and for those before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+
+LOG_PROBLEM_LENGTH = 200
+# The line that stands for what is left out has fewer.
+GAP_MARKER_BYTES = 1000
+
+# What an attempt begins with.
+NO_LOG: dict[str, Any] = {
+    "log_bytes": 0,
+    "log_sha256": "",
+    "log_complete": False,
+    "log_written_bytes": 0,
+    "log_gap_offset": None,
+    "log_gap_bytes": 0,
+    "log_problem": "",
+}
+
+GAP_IS_MARKED = Q(log_gap_bytes=0) | Q(
+    log_gap_bytes__gt=0, log_gap_offset__gte=0, log_complete=False
+)
+
+
+class LogColumns(models.Model):
+    """Length and SHA-256 of the committed bytes, and what they lack."""
+
+    log_bytes = models.BigIntegerField(default=0)
+    log_sha256 = models.CharField(max_length=64, blank=True)
+    log_complete = models.BooleanField(default=False)
+    # What the process wrote, where a part of it is left out (docs/runners.md, "Long logs").
+    log_written_bytes = models.BigIntegerField(default=0)
+    log_gap_offset = models.BigIntegerField(null=True)
+    log_gap_bytes = models.BigIntegerField(default=0)
+    log_problem = models.CharField(max_length=LOG_PROBLEM_LENGTH, blank=True)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def written_bytes(self) -> int:
+        """What the process wrote as far as is known, with what is left out of its log."""
+        return max(self.log_bytes, self.log_written_bytes)
+
+    @property
+    def about_log(self) -> dict[str, Any]:
+        """These columns by name."""
+        return {name: getattr(self, name) for name in NO_LOG}

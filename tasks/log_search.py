@@ -1,0 +1,88 @@
+"""Which lines of a log hold a text: as a reader sees them, not as they were sent.
+
+What the page draws is decided in static/forge/logtext.js; the lines here are numbered as there,
+and colours, titles and what a progress bar wrote over are left out as there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from projects.characters import UNSEEN
+from tasks.log import read_log
+from tasks.models import Task
+
+MAXIMUM_TEXT = 200
+MAXIMUM_LINES = 10_000
+
+_ESCAPES = re.compile(
+    "\x1b[ -/]*(?:\\[[ -?]*[@-~]?|[\\]PX^_][^\x07\n\x1b\x9c]*[\x07\x9c]?|[^\x00-\x1f])?"
+    "|\x9b[ -?]*[@-~]?"
+)
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Numbers of lines, from 1, ascending, at most MAXIMUM_LINES of `total`."""
+
+    lines: list[int]
+    total: int
+
+
+def find_lines(task: Task, text: str) -> Found:
+    """The lines of the current attempt's log that hold `text`, small and capital letters alike."""
+    wanted, lines, total, before = text.lower(), [], 0, 0
+    if not wanted or "\n" in wanted:
+        return Found([], 0)
+    for block in _whole_lines(read_log(task)):
+        for line in _lines_with(wanted, as_seen(block).lower()):
+            total += 1
+            if total <= MAXIMUM_LINES:
+                lines.append(before + line)
+        before += block.count(b"\n")
+    return Found(lines, total)
+
+
+def _lines_with(wanted: str, text: str) -> Iterator[int]:
+    """Without making a string of every line: a log has millions, and few of them match."""
+    at, counted_to, line = text.find(wanted), 0, 1
+    while at >= 0:
+        line += text.count("\n", counted_to, at)
+        yield line
+        counted_to = text.find("\n", at)
+        if counted_to < 0:
+            return
+        at = text.find(wanted, counted_to)
+
+
+def _whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes, cut behind line ends only."""
+    rest: list[bytes] = []
+    for piece in pieces:
+        end = piece.rfind(b"\n") + 1
+        if not end:
+            rest.append(piece)
+            continue
+        yield b"".join([*rest, piece[:end]])
+        rest = [piece[end:]]
+    if last := b"".join(rest):
+        yield last
+
+
+def as_seen(block: bytes) -> str:
+    """Whole lines as the page draws them: one line for each that was sent."""
+    text = block.decode(errors="replace")
+    if not text.isascii():
+        text = UNSEEN.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)
+    text = _CONTROLS.sub("", _ESCAPES.sub("", text))
+    if "\r" in text:
+        text = "\n".join(map(_last_written, text.split("\n")))
+    return text
+
+
+def _last_written(line: str) -> str:
+    """A carriage return has what follows written over what was there."""
+    return line.rstrip("\r").rpartition("\r")[2]

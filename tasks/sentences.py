@@ -1,0 +1,52 @@
+"""Words for the sentences that say what a task waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.utils import timezone
+
+MINUTE = 60
+HOUR = 3600
+DAY = 86400
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    if len(names) == 1:
+        return names[0]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def tags_in_words(names: Sequence[str]) -> str:
+    """`the tag gpu`, `the tags gpu and linux`."""
+    return f"the {'tag' if len(names) == 1 else 'tags'} {listed(names)}"
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """`12 min ago`. Nothing finer than a minute: open pages follow every change of a sentence."""
+    seconds = (now - moment).total_seconds()
+    if seconds < MINUTE:
+        return "less than a minute ago"
+    if seconds < HOUR:
+        return f"{int(seconds // MINUTE)} min ago"
+    if seconds < 2 * DAY:
+        return f"{int(seconds // HOUR)} h ago"
+    return f"{int(seconds // DAY)} days ago"
+
+
+def clock(moment: datetime, now: datetime) -> str:
+    """`14:30 UTC` on the same day, `2026-11-27 14:30 UTC` on another."""
+    local = timezone.localtime(moment)
+    is_today = local.date() == timezone.localtime(now).date()
+    return f"{local:%H:%M %Z}" if is_today else f"{local:%Y-%m-%d %H:%M %Z}"
+
+
+def ahead_in_words(ahead: int, maximum: int) -> str:
+    """`it is next`, `1 task is ahead`, `more than 1,000 tasks are ahead`."""
+    if ahead == 0:
+        return "it is next"
+    if ahead > maximum:
+        return f"more than {maximum:,} tasks are ahead"
+    return f"{ahead:,} {'task is' if ahead == 1 else 'tasks are'} ahead"

@@ -1,0 +1,104 @@
+"""Wrong input in each form: what was typed is kept, and the form says what to change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import Visit
+
+playwright = pytest.importorskip("playwright.sync_api")
+expect = playwright.expect
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """Typed by label; `says` stands on the page afterwards, and what was typed is still there."""
+
+    address: str
+    button: str
+    typed: dict[str, str]
+    says: str
+    forgotten: dict[str, str] = field(default_factory=dict)
+
+
+MISTAKES = {
+    "project": Mistake("/", "Create project", {"Name": "Demo"}, "Demo"),
+    "template": Mistake(
+        "/projects/{project}/templates/new/",
+        "Create template",
+        {"Name": "Wrong", "Script": "echo kept\n", "Environment": "NO EQUALS"},
+        "Line 1 has no equals sign. Write NAME=value.",
+    ),
+    "runner": Mistake(
+        "/projects/{project}/runners/new/",
+        "Add runner",
+        {"Name": "dc-west-9", "Tags": "GPU, linux"},
+        "The tag GPU has capital letters. Use gpu.",
+    ),
+    "registration token": Mistake(
+        "/projects/{project}/registration-tokens/new/",
+        "Create token",
+        {"Name": "Rack 7", "Tags": "Edge"},
+        "The tag Edge has capital letters. Use edge.",
+    ),
+    "access key": Mistake(
+        "/projects/{project}/access-keys/new/",
+        "Create access key",
+        {"Name": "Deploy", "Login": "deploy"},
+        "key",
+        {"Private key": "this is no key"},
+    ),
+    "variable group": Mistake(
+        "/projects/{project}/variable-groups/new/",
+        "Create variable group",
+        {"Name": "Production", "Plain variables": "1BAD=x"},
+        "1BAD",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_form_keeps_what_was_typed(mistake: Mistake, visit: Visit, project: int) -> None:
+    page = visit("owner").page
+    page.goto(mistake.address.format(project=project))
+    boxes = page.locator("main").get_by_role("textbox")
+    for label, text in (mistake.typed | mistake.forgotten).items():
+        _field(page, label).fill(text)
+    assert boxes.count() > 0
+    page.get_by_role("button", name=mistake.button).click()
+    problem = page.locator("main .problem li, main .problem.box").filter(has_text=mistake.says)
+    expect(problem.first).to_be_visible()
+    for label, text in mistake.typed.items():
+        expect(_field(page, label)).to_have_value(text)
+    for label, secret in mistake.forgotten.items():
+        expect(_field(page, label)).to_have_value("")
+        assert secret not in page.content()
+    marked = page.locator("main [aria-invalid=true]")
+    if marked.count():
+        described = marked.first.get_attribute("aria-describedby")
+        assert page.locator(f"#{described.split()[-1]}").count() == 1
+
+
+def _field(page: Any, label: str) -> Any:
+    return page.locator("main").get_by_label(label, exact=True).or_(
+        page.locator("main").get_by_label(f"{label} optional", exact=True)
+    ).first  # fmt: skip
+
+
+def test_a_secret_is_never_shown_again(visit: Visit, project: int) -> None:
+    value = "canary-9f2c-of-the-browser"
+    page = visit("owner").page
+    page.goto(f"/projects/{project}/access-keys/new/")
+    _field(page, "Name").fill("Pager")
+    page.get_by_text("Secret text", exact=True).first.click()
+    page.get_by_role("textbox", name="Secret text").fill(value)
+    page.get_by_role("button", name="Create access key").click()
+    page.get_by_role("link", name="Pager").click()
+    expect(page.get_by_role("heading", name="Pager")).to_be_visible()
+    assert value not in page.content()
+    for box in page.locator("main textarea, main input").all():
+        assert value not in (box.input_value() if box.is_visible() else "")
+    assert value not in visit("viewer").page.goto(page.url).text()

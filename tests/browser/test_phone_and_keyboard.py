@@ -1,0 +1,153 @@
+"""Every page of a project at a phone's width, and the way through it with a keyboard alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import Visit
+from tests.browser.visitor import PHONE
+from tests.deployment.deployment import Deployment
+
+playwright = pytest.importorskip("playwright.sync_api")
+expect = playwright.expect
+
+LONG = "a-name-without-a-single-blank-in-it-that-somebody-had-a-reason-for"
+PAGES = (
+    "/", "/tokens/", "/projects/{project}/", "/projects/{project}/tasks/",
+    "/projects/{project}/tasks/?state=failed&q={long}", "/projects/{project}/templates/",
+    "/projects/{project}/templates/new/", "/templates/{template}/", "/tasks/{task}/",
+    "/projects/{project}/runners/", "/projects/{project}/runners/new/", "/runners/{runner}/",
+    "/runners/{runner}/remove/", "/runners/{runner}/rotate/",
+    "/projects/{project}/registration-tokens/", "/projects/{project}/registration-tokens/new/",
+    "/projects/{project}/access-keys/", "/projects/{project}/access-keys/new/",
+    "/projects/{project}/variable-groups/", "/projects/{project}/variable-groups/new/",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def numbers(forge: Deployment, project: int) -> dict[str, Any]:
+    """Things whose names and outputs are as long as they may be."""
+    script = f"printf '%s' {'x' * 400}; echo; echo {LONG}"
+    template = forge.api.template(project, script, name=LONG, description=f"{LONG} " * 2)
+    task = forge.api.run(project, template)
+    forge.api.wait_until(task)
+    runner = forge.place["runner_id"]
+    return {
+        "project": project,
+        "template": template,
+        "task": task,
+        "runner": runner,
+        "long": LONG,
+    }
+
+
+def test_no_page_is_wider_than_a_phone(visit: Visit, numbers: dict[str, Any]) -> None:
+    visitor = visit("owner", size=PHONE)
+    wide = {}
+    for address in PAGES:
+        visitor.page.goto(address.format(**numbers))
+        if excess := visitor.excess():
+            wide[address] = excess
+    assert not wide, "pixels that have to be scrolled to"
+
+
+def test_a_phone_leads_everywhere(visit: Visit, numbers: dict[str, Any]) -> None:
+    """The sections below, everything else in the menu above."""
+    page = visit("operator", size=PHONE).page
+    page.goto(f"/projects/{numbers['project']}/")
+    for word in ("Tasks", "Run", "Runners", "Overview"):
+        page.get_by_role("navigation", name="Sections").get_by_role("link", name=word).click()
+        expect(page.locator(".tabbar a[aria-current]")).to_have_text(word)
+    page.get_by_label("Menu").click()
+    page.locator(".topbar").get_by_role("link", name="Access keys").click()
+    expect(page.get_by_role("heading", name="Access keys")).to_be_visible()
+
+
+def walk(page: Any, wanted: str, key: str = "Tab") -> None:
+    """Press the key until the focus is on something called `wanted`; every stop can be seen."""
+    script = """() => {
+      const one = document.activeElement, box = one.getBoundingClientRect();
+      const style = getComputedStyle(one), around = getComputedStyle(one.parentElement);
+      const isOutlined = (s) => s.outlineStyle !== "none" && parseFloat(s.outlineWidth) >= 1;
+      return {
+        name: (one.getAttribute("aria-label") || one.labels?.[0]?.textContent || one.textContent)
+          .trim().replace(/\\s+/g, " "),
+        isVisible: box.width > 1 && box.height > 1 && box.bottom > 0 && box.top < innerHeight,
+        isOutlined: isOutlined(style) || isOutlined(around),
+      };
+    }"""
+    stops = []
+    for _ in range(60):
+        page.keyboard.press(key)
+        stop = page.evaluate(script)
+        stops.append(stop["name"])
+        assert stop["isVisible"] and stop["isOutlined"], f"nobody sees the focus on {stop}"
+        if stop["name"] == wanted:
+            return
+    raise AssertionError(f"{wanted} is not among {stops}")
+
+
+def test_a_keyboard_is_enough(visit: Visit, forge: Deployment, numbers: dict[str, Any]) -> None:
+    """Sign in, make a template, run it, stop it, without a pointer."""
+    project = numbers["project"]
+    page = visit("manager").page
+    page.goto("/")
+    walk(page, "Skip to content")
+    page.keyboard.press("Enter")
+    page.goto(f"/projects/{project}/templates/new/")
+    walk(page, "Name")
+    page.keyboard.type("By keyboard")
+    walk(page, "Script")
+    page.keyboard.type("echo typed; sleep 600")
+    walk(page, "Create template")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/projects/{project}/templates/")
+    walk(page, "Run By keyboard")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/tasks/*/")
+    expect(page.locator("#task-head .head .st")).to_contain_text("Running")
+    walk(page, "Stop")
+    page.keyboard.press("Enter")
+    expect(page.locator("#task-head .head .st")).to_contain_text("Stopped")
+
+
+def test_the_keys_are_listed_and_do_what_the_list_says(
+    visit: Visit, forge: Deployment, numbers: dict[str, Any]
+) -> None:
+    page = visit("viewer").page
+    page.goto(f"/projects/{numbers['project']}/")
+    page.keyboard.press("?")
+    shortcuts = page.get_by_role("dialog", name="Keyboard shortcuts")
+    expect(shortcuts).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(shortcuts).to_be_hidden()
+    page.keyboard.type("gt")
+    expect(page.get_by_role("heading", name="Tasks")).to_be_visible()
+    rows = page.locator("td a.name")
+    page.keyboard.press("j")
+    expect(rows.first).to_be_focused()
+    page.keyboard.press("j")
+    expect(rows.nth(1)).to_be_focused()
+    page.keyboard.press("k")
+    expect(rows.first).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/tasks/*/")
+    # A letter in a field is a letter.
+    page.keyboard.press("/")
+    page.keyboard.type("?gt")
+    expect(page.get_by_role("searchbox")).to_have_value("?gt")
+    expect(shortcuts).to_be_hidden()
+
+
+def test_a_menu_closes_with_escape_and_gives_the_focus_back(visit: Visit, project: int) -> None:
+    page = visit("viewer").page
+    page.goto(f"/projects/{project}/")
+    summary = page.locator(".side summary.me")
+    summary.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Sign out")).to_be_hidden()
+    expect(summary).to_be_focused()

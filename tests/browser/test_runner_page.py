@@ -1,0 +1,150 @@
+"""A runner is added: from the form over a real shell to the page that turns green by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser.conftest import Visit
+from tests.deployment.client import wait_for
+from tests.deployment.deployment import Deployment
+
+playwright = pytest.importorskip("playwright.sync_api")
+expect = playwright.expect
+
+
+class Shell:
+    """A shell on a host into which somebody pastes. Python's own packages come from here.
+
+    The host makes its virtual environment and installs the wheel that Forge serves, as the
+    pasted text says. Only what the wheel needs, Celery above all, is not fetched from the
+    network: it is this environment's.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._log = home / "shell.log"
+        bin_folder = home / "forge-runner" / "bin"
+        bin_folder.mkdir(parents=True)
+        scripts = Path(sysconfig.get_path("scripts"))
+        (bin_folder / "celery").symlink_to(scripts / "celery")
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        environment = {
+            "PATH": f"{scripts}:{os.environ['PATH']}",
+            "HOME": str(home),
+            "PYTHONPATH": str(home / "forge-runner" / "lib" / version / "site-packages"),
+            "PIP_NO_DEPS": "1",
+            "PIP_NO_INDEX": "1",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        }
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                ["bash"],
+                cwd=home,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def paste(self, text: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(text.encode() + b"\n")
+        self._process.stdin.close()
+
+    def said(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def end(self) -> None:
+        for number in (signal.SIGQUIT, signal.SIGKILL):
+            try:
+                os.killpg(self._process.pid, number)
+                self._process.wait(30)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                continue
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path)
+    yield shell
+    shell.end()
+
+
+def test_a_pasted_command_turns_the_page_green(
+    visit: Visit, forge: Deployment, shell: Shell
+) -> None:
+    project = forge.api.project("New network zone")
+    visitor = visit("owner")
+    page = visitor.page
+    page.goto(f"/projects/{project}/runners/")
+    page.get_by_role("link", name="Add runner").first.click()
+    page.get_by_label("Name", exact=True).fill("zone-b-1")
+    page.get_by_label("Tags").fill("zone-b")
+    page.get_by_role("button", name="Add runner").click()
+    expect(page.locator("#contact")).to_contain_text("Waiting for first contact")
+    page.get_by_role("button", name="Copy with token").click()
+    expect(page.get_by_text("Copied")).to_be_visible()
+    pasted = visitor.clipboard()
+    token = page.locator("#token").inner_text()
+    assert token in pasted
+
+    shell.paste(pasted)
+    ready = page.locator("#contact.good")
+    try:
+        ready.wait_for(timeout=120_000)
+    except playwright.Error:
+        pytest.fail(f"the page did not turn green; the shell said: {shell.said()}")
+    expect(ready).to_contain_text("zone-b-1 is ready")
+    expect(page.locator("#token")).to_have_text(token)
+
+    ready.get_by_role("link", name="Open runner").click()
+    expect(page.locator("#runner-sentence")).to_contain_text("Idle")
+    assert token not in page.content()
+    task = forge.api.run_script(project, "echo from $FORGE_RUNNER", tags=["zone-b"])
+    assert forge.api.wait_until(task)["state"] == "succeeded"
+    assert forge.api.log(task) == b"from zone-b-1\n"
+    expect(page.locator("td.a-name")).to_contain_text(["template"])
+
+
+def test_a_token_is_shown_once(visit: Visit, forge: Deployment) -> None:
+    """Neither going back, nor the runner's page, nor its address shows it again."""
+    project = forge.api.project("Shown once")
+    page = visit("owner").page
+    page.goto(f"/projects/{project}/runners/new/")
+    page.get_by_label("Name", exact=True).fill("once-1")
+    page.get_by_role("button", name="Add runner").click()
+    token = page.locator("#token").inner_text()
+    assert token.startswith("fgr_")
+    seen = [page.url, f"/projects/{project}/runners/", f"/projects/{project}/"]
+    for address in seen:
+        page.goto(address)
+        assert token not in page.content()
+    page.get_by_role("navigation", name="Project").get_by_role("link", name="Runners").click()
+    page.get_by_role("link", name="once-1", exact=True).click()
+    assert token not in page.content()
+    page.go_back()
+    assert token not in page.content()
+
+
+def test_a_removed_runner_is_named_with_what_it_ends(visit: Visit, forge: Deployment) -> None:
+    project = forge.api.project("Removal")
+    runner = forge.api.runner(project, "leaves-1")
+    worker = forge.worker(runner)
+    task = forge.api.run_script(project, "echo up; sleep 600")
+    forge.api.await_output(task, b"up")
+    page = visit("owner").page
+    page.goto(f"/runners/{runner.id}/")
+    page.get_by_role("link", name="Remove").click()
+    expect(page.locator(".dlg")).to_contain_text("1 task that it holds ends as failed")
+    page.get_by_role("button", name="Remove and end 1 task").click()
+    expect(page.get_by_text("Removed leaves-1.")).to_be_visible()
+    assert forge.api.wait_until(task)["state"] == "failed"
+    wait_for(lambda: worker.process.poll() is not None, "its worker ends")

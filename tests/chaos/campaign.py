@@ -1,0 +1,104 @@
+"""Many trials after each other, chosen by a seed, and the table that they give."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+
+from tests.chaos.conductor import PLACES
+from tests.chaos.harms import HARMS, Harm
+from tests.chaos.installation import Installation, installed
+from tests.chaos.trial import Outcome, Trial
+from tests.chaos.verdict import Score, total
+
+Pair = tuple[str, type[Harm]]
+_HEADS = (
+    "tasks",
+    "vanished",
+    "twice",
+    "unpermitted",
+    "wrong state",
+    "log incomplete",
+    "lost",
+    "marked gap",
+)
+
+
+def every_pair(chance: random.Random, *, on_postgres: bool = True) -> list[Pair]:
+    """Every place with every harm, in an order of chance."""
+    harms = _harms(on_postgres=on_postgres)
+    pairs = [(place, harm) for place in PLACES for harm in harms]
+    chance.shuffle(pairs)
+    return pairs
+
+
+def some_pairs(chance: random.Random, *, on_postgres: bool = True) -> list[Pair]:
+    """As few as let every place and every harm come at least once."""
+    harms = _harms(on_postgres=on_postgres)
+    chance.shuffle(harms)
+    count = max(len(harms), len(PLACES))
+    return [(PLACES[n % len(PLACES)], harms[n % len(harms)]) for n in range(count)]
+
+
+def _harms(*, on_postgres: bool) -> list[type[Harm]]:
+    return [harm for harm in HARMS if on_postgres or not harm.needs_postgres]
+
+
+def run_campaign(
+    folder: Path,
+    pairs: list[Pair],
+    *,
+    seed: int,
+    tasks: int,
+    on_postgres: bool = True,
+    tell: Callable[[str], None] = print,
+) -> Iterator[Outcome]:
+    """Run the trials on one installation and yield how each went."""
+    with installed(folder, on_postgres=on_postgres) as here:
+        for number, (place, harm) in enumerate(pairs, 1):
+            # Each trial has a chance of its own: the same, whatever came before it.
+            chance = random.Random(f"{seed} {place} {harm.__name__}")
+            outcome = _try(here, place, harm, chance, tasks)
+            tell(f"{number}/{len(pairs)} {place} | {harm.victim}, {harm.way}: {_said(outcome)}")
+            yield outcome
+
+
+def _try(
+    here: Installation, place: str, harm: type[Harm], chance: random.Random, tasks: int
+) -> Outcome:
+    outcome = Trial(here, place, harm, chance, tasks).run()
+    if outcome.counts:
+        return outcome
+    # The blow came too late, or nobody was there to be struck: once more, which counts instead.
+    again = Trial(here, place, harm, chance, tasks).run()
+    again.score += outcome.score
+    again.complaints += outcome.complaints
+    return again
+
+
+def _said(outcome: Outcome) -> str:
+    words = f"{outcome.score.tasks} tasks in {outcome.seconds:.1f} s"
+    if not outcome.counts:
+        words += f", does not count: {outcome.why_not}"
+    return "\n  ".join([words, *outcome.complaints])
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """Boundary by victim, and the sum."""
+    lines = [_line("boundary", "victim", *_HEADS)]
+    for outcome in sorted(outcomes, key=lambda one: PLACES.index(one.place)):
+        victim = f"{outcome.harm.victim}, {outcome.harm.way}"
+        mark = "" if outcome.counts else " (not proven)"
+        lines.append(_line(outcome.place, victim + mark, *_numbers(outcome.score)))
+    lines.append(_line("all", "", *_numbers(total(one.score for one in outcomes))))
+    return "\n".join(lines)
+
+
+def _numbers(score: Score) -> list[int]:
+    return [getattr(score, one.name) for one in fields(score)]
+
+
+def _line(place: str, victim: str, *columns: object) -> str:
+    return f"{place:<17} {victim:<38}" + "".join(f"{column!s:>15}" for column in columns)

@@ -1,0 +1,128 @@
+"""The other end of `runners.worker.failpoints`: lets everybody pass but the one to be held."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+# In the order in which a task passes them.
+PLACES = (
+    "row committed",
+    "hint published",
+    "hint popped",
+    "claim sent",
+    "claim committed",
+    "claim answered",
+    "process started",
+    "mid-log",
+    "process exited",
+    "result journaled",
+    "result sent",
+    "result committed",
+)
+
+
+@dataclass(frozen=True)
+class Hold:
+    """One process that stands still at a place; `runner` is empty where it is its own worker's."""
+
+    place: str
+    task: int
+    attempt: int
+    runner: str
+    pid: int
+
+
+class Conductor:
+    """Give `folder` to the processes as FORGE_FAILPOINTS; then `arm`, `held`, `release`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._record = folder / "record.jsonl"
+        self._record.touch()
+        self._changed = threading.Condition()
+        self._place = ""
+        self._pass_over = 0
+        self._held: tuple[Hold, socket.socket] | None = None
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(folder / "ask"))
+        self._listener.listen(256)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self.release()
+        self._listener.close()
+
+    def arm(self, place: str, *, pass_over: int) -> None:
+        """Hold who reaches `place` next, after letting `pass_over` others go by."""
+        with self._changed:
+            self._place, self._pass_over = place, pass_over
+
+    def disarm(self) -> None:
+        self.arm("", pass_over=0)
+
+    def held(self, seconds: float) -> Hold | None:
+        """Wait until somebody is held."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._held is not None, seconds)
+            return self._held[0] if self._held is not None else None
+
+    def release(self) -> None:
+        with self._changed:
+            held, self._held = self._held, None
+        if held is not None:
+            _answer(held[1])
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                asking, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._decide, args=(asking,), daemon=True).start()
+
+    def _decide(self, asking: socket.socket) -> None:
+        try:
+            question = json.loads(asking.makefile().readline())
+        except (OSError, ValueError):  # it was killed in the middle of asking
+            asking.close()
+            return
+        if not self._holds(Hold(**question), asking):
+            _answer(asking)
+
+    def _holds(self, one: Hold, asking: socket.socket) -> bool:
+        with self._changed:
+            if one.place != self._place:
+                return False
+            if self._pass_over:
+                self._pass_over -= 1
+                return False
+            self._place = ""
+            self._held = (one, asking)
+            self._changed.notify_all()
+            return True
+
+    def is_proven(self, hold: Hold, at: float) -> bool:
+        """Whether by the program's own record `hold` was entered before `at` and not yet left.
+
+        at: `time.monotonic()`, which all processes of a machine share.
+        """
+        lines = [json.loads(line) for line in self._record.read_text().splitlines()]
+        same = [
+            line
+            for line in lines
+            if (line["place"], line["task"], line["attempt"], line["pid"])
+            == (hold.place, hold.task, hold.attempt, hold.pid)
+            and line["at"] <= at
+        ]
+        return bool(same) and same[-1]["way"] == "in"
+
+
+def _answer(asking: socket.socket) -> None:
+    with suppress(OSError):
+        asking.sendall(b".")
+    asking.close()

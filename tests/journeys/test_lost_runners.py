@@ -1,0 +1,279 @@
+"""Runners that are cut off, suspended or killed while a task is with them, by every policy."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.deployment.client import Runner, wait_for
+from tests.deployment.deployment import Deployment, Worker, processes_with
+from tests.deployment.silence import Wire
+
+RETRY: dict[str, Any] = {"lost_runner_policy": "retry", "safe_to_rerun": True}
+# Ends by KILL alone, or when its gate opens. The lock is held as long as a process of it lives,
+# so that two attempts at once cannot hide; the ledger shows every start.
+STUBBORN = """trap '' INT TERM
+exec 9> {folder}/lock
+flock -n 9 || echo overlap >> {folder}/ledger
+echo "$FORGE_TASK_ID.$FORGE_ATTEMPT" >> {folder}/ledger
+echo begun
+until [ -e {folder}/gate ]; do sleep 0.1; done
+echo done"""
+
+
+@pytest.fixture
+def wire(forge: Deployment) -> Iterator[Wire]:
+    found = Wire(int(forge.place["url"].rsplit(":", 1)[1]))
+    yield found
+    found.mend()
+    found.close()
+
+
+class Place:
+    """A project with a runner whose connection can be cut, and room for another one."""
+
+    def __init__(self, forge: Deployment, name: str, folder: Path) -> None:
+        self.forge = forge
+        self.folder = folder
+        self.project = forge.api.project(name)
+
+    def runner(self, name: str) -> Runner:
+        return self.forge.api.runner(self.project, name)
+
+    def run(self, name: str, script: str = STUBBORN, **policy: Any) -> int:
+        """Start a task with a folder of its own, and wait until its program has begun."""
+        (self.folder / name).mkdir()
+        script = script.format(folder=self.folder / name)
+        task = self.forge.api.run_script(self.project, script, **policy)
+        self.forge.api.await_output(task, b"begun")
+        return task
+
+    def open_gate(self, name: str) -> None:
+        (self.folder / name / "gate").touch()
+
+    def ledger(self, name: str) -> list[str]:
+        return (self.folder / name / "ledger").read_text().split()
+
+
+@pytest.fixture
+def place(forge: Deployment, request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return Place(forge, request.node.name[-60:], tmp_path)
+
+
+def test_a_partition_does_to_each_task_what_its_template_says(
+    forge: Deployment, place: Place, wire: Wire
+) -> None:
+    far = forge.worker(place.runner("far"), FORGE_URL=wire.url)
+    waits = place.run("waits")
+    gives_up = place.run("gives-up", lost_runner_policy="fail")
+    tries_again = place.run("tries-again", **RETRY)
+    near = place.runner("near")
+    wire.cut()
+    ended = forge.api.wait_until(gives_up, "lost")
+    assert ended["state"] == "lost" and "give up at once" in ended["reason"]
+    assert forge.api.wait_until(waits, "unreachable")["wait_ends_at"]
+    forge.worker(near)
+    again = wait_for(lambda: _attempt(forge, tries_again, 2, "running"), "the second attempt runs")
+    # The first one is gone, although the worker that had it could not be told.
+    assert place.ledger("tries-again") == [f"{tries_again}.1", f"{tries_again}.2"]
+    assert [one["runner"] for one in again["attempts"]] == [far.runner.id, near.id]
+    assert again["attempts"][0]["state"] == "lost"
+    place.open_gate("tries-again")
+    assert forge.api.wait_until(tries_again)["state"] == "succeeded"
+    assert forge.api.log(tries_again) == b"begun\ndone\n"
+
+    wire.mend()
+    assert forge.api.wait_until(waits, "running")["state"] == "running"
+    place.open_gate("waits")
+    back = forge.api.wait_until(waits)
+    assert (back["state"], back["log_complete"]) == ("succeeded", True)
+    assert forge.api.log(waits) == b"begun\ndone\n"
+    assert place.ledger("waits") == [f"{waits}.1"]
+    # What was given up is ended where it ran, which says that its result came too late.
+    place.open_gate("gives-up")
+    wait_for(lambda: f"ask #{gives_up} was given up" in far.said(), "far was told")
+    assert forge.api.task(gives_up)["state"] == "lost"
+    first = forge.api.send("GET", f"tasks/{tries_again}/log?attempt=1").content
+    assert first.startswith(b"begun\n")
+
+
+def _attempt(forge: Deployment, task: int, number: int, state: str) -> dict[str, object] | None:
+    found = forge.api.task(task)
+    assert not found["finished_at"], found
+    return found if (found["attempt"], found["state"]) == (number, state) else None
+
+
+def test_a_suspended_worker_is_no_reason_to_run_twice(forge: Deployment, place: Place) -> None:
+    asleep = forge.worker(place.runner("asleep"))
+    task = place.run("work", **RETRY)
+    near = place.runner("near")
+    asleep.process.send_signal(signal.SIGSTOP)
+    try:
+        forge.worker(near)
+        wait_for(lambda: _attempt(forge, task, 2, "running"), "the second attempt runs")
+        assert place.ledger("work") == [f"{task}.1", f"{task}.2"]
+        # Its supervisor has ended the first one; the worker itself still sleeps.
+        assert _of_attempt(task, 2) and not _of_attempt(task, 1)
+    finally:
+        asleep.process.send_signal(signal.SIGCONT)
+    wait_for(lambda: f"Attempt 1 of task #{task} was given up" in asleep.said(), "it was told")
+    place.open_gate("work")
+    ended = forge.api.wait_until(task)
+    assert (ended["state"], ended["attempt"], ended["runner"]) == ("succeeded", 2, near.id)
+    assert place.ledger("work") == [f"{task}.1", f"{task}.2"]
+
+
+def _of_attempt(task: int, number: int) -> list[int]:
+    """Living processes of one attempt, by the environment that Forge gave them."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            given = process.environ()
+            if (given.get("FORGE_TASK_ID"), given.get("FORGE_ATTEMPT")) == (str(task), str(number)):
+                found.append(process.pid)
+    return found
+
+
+def test_what_a_killed_worker_had_is_tried_again_when_it_says_so(
+    forge: Deployment, place: Place
+) -> None:
+    worker = forge.worker(place.runner("reborn"))
+    task = place.run("work", **RETRY)
+    worker.kill()
+    worker.start()
+    wait_for(lambda: _attempt(forge, task, 2, "running"), "the second attempt runs")
+    place.open_gate("work")
+    ended = forge.api.wait_until(task)
+    assert ended["state"] == "succeeded"
+    first = ended["attempts"][0]
+    assert first["state"] == "failed" and "was killed while it ran" in first["reason"]
+    assert first["log_complete"]
+    assert place.ledger("work") == [f"{task}.1", f"{task}.2"]
+
+
+def test_a_stop_of_an_unreachable_task_takes_effect_when_its_runner_is_back(
+    forge: Deployment, place: Place, wire: Wire
+) -> None:
+    forge.worker(place.runner("far"), FORGE_URL=wire.url)
+    task = place.run("work", script="echo begun; sleep 600")
+    given_up = place.run("other", script="echo begun; exec -a forge-given-up-8 sleep 600")
+    wire.cut()
+    forge.api.wait_until(task, "unreachable")
+    forge.api.wait_until(given_up, "unreachable")
+    forge.api.post(f"tasks/{task}/stop")
+    forge.api.post(f"tasks/{given_up}/force-stop")
+    assert forge.api.task(task)["state"] == "unreachable"
+    ended = forge.api.task(given_up)
+    assert ended["state"] == "lost" and "Force-stopped by admin." in ended["reason"]
+    assert processes_with("forge-given-up-8")
+    wire.mend()
+    ended = forge.api.wait_until(task)
+    assert ended["state"] == "stopped" and "Stopped by admin." in ended["reason"]
+    wait_for(lambda: not processes_with("forge-given-up-8"), "what was given up is ended")
+
+
+# Stops
+
+
+def test_a_stop_follows_the_templates_steps_and_the_log_tells_each(
+    forge: Deployment, place: Place
+) -> None:
+    forge.worker(place.runner("runner"))
+    steps = [{"signal": "HUP", "grace_seconds": 60}, {"signal": "TERM", "grace_seconds": 1}]
+    script = "trap 'echo cleaning up; kill $!; trap \"\" TERM' HUP\necho begun\nsleep 600 &\nwait\n"
+    script += "while :; do sleep 0.1; done"
+    task = place.run("work", script=script, stop_steps=steps[1:])
+    forge.api.post(f"tasks/{task}/stop")
+    assert forge.api.wait_until(task)["state"] == "stopped"
+    log = forge.api.log(task).decode()
+    assert "forge: stopping: Stopped by admin.\nforge: sent TERM to 2 processes, waiting" in log
+    assert "forge: all of its processes have ended, " in log
+
+    stubborn = place.run("stubborn", script=script, stop_steps=[steps[0]])
+    forge.api.post(f"tasks/{stubborn}/stop")
+    forge.api.await_output(stubborn, b"cleaning up")
+    assert forge.api.task(stubborn)["state"] == "stopping"
+    forge.api.post(f"tasks/{stubborn}/force-stop")
+    ended = forge.api.wait_until(stubborn)
+    assert (ended["state"], ended["reason"]) == ("stopped", "Force-stopped by admin.")
+    assert ended["log_complete"]
+    lines = forge.api.log(stubborn).decode().splitlines()
+    told = [line.split(" to ")[0] for line in lines if line.startswith("forge: ")]
+    assert told[:2] == ["forge: stopping: Stopped by admin.", "forge: sent HUP"]
+    assert "forge: stopping: Force-stopped by admin." in lines
+    assert any("sent KILL to" in line for line in lines)
+
+
+def test_a_time_limit_stops_by_the_same_steps(forge: Deployment, place: Place) -> None:
+    forge.worker(place.runner("runner"))
+    steps = [{"signal": "USR1", "grace_seconds": 60}]
+    # Writes all the time: what is busy is not to outlive its limit either.
+    script = "trap 'echo enough; exit 4' USR1\necho begun\nwhile :; do echo x; sleep 0.01; done"
+    task = place.run("work", script=script, stop_steps=steps, timeout_seconds=2)
+    ended = forge.api.wait_until(task)
+    assert (ended["state"], ended["exit_code"]) == ("failed", 4)
+    assert "limit of 2 s" in ended["reason"]
+    assert b"forge: stopping: It ran longer than its limit of 2 s.\n" in forge.api.log(task)
+
+
+# A worker that is told to end
+
+
+@pytest.fixture
+def draining(forge: Deployment, place: Place) -> tuple[Worker, int]:
+    """A worker that waits for its task, which cleans up on INT."""
+    worker = forge.worker(place.runner("drained"))
+    script = "trap 'echo cleaned up; exit 0' INT\necho begun\n"
+    script += "until [ -e {folder}/gate ]; do sleep 0.1; done; echo done"
+    task = place.run("work", script=script)
+    worker.process.terminate()
+    forge.api.await_status(worker.runner.id, "draining")
+    return worker, task
+
+
+def test_a_draining_worker_says_what_it_waits_for_and_takes_nothing_new(
+    forge: Deployment, place: Place, draining: tuple[Worker, int]
+) -> None:
+    worker, task = draining
+    wait_for(lambda: f"waiting for #{task} (template" in worker.said(), "it says so")
+    other = forge.api.run_script(place.project, "echo never here")
+    place.open_gate("work")
+    assert forge.api.wait_until(task)["state"] == "succeeded"
+    assert worker.process.wait(60) == 0
+    assert forge.api.task(other)["state"] == "queued"
+    assert forge.api.status(worker.runner.id) == "offline"
+
+
+def test_a_task_of_a_draining_worker_can_be_stopped(
+    forge: Deployment, draining: tuple[Worker, int]
+) -> None:
+    worker, task = draining
+    forge.api.post(f"tasks/{task}/stop")
+    assert forge.api.wait_until(task)["state"] == "stopped"
+    assert worker.process.wait(60) == 0
+
+
+def test_a_second_term_stops_the_tasks_by_their_steps(
+    forge: Deployment, draining: tuple[Worker, int]
+) -> None:
+    worker, task = draining
+    worker.process.terminate()
+    ended = forge.api.wait_until(task)
+    assert ended["state"] == "stopped" and "shut down" in ended["reason"]
+    assert b"cleaned up\n" in forge.api.log(task)
+    assert worker.process.wait(60) == 0
+
+
+def test_quit_kills_them(forge: Deployment, draining: tuple[Worker, int]) -> None:
+    worker, task = draining
+    worker.process.send_signal(signal.SIGQUIT)
+    assert forge.api.wait_until(task)["state"] == "stopped"
+    log = forge.api.log(task)
+    assert b"sent KILL to" in log and b"cleaned up" not in log
+    assert worker.process.wait(60) == 0

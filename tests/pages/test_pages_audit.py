@@ -1,0 +1,341 @@
+"""The audit log in the pages: each form that is sent leaves one entry, and the log shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+
+from forge.pages.sign_in import per_account, per_address
+from projects.audit.entry import AuditEntry
+from projects.models import AccessKey, Membership, VariableGroup
+from runners.models import RegistrationToken, Runner
+from tasks.models import Task, TaskTemplate
+from tasks.operations import remove_template, save_template
+from tests.cast import CANARY, Cast
+from tests.pages.test_pages_access import NOT_A_METHOD, PATHS, TABLE
+from tests.writes import assert_nothing_secret, in_need_of_everything, one_entry, token_row
+
+TEMPLATE = {"name": "New", "app": "bash", "script": "true", "timeout_seconds": 60}
+FORMS: dict[str, dict[str, Any]] = {
+    "home": {"name": "New"},
+    "template-new": TEMPLATE,
+    "template": TEMPLATE | {"environment": f"TOKEN={CANARY}"},
+    "template-run": {},
+    "template-remove": {},
+    "task-stop": {},
+    "task-rerun": {},
+    "runner-new": {"name": "new-1", "concurrency": 2},
+    "runner-lift": {},
+    "runner-remove": {},
+    "access-key-new": {"name": "New", "kind": "string", "value": CANARY},
+    "access-key": {"name": "Registry", "value": CANARY * 2},
+    "access-key-remove": {},
+    "variable-group-new": {
+        "name": "New",
+        "new-0-name": "SECRET_A",
+        "new-0-value": CANARY,
+    },
+    "variable-group": {"name": "Production 2"},
+    "variable-group-remove": {},
+    "runner-rotate": {"overlap": "3600"},
+    "runner-end-older": {},
+    "registration-token-new": {"name": "New", "lifetime": "86400", "max_uses": 1, "concurrency": 1},
+    "registration-token-revoke": {},
+    "members": {"user_name": "outsider", "role": "viewer"},
+    "member": {"role": "operator"},
+    "member-remove": {},
+    "tokens": {"name": "New", "lifetime": "604800"},
+    "token-revoke": {},
+}
+WRITES = sorted(
+    name for method, name in TABLE if method == "POST" and TABLE[method, name] != NOT_A_METHOD
+)
+
+
+def test_every_form_is_walked() -> None:
+    assert set(WRITES) == FORMS.keys()
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_every_form_that_is_sent_leaves_exactly_one_entry_and_no_secret(
+    name: str,
+    cast: Cast,
+    template: TaskTemplate,
+    runner: Runner,
+    task: Task,
+    access_key: AccessKey,
+    variable_group: VariableGroup,
+    registration: RegistrationToken,
+    browser: Callable[..., Client],
+) -> None:
+    in_need_of_everything(runner, cast)
+    ids = {"template": template.pk, "runner": runner.pk, "task": task.pk}
+    ids |= {"registration": registration.pk, "token": token_row(cast).pk}
+    ids |= {"access_key": access_key.pk, "variable_group": variable_group.pk}
+    ids |= {"member": cast.viewers_membership.pk, "project": cast.project.pk}
+    client = browser(cast.owner)
+    with one_entry() as entries:
+        answer = client.post(PATHS[name].format(**ids), FORMS[name])
+        assert answer.status_code in (200, 302), answer.context["form"].errors
+    entry = entries[0]
+    assert (entry.actor, entry.way, entry.address) == ("owner", "page", "127.0.0.1")
+    assert_nothing_secret()
+    if entry.project_id == cast.project.pk:
+        assert entry.name in client.get(f"/projects/{cast.project.pk}/audit/").text
+
+
+def test_signing_in_and_out_and_failing_to_are_written_down(cast: Cast) -> None:
+    cast.owner.set_password("correct horse battery")
+    cast.owner.save()
+    client = Client()
+    with one_entry() as entries:
+        client.post("/sign-in/", {"username": "owner", "password": "wrong"})
+    assert (entries[0].verb, entries[0].name, entries[0].actor) == (
+        "sign_in_failed", "owner", "nobody",
+    )  # fmt: skip
+    with one_entry() as entries:
+        client.post("/sign-in/", {"username": "owner", "password": "correct horse battery"})
+    assert (entries[0].verb, entries[0].actor) == ("signed_in", "owner")
+    with one_entry() as entries:
+        client.post("/sign-out/")
+    assert (entries[0].verb, entries[0].actor) == ("signed_out", "owner")
+
+
+def test_a_password_typed_as_a_name_is_not_written_down(cast: Cast) -> None:
+    with one_entry() as entries:
+        Client().post("/sign-in/", {"username": CANARY, "password": "wrong"})
+    assert entries[0].name == "an unknown account"
+    assert_nothing_secret()
+
+
+def test_the_history_of_a_template_and_a_runner_stands_on_their_pages(
+    cast: Cast, template: TaskTemplate, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    template.timeout_seconds = 7
+    save_template(template=template, tags=["linux"])
+    page = browser(cast.manager).get(f"/templates/{template.pk}/").text
+    assert "timeout seconds 3600 → 7" in page
+    assert "History" in browser(cast.manager).get(f"/runners/{runner.pk}/").text
+    assert "History" not in browser(cast.viewer).get(f"/runners/{runner.pk}/").text
+
+
+def test_the_log_of_what_is_gone_can_still_be_read(
+    cast: Cast, template: TaskTemplate, browser: Callable[..., Client]
+) -> None:
+    remove_template(template=template, now=timezone.now())
+    query = f"?kind=template&object={template.pk}"
+    page = browser(cast.owner).get(f"/projects/{cast.project.pk}/audit/{query}").text
+    assert "Removed template" in page and "Created template" in page
+
+
+def test_a_filter_that_cannot_be_read_says_so_and_keeps_what_was_typed(
+    cast: Cast, browser: Callable[..., Client]
+) -> None:
+    path = f"/projects/{cast.project.pk}/audit/"
+    page = browser(cast.owner).get(f"{path}?since=yesterday").text
+    assert "yesterday is no date. Write 2026-11-25" in page and 'value="yesterday"' in page
+    assert browser(cast.owner).get(f"{path}csv?since=yesterday").status_code == 400
+
+
+def test_the_pages_lead_through_the_whole_log(cast: Cast, browser: Callable[..., Client]) -> None:
+    for number in range(51):
+        row = TaskTemplate(project=cast.project, name=f"Nightly {number}", script="true")
+        save_template(template=row, tags=[])
+    client = browser(cast.owner)
+    path = f"/projects/{cast.project.pk}/audit/?who=Forge"
+    first = client.get(path)
+    older = first.context["older_query"]
+    assert "Nightly 50" in first.text and "Nightly 1<" in first.text
+    second = client.get(f"/projects/{cast.project.pk}/audit/?{older}")
+    assert [line.entry.name for line in second.context["lines"]] == ["Nightly 0"]
+    assert second.context["newer_query"] and not second.context["older_query"]
+
+
+def test_the_log_takes_a_bounded_number_of_queries(
+    cast: Cast, browser: Callable[..., Client], django_assert_max_num_queries: Any
+) -> None:
+    for number in range(50):
+        row = TaskTemplate(project=cast.project, name=f"Nightly {number}", script="a\nb")
+        save_template(template=row, tags=[])
+    client = browser(cast.owner)
+    with django_assert_max_num_queries(12):
+        client.get(f"/projects/{cast.project.pk}/audit/")
+
+
+def test_markup_in_names_and_in_scripts_is_text(cast: Cast, browser: Callable[..., Client]) -> None:
+    evil = '<script>alert(1)</script>"\u202e'
+    AuditEntry.objects.create(
+        at=timezone.now(), way="page", actor=evil, means=evil, verb="changed", kind="template",
+        name=evil, project_id=cast.project.pk, detail=evil,
+        changes={evil: {"old": evil, "new": evil}, "script": {"diff": f"+{evil}"}},
+    )  # fmt: skip
+    page = browser(cast.owner).get(f"/projects/{cast.project.pk}/audit/").text
+    assert "<script>alert" not in page
+
+
+# --- members ---
+
+
+def test_the_members_page_shows_everybody_and_its_form_to_owners_only(
+    cast: Cast, browser: Callable[..., Client]
+) -> None:
+    path = f"/projects/{cast.project.pk}/members/"
+    page = browser(cast.viewer).get(path).text
+    assert "Four people: 1 owner, 1 manager, 1 operator, 1 viewer." in page
+    assert "Add a member" not in page and "Remove" not in page
+    assert "Add a member" in browser(cast.owner).get(path).text
+
+
+def test_an_unknown_name_is_a_sentence_at_its_field(
+    cast: Cast, browser: Callable[..., Client]
+) -> None:
+    path = f"/projects/{cast.project.pk}/members/"
+    answer = browser(cast.owner).post(path, {"user_name": "nobody-here", "role": "viewer"})
+    assert answer.status_code == 400
+    assert "There is no active account called nobody-here." in answer.text
+    assert 'value="nobody-here"' in answer.text
+
+
+def test_the_last_owner_stays(cast: Cast, browser: Callable[..., Client]) -> None:
+    mine = Membership.objects.get(project=cast.project, user=cast.owner)
+    client = browser(cast.owner)
+    answer = client.post(f"/members/{mine.pk}/", {"role": "viewer"})
+    assert answer.status_code == 400 and "last active owner" in answer.text
+    answer = client.post(f"/members/{mine.pk}/remove/", follow=True)
+    assert "last active owner" in answer.text
+    mine.refresh_from_db()
+    assert mine.role == "owner"
+
+
+def test_removing_a_member_says_what_stays_open(
+    cast: Cast,
+    runner: Runner,
+    task: Task,
+    registration: RegistrationToken,
+    browser: Callable[..., Client],
+) -> None:
+    client = browser(cast.owner)
+    operator = Membership.objects.get(project=cast.project, user=cast.operator)
+    page = client.get(f"/members/{operator.pk}/remove/").text
+    assert "1 task they started goes on." in page
+    mine = Membership.objects.get(project=cast.project, user=cast.owner)
+    page = client.get(f"/members/{mine.pk}/remove/").text
+    assert "1 registration token they made still works." in page
+    assert "They were shown the token of 1 runner." in page
+
+
+def test_who_was_removed_finds_nothing_any_more(cast: Cast, browser: Callable[..., Client]) -> None:
+    theirs = browser(cast.viewer)
+    assert theirs.get(f"/projects/{cast.project.pk}/").status_code == 200
+    browser(cast.owner).post(f"/members/{cast.viewers_membership.pk}/remove/")
+    assert theirs.get(f"/projects/{cast.project.pk}/").status_code == 404
+
+
+# --- how often somebody may be wrong ---
+
+
+@pytest.fixture
+def fresh_quotas(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """As many tries at once as ever, and hardly any more after them, however slow the machine."""
+    settings.FORGE_WRONG_PASSWORDS_PER_SECOND = 0.0001
+    settings.FORGE_WRONG_PASSWORDS_PER_ADDRESS_PER_SECOND = 0.0005
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    for quota in (per_account, per_address):
+        monkeypatch.setattr(quota, "_burst_seconds", 100_000)
+        quota.forget()
+    yield
+    for quota in (per_account, per_address):
+        quota.forget()
+
+
+def try_to_sign_in(client: Client, password: str, name: str = "owner", **where: str) -> Any:
+    given = {"username": name, "password": password}
+    return client.post("/sign-in/", given, headers={"X-Forwarded-For": where.get("at", "")})
+
+
+@pytest.fixture
+def owner(cast: Cast, settings: Any, fresh_quotas: None) -> User:
+    settings.FORGE_BEHIND_PROXY = True
+    cast.owner.set_password("correct horse battery")
+    cast.owner.save()
+    return cast.owner
+
+
+def test_guessing_at_one_account_ends_in_429_with_the_wait(owner: User) -> None:
+    answers = [
+        try_to_sign_in(Client(), f"guess {number}", at=f"192.0.2.{number}") for number in range(12)
+    ]
+    assert [answer.status_code for answer in answers[:10]] == [200] * 10
+    assert answers[11].status_code == 429
+    assert int(answers[11]["Retry-After"]) >= 1
+    assert "too many tries with a wrong password" in answers[11].text
+    # Not even with the right one: the answer tells nothing about the password.
+    assert try_to_sign_in(Client(), "correct horse battery", at="192.0.2.200").status_code == 429
+    # What was not looked at is not written down: a flood cannot fill the log.
+    failures = AuditEntry.objects.filter(verb="sign_in_failed").count()
+    assert failures <= 11
+
+
+def test_nobody_can_lock_somebody_else_out(owner: User) -> None:
+    known = Client()
+    assert try_to_sign_in(known, "correct horse battery", at="198.51.100.7").status_code == 302
+    known.post("/sign-out/")
+    for number in range(60):
+        try_to_sign_in(Client(), "guess", at=f"192.0.2.{number}")
+        try_to_sign_in(Client(), "guess", name=f"user {number}", at="198.51.100.7")
+    # The account is under attack, and so is the address: this browser is let in at once.
+    assert try_to_sign_in(known, "correct horse battery", at="198.51.100.7").status_code == 302
+
+
+def test_the_mark_of_a_browser_is_for_its_account_and_cannot_be_made_up(owner: User) -> None:
+    known = Client()
+    try_to_sign_in(known, "correct horse battery")
+    known.post("/sign-out/")
+    for _ in range(12):
+        try_to_sign_in(known, "guess", name="manager")
+    assert try_to_sign_in(known, "guess", name="manager").status_code == 429
+    forged = Client()
+    forged.cookies["forge_device"] = "WyJvd25lciIsIngiXQ:1:AAAA"
+    for number in range(12):
+        answer = try_to_sign_in(forged, "guess", at=f"203.0.113.{number}")
+    assert answer.status_code == 429
+    # It does not make a thief's guesses free either.
+    for _ in range(12):
+        answer = try_to_sign_in(known, "guess")
+    assert answer.status_code == 429
+
+
+def test_one_address_cannot_try_many_accounts(owner: User) -> None:
+    answers = [
+        try_to_sign_in(Client(), "guess", name=f"user {number}", at="192.0.2.1").status_code
+        for number in range(60)
+    ]
+    assert answers[:50] == [200] * 50 and 429 in answers[50:]
+
+
+def test_right_passwords_use_nothing_up(owner: User) -> None:
+    for _ in range(15):
+        answer = try_to_sign_in(Client(), "correct horse battery", at="192.0.2.1")
+        assert answer.status_code == 302
+
+
+def test_the_memory_of_tries_is_bounded(owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runners.quotas.MAXIMUM_SENDERS", 20)
+    for number in range(40):
+        per_account.wait_before((f"user {number}", ""))
+    assert len(per_account) == 20
+
+
+def test_the_admin_has_no_second_door(cast: Cast, browser: Callable[..., Client]) -> None:
+    answer = Client().get("/admin/login/?next=/admin/runners/")
+    assert answer["Location"] == "/sign-in/?next=%2Fadmin%2Frunners%2F"
+    elsewhere = Client().get("/admin/login/?next=https://elsewhere.example/")
+    assert elsewhere["Location"] == "/sign-in/?next=%2Fadmin%2F"
+    assert Client().post("/admin/login/", {"username": "a", "password": "b"}).status_code == 405
+    answer = browser(cast.owner).get("/admin/", follow=True)
+    assert answer.status_code == 403 and "The admin is for staff" in answer.text

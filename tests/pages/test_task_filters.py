@@ -1,0 +1,103 @@
+"""The task list by template, runner, person and time: in the address, and one menu for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+
+from projects.models import Membership
+from runners.models import Runner
+from tasks.models import Task, TaskTemplate
+from tasks.operations import run_template
+from tests.cast import Cast
+
+Ids = Callable[..., list[int]]
+
+
+@pytest.fixture
+def ids(cast: Cast, browser: Callable[..., Client]) -> Ids:
+    """The numbers of the tasks that an address shows."""
+    client = browser(cast.viewer)
+
+    def ids(query: str) -> list[int]:
+        context = client.get(f"/projects/{cast.project.pk}/tasks/?{query}").context
+        return [row.task.pk for row in context["rows"]]
+
+    return ids
+
+
+@pytest.fixture
+def runs(cast: Cast, template: TaskTemplate) -> list[Task]:
+    """By operator and manager in turn, a day and two hours apart, the newest two hours old."""
+    now, found = timezone.now(), []
+    for days in (3, 2, 1, 0):
+        by = cast.operator if days % 2 else cast.manager
+        queued = now - timedelta(days=days, hours=2)
+        found.append(run_template(template=template, by=by, now=queued))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("query", "places"),
+    [
+        ("by={operator}", [2, 0]),
+        ("by={manager}", [3, 1]),
+        ("by=0", []),
+        ("by=nonsense", []),
+        ("since=1h", []),
+        ("since=24h", [3]),
+        ("since=7d", [3, 2, 1, 0]),
+        ("since=nonsense", [3, 2, 1, 0]),
+        ("since=7d&by={operator}&state=active&q=rest", [2, 0]),
+        ("since=24h&by={operator}", []),
+    ],
+)
+def test_what_the_address_says_is_shown(
+    query: str, places: list[int], cast: Cast, runs: list[Task], ids: Ids
+) -> None:
+    who = {"operator": cast.operator.pk, "manager": cast.manager.pk}
+    assert ids(query.format(**who)) == [runs[place].pk for place in places]
+
+
+def test_a_menu_offers_what_the_project_has(
+    cast: Cast, runner: Runner, runs: list[Task], browser: Callable[..., Client]
+) -> None:
+    text = browser(cast.viewer).get(f"/projects/{cast.project.pk}/tasks/").content.decode()
+    for words in ("Restart", "web-1", "operator", "last 24 hours"):
+        assert f">{words}</option>" in text
+    assert "outsider" not in text
+
+
+def test_a_chosen_filter_is_taken_off_by_itself(
+    cast: Cast, runs: list[Task], browser: Callable[..., Client]
+) -> None:
+    query = f"state=active&by={cast.operator.pk}&since=7d"
+    text = browser(cast.viewer).get(f"/projects/{cast.project.pk}/tasks/?{query}").content.decode()
+    assert (
+        f'href="?state=active&amp;by={cast.operator.pk}">Queued in the <b>last 7 days</b>' in text
+    )
+    assert 'href="?state=active&amp;since=7d">Started by <b>operator</b>' in text
+    assert f"state=failed&amp;by={cast.operator.pk}&amp;since=7d" in text
+
+
+def test_who_left_is_named_where_the_address_asks_and_a_stranger_is_not(
+    cast: Cast, runs: list[Task], browser: Callable[..., Client]
+) -> None:
+    Membership.objects.filter(user=cast.operator).delete()
+    client, path = browser(cast.viewer), f"/projects/{cast.project.pk}/tasks/"
+    assert "<b>operator</b>" in client.get(f"{path}?by={cast.operator.pk}").content.decode()
+    stranger = User.objects.create_user("somebody-elsewhere")
+    assert "somebody-elsewhere" not in client.get(f"{path}?by={stranger.pk}").content.decode()
+
+
+def test_filters_cost_a_fixed_number_of_queries(
+    cast: Cast, runs: list[Task], runner: Runner, ids: Ids, django_assert_max_num_queries: Any
+) -> None:
+    with django_assert_max_num_queries(25):
+        ids(f"by={cast.operator.pk}&since=7d&template={runs[0].template_id}&runner={runner.pk}")

@@ -1,0 +1,69 @@
+"""`manage.py check --deploy` with the environment that docs/deployment.md tells to set."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def documented_environment() -> dict[str, str]:
+    text = (ROOT / "docs" / "deployment.md").read_text()
+    block = re.search(r"```sh environment\n(.*?)```", text, re.DOTALL)
+    assert block
+    return dict(re.findall(r"^(\w+)=(\S+)$", block[1], re.MULTILINE))
+
+
+def check(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_documented_environment_passes_djangos_checks_for_production(tmp_path: Path) -> None:
+    environment = documented_environment()
+    files = {
+        "SECRET_KEY_FILE": secrets.token_urlsafe(50),
+        "FORGE_SECRETS_KEY_FILE": _new_key(),
+        "DATABASE_URL_FILE": f"sqlite:///{tmp_path / 'forge.sqlite3'}",
+        "REDIS_URL_FILE": "redis://127.0.0.1:1/0",
+    }
+    assert files.keys() == {name for name in environment if name.endswith("_FILE")}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        environment[name] = str(tmp_path / name)
+    answer = check(environment)
+    assert answer.returncode == 0, answer.stderr
+    assert "no issues" in answer.stdout + answer.stderr
+
+
+def test_the_checks_notice_what_is_missing(tmp_path: Path) -> None:
+    """So that the test above proves something."""
+    environment = documented_environment()
+    answer = check(
+        {"SECRET_KEY": "short", "FORGE_URL": "http://forge.example.net", "DEBUG": "True"}
+        | {"DATABASE_URL": f"sqlite:///{tmp_path / 'forge.sqlite3'}"}
+    )
+    assert answer.returncode != 0
+    assert "security.W" in answer.stderr and environment["FORGE_URL"].startswith("https://")
+
+
+def _new_key() -> str:
+    answer = subprocess.run(
+        [sys.executable, "manage.py", "new_secrets_key"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return answer.stdout.strip()

@@ -1,0 +1,51 @@
+"""Search in a log: every line that holds the text, by the number that the page shows."""
+
+from __future__ import annotations
+
+import pytest
+from django.utils import timezone
+
+from tasks.log import append
+from tasks.log_search import MAXIMUM_LINES, find_lines
+from tasks.models import Task
+
+
+def write(task: Task, data: bytes, size: int) -> None:
+    for start in range(0, len(data), size):
+        append(task, offset=start, data=data[start : start + size], now=timezone.now())
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_lines_are_found_however_the_log_was_cut(size: int, running_task: Task) -> None:
+    write(running_task, "one\nTwo café\n\nthree two\r\ntwo".encode(), size)
+    assert find_lines(running_task, "two").lines == [2, 4, 5]
+    assert find_lines(running_task, "CAFÉ").lines == [2]
+    assert find_lines(running_task, "e").lines == [1, 4]
+
+
+def test_a_line_counts_once(running_task: Task) -> None:
+    write(running_task, b"aa aa\naa\n", 100)
+    found = find_lines(running_task, "aa")
+    assert (found.lines, found.total) == ([1, 2], 2)
+
+
+@pytest.mark.parametrize("text", ["", "absent", "one\ntwo", "\0"])
+def test_nothing_is_found(text: str, running_task: Task) -> None:
+    write(running_task, b"one\ntwo\n", 100)
+    assert find_lines(running_task, text).lines == []
+
+
+def test_what_nobody_sees_is_not_found(running_task: Task) -> None:
+    write(running_task, b"er\x1b[31mror\x1b[0m\n\r 5 %\r 6 %\n\x1b]0;title\x07\n", 4)
+    assert find_lines(running_task, "error").lines == [1]
+    assert find_lines(running_task, "5 %").lines == []
+    assert find_lines(running_task, "6 %").lines == [2]
+    assert find_lines(running_task, "title").lines == []
+    assert find_lines(running_task, "31m").lines == []
+
+
+def test_many_hits_are_counted_and_the_first_ones_told(running_task: Task) -> None:
+    write(running_task, b"x\n" * (MAXIMUM_LINES + 5), 1 << 16)
+    found = find_lines(running_task, "x")
+    assert len(found.lines) == MAXIMUM_LINES and found.lines[-1] == MAXIMUM_LINES
+    assert found.total == MAXIMUM_LINES + 5

@@ -1,0 +1,88 @@
+"""What a worker says about a Forge that it cannot speak to, tried against real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from runners.worker.client import _Exchange
+from runners.worker.configuration import Trust
+from runners.worker.errors import UnreachableError
+from tests.deployment.authority import Authority
+
+Serve = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority") / "ca")
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Listens on a port and gives every caller the same answer, over TLS with a certificate."""
+    with contextlib.ExitStack() as stack:
+
+        def start(answer: bytes, certificate: tuple[Path, Path] | None = None) -> int:
+            server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            thread = threading.Thread(target=_answer, args=(server, answer, certificate))
+            thread.daemon = True
+            thread.start()
+            return int(server.getsockname()[1])
+
+        yield start
+
+
+def _answer(server: socket.socket, answer: bytes, certificate: tuple[Path, Path] | None) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if certificate is not None:
+        context.load_cert_chain(*certificate)
+    with contextlib.suppress(OSError):
+        while True:
+            connection: socket.socket = server.accept()[0]
+            with contextlib.suppress(OSError):
+                if certificate is not None:
+                    connection = context.wrap_socket(connection, server_side=True)
+                connection.recv(4096)
+                connection.sendall(answer)
+            connection.close()
+
+
+def said(port: int, trust: Trust | None = None) -> str:
+    """The sentence about a Forge that is looked for at this port, with https."""
+    with pytest.raises(UnreachableError) as caught:
+        _Exchange(f"https://127.0.0.1:{port}", trust or Trust()).reach()
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b"-ERR what?\r\n"]
+)
+def test_a_port_without_tls_is_not_called_an_untrusted_certificate(
+    answer: bytes, serve: Serve
+) -> None:
+    sentence = said(serve(answer))
+    assert "does not speak TLS" in sentence and "certificate" not in sentence
+
+
+def test_a_connection_that_is_closed_is_not_called_an_untrusted_certificate(serve: Serve) -> None:
+    assert said(serve(b"")).startswith("No secure connection")
+
+
+def test_an_unknown_authority_is_called_untrusted(serve: Serve, authority: Authority) -> None:
+    sentence = said(serve(b"", authority.issue("here", "IP:127.0.0.1")))
+    assert "is not trusted here" in sentence and "FORGE_CA_FILE" in sentence
+
+
+def test_a_certificate_for_another_name_sends_nobody_to_the_ca_file(
+    serve: Serve, authority: Authority
+) -> None:
+    trust = Trust(ca_file=str(authority.certificate))
+    sentence = said(serve(b"", authority.issue("other", "DNS:other.example")), trust)
+    assert "is for another address" in sentence and "FORGE_CA_FILE" not in sentence

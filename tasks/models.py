@@ -181,16 +181,15 @@ class Task(TaskTransitions, LogColumns):
             models.Index(
                 fields=("queue", "id"), condition=Q(state=TaskState.QUEUED), name="task_queued"
             ),
-            # The publisher's: what is out, and what may go out. Both stay small steps into an index
-            # when 100,000 tasks wait.
+            # The publisher's: what is out, and what may go out without a look at its template.
             models.Index(
                 fields=("queue", "id"),
                 condition=Q(state=TaskState.QUEUED, hinted_at__isnull=False),
                 name="task_hinted",
             ),
             models.Index(
-                fields=("queue", "is_exclusive", "id"),
-                condition=Q(state=TaskState.QUEUED, hinted_at=None),
+                fields=("queue", "id"),
+                condition=Q(state=TaskState.QUEUED, hinted_at=None, is_exclusive=False),
                 name="task_to_hint",
             ),
             models.Index(fields=("runner",), condition=Q(state__in=sorted(HELD)), name="task_held"),

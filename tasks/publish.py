@@ -14,8 +14,6 @@ from datetime import datetime, timedelta
 from typing import cast
 
 import redis
-from django.db import models
-from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 from kombu import Exchange
 from kombu import Queue as KombuQueue
@@ -29,6 +27,7 @@ from tasks.models import Task, TaskTemplate
 
 logger = logging.getLogger(__name__)
 
+QUEUED = TaskState.QUEUED
 JOB_NAME = "forge.run_task"
 MAXIMUM_HINTS = 100
 # A hint that was popped a moment ago is no longer in the queue and not yet claimed.
@@ -71,26 +70,40 @@ def may_hint_at_once(template: TaskTemplate, *, now: datetime) -> bool:
 def put_out_project(project_id: int, *, now: datetime | None = None) -> None:
     """As `put_out`, for every queue of the project."""
     now = now or timezone.now()
-    queues = Queue.objects.filter(project_id=project_id).select_related("project")
-    for _ in _put_out_all(_with_waiting(queues), now=now):
+    for _ in _put_out_all(_waiting_in(project_id), now=now):
         pass
 
 
-def _with_waiting(queues: models.QuerySet[Queue]) -> list[Queue]:
-    """Those in which something waits: one step into an index for each, however much it is."""
-    waiting = Task.objects.filter(queue=OuterRef("pk"), state=TaskState.QUEUED).order_by("pk")
-    rows = queues.annotate(first=Subquery(waiting.values("pk")[:1]))
-    return list(rows.exclude(first=None).order_by("pk"))
+def _with_waiting() -> list[Queue]:
+    """All queues in which something waits, with their projects.
+
+    One step along an index for each. In one statement PostgreSQL would read all that wait: it
+    takes what most of them have in common to be true of every queue.
+    """
+    waiting = Task.objects.filter(state=QUEUED).order_by("queue_id")
+    found: list[int] = []
+    last = waiting.values_list("queue_id", flat=True).first()
+    while last is not None:
+        found.append(last)
+        last = waiting.filter(queue_id__gt=last).values_list("queue_id", flat=True).first()
+    return list(Queue.objects.filter(pk__in=found).select_related("project").order_by("pk"))
+
+
+def _waiting_in(project_id: int) -> list[Queue]:
+    """As `_with_waiting`, of one project."""
+    queues = Queue.objects.filter(project_id=project_id).select_related("project").order_by("pk")
+    return [one for one in queues if Task.objects.filter(queue=one, state=QUEUED).exists()]
 
 
 def _startable(queue: Queue, room: int) -> list[tuple[int, int]]:
     """(id, attempt) of the first `room` tasks that their template's own rule lets start now."""
     if room <= 0:
         return []
-    rows = Task.objects.filter(queue=queue).to_hint()
-    found = list(rows.filter(is_exclusive=False).values_list("pk", "attempt")[:room])
+    rows = Task.objects.to_hint()
+    parallel = rows.filter(is_exclusive=False).in_line(queue)
+    found = list(parallel.values_list("pk", "attempt")[:room])
     templates = TaskTemplate.objects.filter(project_id=queue.project_id)
-    alone = rows.filter(is_exclusive=True).first_of(templates)
+    alone = rows.filter(queue=queue, is_exclusive=True).first_of(templates)
     return sorted([*found, *alone.values_list("pk", "attempt")])[:room]
 
 
@@ -101,7 +114,7 @@ def _share_out(project_id: int, limit: int, *, now: datetime) -> int:
     that lay before a busy or silent runner would keep tasks of others from starting.
     """
     tasks = Task.objects.filter(project_id=project_id).order_by()
-    queues = _with_waiting(Queue.objects.filter(project_id=project_id))
+    queues = _waiting_in(project_id)
     situation = Situation(project_id, now=now)
     out = {queue.pk: Task.objects.filter(queue=queue).hinted().count() for queue in queues}
     free = {queue.pk: situation.free_slots(queue.required_tags) - out[queue.pk] for queue in queues}
@@ -120,7 +133,7 @@ def _share_out(project_id: int, limit: int, *, now: datetime) -> int:
 def _send(queue: Queue, attempts: Sequence[tuple[int, int]], *, now: datetime) -> int:
     if attempts:
         ids = [pk for pk, _ in attempts]
-        Task.objects.filter(pk__in=ids, state=TaskState.QUEUED).update(hinted_at=now)
+        Task.objects.filter(pk__in=ids, state=QUEUED).update(hinted_at=now)
         publish(queue, attempts)
     return len(attempts)
 
@@ -160,7 +173,7 @@ def reconcile(*, now: datetime) -> int:
     Compares each queue's length with the number of rows that should be in it, and reads the
     queue only where they differ. Raises redis.RedisError while the broker is away.
     """
-    queues = _with_waiting(Queue.objects.select_related("project"))
+    queues = _with_waiting()
     situations = {one.project_id: Situation(one.project_id, now=now) for one in queues}
     for queue in queues:
         _take_back_stranded(queue, situations[queue.project_id])
@@ -209,12 +222,12 @@ def _lengths(queues: Sequence[Queue]) -> list[int]:
 
 def _repeat_missing(queue: Queue, *, now: datetime) -> int:
     present = _ids_in(queue)
-    due = Task.objects.filter(queue=queue, hinted_at__lt=now - GRACE).hinted().order_by("pk")
+    due = Task.objects.filter(hinted_at__lt=now - GRACE).hinted().in_line(queue)
     rows = due.values_list("pk", "attempt")[:MAXIMUM_HINTS]
     missing = [row for row in rows if hint_id(*row) not in present]
     if missing:
         ids = [pk for pk, _ in missing]
-        Task.objects.filter(pk__in=ids, state=TaskState.QUEUED).update(hinted_at=now)
+        Task.objects.filter(pk__in=ids, state=QUEUED).update(hinted_at=now)
         logger.info("%d hints were missing in %s%s", len(missing), PREFIX, queue)
         publish(queue, missing)
     return len(missing)

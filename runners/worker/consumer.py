@@ -157,11 +157,11 @@ def _set_queues(consumer: Any, names: tuple[str, ...]) -> None:
         consumer.task_consumer.add_queue(found)
     if new:
         consumer.task_consumer.consume()
-        logger.info("Listening to %s.", ", ".join(new))
+        logger.warning("Listening to %s.", ", ".join(new))
     for name in over:
         _leave_queue(consumer, name)
     if over:
-        logger.info("No longer listening to %s.", ", ".join(over))
+        logger.warning("No longer listening to %s.", ", ".join(over))
 
 
 def _leave_queue(consumer: Any, name: str) -> None:

@@ -1,0 +1,272 @@
+"""Why a task waits: page and API name the cause, and once it is cured the task starts.
+
+One Forge put together by hand, so that its controller and its broker can be taken away.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import redis
+import requests
+
+from tests import broker as real_broker
+from tests.deployment.client import Forge, Runner, wait_for
+from tests.deployment.deployment import Worker
+from tests.deployment.production import Production
+
+HOLD = "while [ ! -e {gate} ]; do sleep 0.05; done"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
+    folder = tmp_path_factory.mktemp("waiting")
+    binary = real_broker.binaries()["valkey"]
+    server = {"FORGE_QUARANTINE_SECONDS": "600", "FORGE_BROKER_PROJECT_BYTES": "200000"}
+    with Production(folder, broker=[binary], server=server) as production:
+        yield production
+
+
+class Scene:
+    """A project of its own, with runners, gates that hold tasks, and somebody who looks."""
+
+    def __init__(self, forge: Production, folder: Path) -> None:
+        self.forge = forge
+        self.api: Forge = forge.api
+        self.folder = folder
+        self.project = self.api.project(f"scene {next(_numbers)}")
+        self.workers: list[Worker] = []
+        self.reader = requests.Session()
+        self.reader.trust_env = False
+        page = self.reader.get(f"{forge.web_url}/sign-in/").text
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
+        assert token
+        user = {"username": forge.seeded["username"], "password": forge.seeded["password"]}
+        answer = self.reader.post(
+            f"{forge.web_url}/sign-in/", {**user, "csrfmiddlewaretoken": token[1]}
+        )
+        assert answer.ok and "sign-in" not in answer.url
+
+    def runner(self, name: str = "", **fields: object) -> Runner:
+        return self.api.runner(self.project, name or f"host-{next(_numbers)}", **fields)
+
+    def worker(self, name: str = "", **fields: object) -> Worker:
+        return self.start(self.runner(name, **fields))
+
+    def start(self, runner: Runner) -> Worker:
+        worker = self.forge.worker(runner)
+        self.workers.append(worker)
+        return worker
+
+    def run(self, script: str = "true", **fields: object) -> int:
+        return self.api.run_script(self.project, script, **fields)
+
+    def hold(self, **fields: object) -> tuple[int, Path]:
+        """A task that runs until its gate is there."""
+        gate = self.folder / f"gate-{next(_numbers)}"
+        task = self.run(HOLD.format(gate=gate), **fields)
+        self.api.wait_until(task, "running")
+        return task, gate
+
+    def waits(self, task: int, *words: str) -> str:
+        """Wait until the sentence of the task has all the words; page and API say the same."""
+        pattern = ".*".join(words)
+
+        def said() -> str:
+            found = self.api.task(task)
+            assert found["state"] == "queued", found
+            sentence = str(found["waiting_for"])
+            return sentence if re.search(pattern, sentence) else ""
+
+        wait_for(said, f"task {task} waits for {pattern!r}; {self.api.task(task)}")
+        page = html.unescape(self.reader.get(f"{self.forge.web_url}/tasks/{task}/").text)
+        shown = re.search(r'id="task-waiting".*?<h2>(.*?)</h2>', page, re.S)
+        assert shown and re.search(pattern, shown[1]), shown and shown[1]
+        return shown[1]
+
+    def starts(self, task: int) -> None:
+        assert self.api.wait_until(task)["state"] == "succeeded"
+
+
+@pytest.fixture
+def scene(forge: Production, tmp_path: Path) -> Iterator[Scene]:
+    scene = Scene(forge, tmp_path)
+    yield scene
+    for worker in scene.workers:
+        worker.kill()
+
+
+def test_the_project_has_no_runner(scene: Scene) -> None:
+    task = scene.run()
+    scene.waits(task, "^This project has no runners yet\\.$")
+    scene.worker()
+    scene.starts(task)
+
+
+def test_no_runner_has_the_tags(scene: Scene) -> None:
+    scene.worker(tags=["linux"])
+    task = scene.run(tags=["linux", "gpu"])
+    scene.waits(task, "^No runner has the tags gpu and linux\\.$")
+    scene.worker(tags=["linux", "gpu"])
+    scene.starts(task)
+
+
+def test_all_refuse_tasks_without_tags(scene: Scene) -> None:
+    scene.worker("picky-1", tags=["linux"], takes_untagged=False)
+    task = scene.run()
+    scene.waits(task, "^picky-1, the only runner, refuses tasks without tags\\.$")
+    scene.worker()
+    scene.starts(task)
+
+
+def test_the_only_runner_never_connected(scene: Scene) -> None:
+    runner = scene.runner("new-1")
+    task = scene.run()
+    scene.waits(task, "^new-1, the only runner that may take it, has not connected yet\\.$")
+    scene.start(runner)
+    scene.starts(task)
+
+
+def test_all_are_offline(scene: Scene) -> None:
+    first, second = scene.worker("off-1"), scene.worker("off-2")
+    first.end()
+    scene.api.await_status(first.runner.id, "offline")
+    second.kill()
+    scene.api.await_status(second.runner.id, "offline")
+    task = scene.run()
+    words = "^All 2 runners that may take it are offline; off-2 was heard last, less than a minute"
+    scene.waits(task, words)
+    first.start()
+    scene.starts(task)
+
+
+def test_all_are_busy_and_others_are_ahead(scene: Scene) -> None:
+    for name in ("busy-1", "busy-2"):
+        scene.worker(name, concurrency=1)
+    gates = [scene.hold()[1] for _ in range(2)]
+    ahead = [scene.run(), scene.run()]
+    task = scene.run()
+    scene.waits(task, "^All 2 runners for it are busy, and 2 tasks are ahead\\.$")
+    gates[0].touch()
+    scene.starts(task)
+    assert {one["state"] for one in scene.api.finished(ahead)} == {"succeeded"}
+    gates[1].touch()
+
+
+def test_the_template_runs_one_at_a_time(scene: Scene) -> None:
+    scene.worker(concurrency=2)
+    gate = scene.folder / "gate"
+    template = scene.api.template(scene.project, HOLD.format(gate=gate), allow_parallel=False)
+    holder, task = (scene.api.run(scene.project, template) for _ in range(2))
+    scene.api.wait_until(holder, "running")
+    scene.waits(task, f"^#{holder} of this template is running, and it allows one run at a time")
+    gate.touch()
+    scene.starts(task)
+
+
+def test_the_projects_limit(scene: Scene) -> None:
+    scene.worker(concurrency=4)
+    patched = scene.api.send("PATCH", f"projects/{scene.project}/", json={"max_parallel_tasks": 1})
+    assert patched.ok, patched.text
+    _, gate = scene.hold()
+    task = scene.run()
+    scene.waits(task, "^The project runs 1 of at most 1 at once\\.$")
+    scene.api.send("PATCH", f"projects/{scene.project}/", json={"max_parallel_tasks": 2})
+    scene.starts(task)
+    gate.touch()
+
+
+def test_the_runner_is_paused_by_whom_why_and_until_when(scene: Scene) -> None:
+    worker = scene.worker("calm-1", concurrency=2)
+    path = f"runners/{worker.runner.id}"
+    running, gate = scene.hold()
+    until = (datetime.now(UTC) + timedelta(days=2)).isoformat()
+    scene.api.post(f"{path}/pause", reason="Kernel update", until=until)
+    wait_for(lambda: "No longer listening to tasks." in worker.said(), "the worker left its queue")
+    assert scene.api.status(worker.runner.id) == "paused"
+    task = scene.run()
+    who = scene.forge.seeded["username"]
+    day = until[:10]
+    scene.waits(task, f"^calm-1, .*is paused by {who} until {day} .* UTC: Kernel update\\.$")
+    # What it held goes on to its end.
+    gate.touch()
+    scene.starts(running)
+    assert scene.api.task(task)["state"] == "queued"
+    scene.api.post(f"{path}/resume")
+    scene.starts(task)
+
+
+def test_a_pause_ends_by_itself(scene: Scene) -> None:
+    worker = scene.worker("nap-1")
+    until = (datetime.now(UTC) + timedelta(seconds=4)).isoformat()
+    scene.api.post(f"runners/{worker.runner.id}/pause", reason="A nap", until=until)
+    task = scene.run()
+    scene.waits(task, "^nap-1, .* is paused by .*: A nap\\.$")
+    scene.starts(task)
+
+
+def test_hints_of_a_paused_runner_go_to_its_siblings(scene: Scene) -> None:
+    paused, other = scene.worker("left-1", concurrency=1), scene.worker("right-1", concurrency=1)
+    scene.api.post(f"runners/{paused.runner.id}/pause", reason="Elsewhere")
+    tasks = [scene.run() for _ in range(6)]
+    ended = scene.api.finished(tasks)
+    assert {(one["state"], one["runner"]) for one in ended} == {("succeeded", other.runner.id)}
+
+
+def test_each_of_several_is_kept_by_something_else(scene: Scene) -> None:
+    paused, gone = scene.worker("mix-1"), scene.worker("mix-2")
+    scene.runner("mix-3")
+    gone.end()
+    scene.api.post(f"runners/{paused.runner.id}/pause", reason="Rack moves")
+    scene.api.await_status(gone.runner.id, "offline")
+    task = scene.run()
+    found = scene.waits(task, "^None of the 3 runners that may take it is ready: ")
+    assert "mix-1 is paused by" in found and "Rack moves" in found
+    assert "mix-2 is offline, last heard" in found and "mix-3 has not connected yet" in found
+    gone.start()
+    scene.starts(task)
+
+
+def test_the_runner_is_cut_off_from_the_broker(scene: Scene) -> None:
+    worker = scene.worker("loud-1")
+    key = f"forge:project:{scene.project}:flood.reply.celery.pidbox"
+    with redis.Redis.from_url(scene.forge.broker_url) as administrator:
+        # As the runner itself would: what it leaves behind counts against its project.
+        for _ in range(20):
+            administrator.lpush(key, b"x" * 100_000)
+        scene.api.await_status(worker.runner.id, "unhealthy")
+        administrator.delete(key)
+    task = scene.run()
+    scene.waits(task, "^loud-1, the only .*, is cut off from the broker until .* UTC: .*limit")
+    scene.api.post(f"runners/{worker.runner.id}/lift-quarantine")
+    scene.starts(task)
+
+
+def test_the_controller_cannot_reach_the_broker(scene: Scene) -> None:
+    scene.worker()
+    scene.starts(scene.run())
+    scene.forge.broker.kill()
+    task = scene.run()
+    scene.waits(task, "^The controller cannot reach the broker since .* UTC\\.$")
+    scene.forge.broker.start()
+    scene.starts(task)
+
+
+def test_no_controller_runs(scene: Scene) -> None:
+    scene.worker()
+    scene.starts(scene.run())
+    scene.forge.controller.kill()
+    # The web process itself announces what it queues; without the broker that is lost too.
+    scene.forge.broker.kill()
+    task = scene.run()
+    scene.forge.broker.start()
+    scene.waits(task, "^No controller runs since .* UTC, and only it hands out what waits")
+    scene.forge.controller.start()
+    scene.starts(task)

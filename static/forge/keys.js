@@ -28,7 +28,7 @@ document.addEventListener("keydown", (event) => {
   const follows = event.timeStamp - goes < CHORD;
   goes = event.key === "g" ? event.timeStamp : 0;
   if (event.key === "?") list.open ? list.close() : list.showModal();
-  else if (list.open) return;
+  else if (list.open) return; // Escape closes it by itself
   else if (follows && PLACES[event.key]) go(event.key);
   else if (event.key === "j" || event.key === "k") move(event.key === "j" ? 1 : -1);
 });

@@ -87,7 +87,7 @@ def test_a_pasted_command_turns_the_page_green(
     page.goto(f"/projects/{project}/runners/")
     page.get_by_role("link", name="Add runner").first.click()
     page.get_by_label("Name", exact=True).fill("zone-b-1")
-    page.get_by_label("Tags").fill("zone-b")
+    page.get_by_role("textbox", name="Tags").fill("zone-b")
     page.get_by_role("button", name="Add runner").click()
     expect(page.locator("#contact")).to_contain_text("Waiting for first contact")
     page.get_by_role("button", name="Copy with token").click()

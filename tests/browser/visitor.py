@@ -57,6 +57,13 @@ class Visitor:
         script = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         return int(self.page.evaluate(script))
 
+    def too_wide(self) -> list[str]:
+        """What reaches beyond the screen's right edge, outermost first."""
+        script = """[...document.querySelectorAll("body *")]
+          .filter((one) => one.getBoundingClientRect().right > innerWidth + 0.5)
+          .slice(0, 5).map((one) => `${one.tagName}.${one.className}#${one.id}`)"""
+        return list(self.page.evaluate(script))
+
     def keep(self, folder: Path) -> None:
         """What the browser shows now and did before, for whoever reads a failure."""
         folder.mkdir(parents=True, exist_ok=True)

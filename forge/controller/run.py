@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from datetime import timedelta
 
 from django.db import Error as DatabaseError
@@ -18,6 +19,7 @@ from forge.controller.broker_check import BrokerCheck
 from forge.controller.denials import DenialLoop
 from forge.controller.events import EventRelay
 from forge.controller.hints import HintLoop
+from forge.controller.lead import Lead
 from forge.controller.reaper import ReaperLoop
 from forge.controller.tokens import TokenLoop
 from forge.controller.watch import WatchLoop
@@ -38,7 +40,8 @@ class Controller:
 
     def __init__(self) -> None:
         self._holder = f"{socket.gethostname()[:60]}-{os.getpid()}-{secrets.token_hex(4)}"
-        self._is_leading = threading.Event()
+        self._is_leading = Lead()
+        self._led = False
         self._is_closing = threading.Event()
 
     def close(self) -> None:
@@ -71,19 +74,22 @@ class Controller:
     def _renew(self) -> None:
         """Keep or take the lead. Whoever cannot reach the database does not lead."""
         try:
-            now = timezone.now()
+            now, since = timezone.now(), time.monotonic()
             leads = Leadership.acquire(NAME, holder=self._holder, now=now, until=now + TERM)
         except DatabaseError as error:
             logger.warning("the lead cannot be renewed: %s", error)
             leads = False
         finally:
             connections.close_all()
-        if leads and not self._is_leading.is_set():
-            logger.info("this controller leads")
-            self._is_leading.set()
-        elif not leads and self._is_leading.is_set():
-            logger.info("another controller leads; this one waits")
+        if leads:
+            self._is_leading.keep(TERM.total_seconds(), since=since)
+        else:
             self._is_leading.clear()
+        if leads and not self._led:
+            logger.info("this controller leads")
+        elif self._led and not leads:
+            logger.info("another controller leads; this one waits")
+        self._led = leads
 
     def _resign(self) -> None:
         if self._is_leading.is_set():

@@ -10,7 +10,7 @@ from typing import Any
 
 from projects.audit.entry import COLUMNS, AuditEntry, AuditEntryQuerySet
 
-BATCH = 500
+BATCH = 2000
 # What spreadsheets take for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 FORMS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}

@@ -92,6 +92,8 @@ def test_nobody_else_can_write_to_a_running_task(
                 for outcome in ("succeeded", "failed", "stopped")
                 for log in (b"", b"begun\n")
             ]
+            told = {"task": running, "attempt": attempt, "gap_offset": 0, "written_bytes": 2**40}
+            parts.append({"overflows": [told]})
             parts.append({name: value for part in parts for name, value in part.items()})
             for part in parts:
                 row.tried(part, succeeded=not is_refused(attacker.report(**part)))

@@ -19,6 +19,8 @@ from tests.deployment.client import wait_for
 
 # Run until their gates open, so that something runs when the blow falls.
 GATED = 4
+# May be started again, by another attempt.
+RETRIED = {"lost_runner_policy": "retry", "safe_to_rerun": True, "max_attempts": 20}
 HOLD_SECONDS = 60.0
 END_SECONDS = 240.0
 
@@ -51,19 +53,18 @@ class Trial:
 
     def run(self) -> Outcome:
         began = time.monotonic()
-        self.templates = {
-            wait: self._template(wait)
-            for wait in (
-                "",
-                f"while [ ! -e {self.here.gates}/$FORGE_TASK_ID ]; do sleep 0.05; done",
-            )
-        }
-        free, gated = self.templates.values()
+        gate = f"while [ ! -e {self.here.gates}/$FORGE_TASK_ID ]; do sleep 0.05; done"
+        gated, once, again = self._template(gate), self._template(), self._template(**RETRIED)
+        self.again = again
+        self.templates = (gated, once, again)
         running = [self._post(gated) for _ in range(GATED)]
         wait_for(lambda: self._have_started(running), "the first tasks run")
         self.here.conductor.arm(self.outcome.place, pass_over=self.chance.randrange(3))
         with ThreadPoolExecutor(GATED) as people:
-            others = [people.submit(self._post, free) for _ in range(self.tasks - GATED)]
+            others = [
+                people.submit(self._post, again if number % 3 == 2 else once)
+                for number in range(self.tasks - GATED)
+            ]
             self._strike()
             for task in running:
                 (self.here.gates / str(task)).touch()
@@ -73,9 +74,9 @@ class Trial:
         self.outcome.seconds = time.monotonic() - began
         return self.outcome
 
-    def _template(self, wait: str) -> int:
+    def _template(self, wait: str = "", **policy: Any) -> int:
         script = SCRIPT.format(ledger=self.here.ledger, wait=wait)
-        return self.here.forge.api.template(self.here.project, script)
+        return self.here.forge.api.template(self.here.project, script, **policy)
 
     def _post(self, template: int) -> int:
         """Ask once, as a click does: whoever asks again may get two tasks."""
@@ -120,7 +121,7 @@ class Trial:
 
     def _rows(self) -> dict[int, dict[str, Any]]:
         found = {}
-        for template in self.templates.values():
+        for template in self.templates:
             path = f"projects/{self.here.project}/tasks/?template={template}&page_size=200"
             found.update({row["id"]: row for row in self.here.forge.api.get(path)["results"]})
         return found
@@ -140,6 +141,6 @@ class Trial:
             starts=[start for start in self.here.starts() if start[0] in rows],
             ends=self.here.ends(),
             damage=self.harm.damage,
-            retried=set(),
+            retried={task for task, row in rows.items() if row["template"] == self.again},
         )
         self.outcome.score = judge(facts, self.outcome.complaints)

@@ -57,10 +57,9 @@ def test_a_phone_leads_everywhere(visit: Visit, numbers: dict[str, Any]) -> None
     """The sections below, everything else in the menu above."""
     page = visit("operator", size=PHONE).page
     page.goto(f"/projects/{numbers['project']}/")
+    sections = page.get_by_role("navigation", name="Sections")
     for word in ("Tasks", "Run", "Runners", "Overview"):
-        page.get_by_role("navigation", name="Sections").get_by_role(
-            "link", name=word, exact=True
-        ).click()
+        sections.get_by_role("link", name=word, exact=True).click()
         expect(page.locator(".tabbar a[aria-current]")).to_have_text(word)
     page.get_by_label("Menu").click()
     page.locator(".topbar").get_by_role("link", name="Access keys").click()

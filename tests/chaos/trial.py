@@ -20,7 +20,7 @@ from tests.deployment.client import wait_for
 # Run until their gates open, so that something runs when the blow falls.
 GATED = 4
 # May be started again, by another attempt.
-RETRIED = {"lost_runner_policy": "retry", "safe_to_rerun": True, "max_attempts": 20}
+RETRIED: dict[str, Any] = {"lost_runner_policy": "retry", "safe_to_rerun": True, "max_attempts": 20}
 HOLD_SECONDS = 60.0
 END_SECONDS = 240.0
 

@@ -27,7 +27,8 @@ QUOTAS = {
 }
 TICKING = "echo begun; until [ -e {gate} ]; do echo tick; sleep 0.2; done; echo done"
 # What changes by itself.
-LIVELY = {"last_heartbeat_at", "status", "running", "log_bytes", "watched_until", "updated_at"}
+LIVELY = {"last_heartbeat_at", "lease_expires_at", "status", "running", "log_bytes"}
+LIVELY |= {"watched_until", "updated_at"}
 
 
 class Scene(Production):
@@ -145,7 +146,7 @@ class Innocent:
         number = self.scene.innocents_project
         paths = [f"projects/{number}/", f"tasks/{self.task}/"]
         paths += [f"projects/{number}/{kind}/" for kind in ("runners", "templates", "tasks")]
-        return {path: _still(self.scene.api.get(path)) for path in paths}
+        return {path: still(self.scene.api.get(path)) for path in paths}
 
     def _keys(self) -> dict[bytes, bytes]:
         broker = self.scene.administrator
@@ -153,9 +154,10 @@ class Innocent:
         return {key: broker.dump(key) or b"" for key in sorted(broker.scan_iter(pattern))}
 
 
-def _still(value: Any) -> Any:
+def still(value: Any) -> Any:
+    """What the API says, without what changes by itself."""
     if isinstance(value, dict):
-        return {key: _still(item) for key, item in value.items() if key not in LIVELY}
+        return {key: still(item) for key, item in value.items() if key not in LIVELY}
     if isinstance(value, list):
-        return [_still(item) for item in value]
+        return [still(item) for item in value]
     return value

@@ -62,6 +62,6 @@ def _latest_failures(user: User, now: datetime) -> list[int]:
         for state in (TaskState.FAILED, TaskState.LOST)
     }
     projects = Project.objects.for_user(user).annotate(**latest).values_list(*latest)
-    numbers = [number for pair in projects for number in pair if number]
+    numbers = [max(filter(None, pair)) for pair in projects if any(pair)]
     recent = Task.objects.filter(pk__in=numbers, finished_at__gt=now - LATELY)
     return list(recent.order_by("-finished_at").values_list("pk", flat=True)[:SHOWN])

@@ -469,6 +469,7 @@ def addresses(told: dict[str, Any]) -> dict[str, str]:
         "overview-empty": f"/projects/{told['empty'].pk}/",
         "tasks": f"/projects/{project}/tasks/",
         "tasks-active": f"/projects/{project}/tasks/?state=active",
+        "tasks-filtered": f"/projects/{project}/tasks/?state=failed&since=7d&runner={runner}",
         "templates": f"/projects/{project}/templates/",
         "template-new": f"/projects/{project}/templates/new/",
         "template": f"/templates/{told['templates']['Deploy web tier'].pk}/",

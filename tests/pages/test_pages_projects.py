@@ -126,6 +126,7 @@ def test_the_first_page_takes_a_bounded_number_of_queries(
     with django_assert_max_num_queries(20):
         text = text_of(client, "/")
     assert "8 of 13" in text
+    assert text.count("It ended.".lower()) == 8
 
 
 def _copy(task: Task, project: Project) -> dict[str, Any]:

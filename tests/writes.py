@@ -13,7 +13,7 @@ from projects.audit.entry import AuditEntry
 from projects.models import UserToken
 from projects.operations import create_user_token
 from runners.models import RegistrationToken, Runner, RunnerToken
-from runners.operations import rotate_token
+from runners.operations import pause_runner, rotate_token
 from tests.cast import CANARY, Cast
 
 
@@ -28,9 +28,10 @@ def one_entry() -> Iterator[list[AuditEntry]]:
 
 
 def in_need_of_everything(runner: Runner, cast: Cast) -> None:
-    """The runner has an older token to end and a quarantine to lift."""
+    """The runner has an older token to end, a pause to resume and a quarantine to lift."""
     now = timezone.now()
     rotate_token(runner=runner, overlap=timedelta(hours=1), by=cast.owner, now=now)
+    pause_runner(runner=runner, reason="Kernel update", until=None, by=cast.owner, now=now)
     assert runner.quarantine(reason="It wrote too much.", now=now)
 
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 from projects.audit.entry import AuditEntry
 from projects.models import AccessKey, SecretVariable, VariableGroup
 from projects.operations import create_user_token
-from runners.models import Queue, RegistrationToken, Runner, RunnerToken, Tag
+from runners.models import BrokerContact, Queue, RegistrationToken, Runner, RunnerToken, Tag
 from tasks.lifecycle import TaskState
 from tasks.log import append
 from tasks.models import Leadership, LogChunk, Task, TaskAttempt, TemplateAccessKey
@@ -38,6 +38,7 @@ READ_ONLY = (
     SecretVariable,
     TemplateAccessKey,
     AuditEntry,
+    BrokerContact,
 )
 
 
@@ -55,6 +56,7 @@ def everything(
     TaskAttempt.of(running_task, state=TaskState.LOST, reason="Gone.", ended_at=now).save()
     later = now + timedelta(minutes=1)
     Leadership.acquire("controller", holder="host-1", now=now, until=later)
+    BrokerContact.note_loss(OSError("it does not answer"), now=now)
     new = create_user_token(user=cast.owner, name="ci", expires_at=None, now=now)
     runner = Runner.objects.get()
     template, sources = running_task.template, {access_key.pk: "KEY"}

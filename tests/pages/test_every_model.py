@@ -27,6 +27,11 @@ SHOWN: dict[str, tuple[str, str]] = {
     "tasks.TaskTemplate": ("template", "api-template"),
     "tasks.TemplateAccessKey": ("template", "api-template"),
     "tasks.Task": ("task", "api-task"),
+    "runners.BrokerContact": (
+        "because: tasks that wait for the broker say so on their pages",
+        "because: likewise, in what they say they wait for",
+    ),
+    "tasks.TaskAttempt": ("task", "api-task"),
     "tasks.LogChunk": ("task", "api-task-log"),
     "tasks.Leadership": (
         "because: it is about Forge's processes, not about anybody's project",

@@ -171,6 +171,8 @@ def test_every_model_that_people_change_has_a_kind() -> None:
         "runners.queue": "follows from templates",
         "runners.runnertoken": "recorded with its runner",
         "tasks.templateaccesskey": "recorded with its template",
+        "runners.brokercontact": "the controller's",
+        "tasks.taskattempt": "what became of a task",
         "tasks.logchunk": "a task's output",
         "tasks.leadership": "a controller's",
     }

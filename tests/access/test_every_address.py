@@ -27,6 +27,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from forge.asgi import application
+from forge.pages.sign_in import per_account, per_address
 from projects.models import AccessKey, VariableGroup
 from projects.operations import create_user_token
 from runners import quotas, tunnel
@@ -99,8 +100,8 @@ class Callers:
         return self.clients[who]
 
     def status(self, who: str, method: str, path: str, name: str) -> int:
-        quotas.wrong_tokens.forget()
-        quotas.requests.forget()
+        for quota in (quotas.wrong_tokens, quotas.requests, per_account, per_address):
+            quota.forget()
         options: dict[str, Any] = {"headers": self.headers.get(who, {})}
         if name.startswith("api-") and method != "GET":
             options |= {"content_type": "application/json"}

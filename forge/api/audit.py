@@ -74,7 +74,7 @@ class AuditView(ApiView):
             return AuditEntry.objects.filter(project_id=self.project(pk, Action.AUDIT_VIEW).pk)
         if not self.user.is_superuser:
             raise PermissionDenied
-        return AuditEntry.objects.all()
+        return AuditEntry.objects.for_user(self.user)
 
     def asked(self) -> AuditEntryQuerySet:
         """Those that the query asks for. Raises ValidationError (400)."""

@@ -38,8 +38,13 @@ def of_project(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 def of_all(request: HttpRequest) -> HttpResponse:
     _demand_administrator(request)
-    context = _context(request, AuditEntry.objects.all())
+    context = _context(request, _everything(request))
     return render(request, "audit.html", context | {"section": "audit"})
+
+
+def _everything(request: HttpRequest) -> AuditEntryQuerySet:
+    """All entries that this administrator may see, which is all."""
+    return AuditEntry.objects.for_user(request.user)
 
 
 def _readable(request: HttpRequest, pk: int) -> Project:
@@ -90,7 +95,7 @@ def export_of_project(request: HttpRequest, pk: int, form: str) -> StreamingHttp
 @require_safe
 def export_of_all(request: HttpRequest, form: str) -> StreamingHttpResponse:
     _demand_administrator(request)
-    return _file(request, AuditEntry.objects.all(), form, "audit")
+    return _file(request, _everything(request), form, "audit")
 
 
 def _file(

@@ -300,10 +300,14 @@ STAFFS_OWN = {
 }
 
 
+DOORS = {"admin:login", "admin/login/", "admin/password_change/"}
+
+
 def expected_of_admin(who: str, method: str, name: str) -> tuple[int, ...]:
     """Whoever is not staff is sent to the sign-in; staff without rights is refused."""
-    if name == "admin:login":
-        return (200, 302, 405)
+    if name in DOORS:
+        # Forge's own sign-in stands before them; whoever has no business there is told so.
+        return (200, 302, 403, 405)
     if name == "admin:logout":
         return (200, 302, 405)
     if who not in ("staff", "superuser"):

@@ -44,11 +44,18 @@ BINDING = {
     "runner",
     "queue__in",
     "access_key__project",
+    "runner__project",
+    "memberships__project",
 }
 # Where a row is read again by the number of an object at hand, or for who is signed in.
 BY_NUMBER_AT_HAND = {
     ("forge/pages/stream.py", "_look"),  # after _may_watch, for the number that was checked
     ("forge/pages/templates.py", "_last_tasks"),  # numbers from a query of the project's
+    ("forge/pages/activity.py", "_rows"),  # numbers from queries of what the user may see
+    ("forge/pages/activity.py", "_latest_failures"),  # the same
+    ("forge/pages/fleet.py", "rows_among"),  # runners at hand
+    ("forge/pages/sign_in.py", "_record_failure"),  # whose password was wrong, for the audit log
+    ("forge/pages/task_filters.py", "_people"),  # members, and who has run a task of the project
 }
 
 

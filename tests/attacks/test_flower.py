@@ -97,6 +97,13 @@ def victim(forge: Deployment) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A quick start, because it runs Flower too."""
+    with Deployment(tmp_path_factory.mktemp("flower")) as deployment:
+        yield deployment
+
+
+@pytest.fixture(scope="module")
 def liar(forge: Deployment) -> Iterator[Liar]:
     project = forge.api.project("Thieves")
     runner = forge.api.runner(project, "thief-1")

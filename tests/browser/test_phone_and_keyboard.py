@@ -17,7 +17,8 @@ LONG = "a-name-without-a-single-blank-in-it-that-somebody-had-a-reason-for"
 PAGES = (
     "/", "/tokens/", "/projects/{project}/", "/projects/{project}/tasks/",
     "/projects/{project}/tasks/?state=failed&q={long}",
-    "/projects/{project}/tasks/?state=active&by=1&since=7d&template={template}", "/projects/{project}/templates/",
+    "/projects/{project}/tasks/?state=active&by=1&since=7d&template={template}",
+    "/projects/{project}/templates/",
     "/projects/{project}/templates/new/", "/templates/{template}/", "/tasks/{task}/",
     "/projects/{project}/runners/", "/projects/{project}/runners/new/", "/runners/{runner}/",
     "/runners/{runner}/remove/", "/runners/{runner}/rotate/",

@@ -41,7 +41,7 @@ def test_a_run_is_queued(operator: Api, path: str, template: TaskTemplate) -> No
     assert operator.get(f"tasks/{body['id']}/").json() == body | waits
 
 
-@pytest.mark.parametrize(("is_parallel", "limit"), [(True, 9), (False, 12)])
+@pytest.mark.parametrize(("is_parallel", "limit"), [(True, 10), (False, 13)])
 def test_running_a_template_takes_few_queries(
     is_parallel: bool,
     limit: int,

@@ -102,8 +102,7 @@ def _startable(queue: Queue, room: int) -> list[tuple[int, int]]:
     rows = Task.objects.to_hint()
     parallel = rows.filter(is_exclusive=False).in_line(queue)
     found = list(parallel.values_list("pk", "attempt")[:room])
-    templates = TaskTemplate.objects.filter(project_id=queue.project_id)
-    alone = rows.filter(queue=queue, is_exclusive=True).first_of(templates)
+    alone = rows.filter(queue=queue, is_exclusive=True).first_of_templates(queue.project)
     return sorted([*found, *alone.values_list("pk", "attempt")])[:room]
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.db import models
-from django.db.models import Exists, OuterRef, Subquery
+from django.db.models import OuterRef, Subquery
 
 from projects.models import Project
 from tasks.lifecycle import HELD, TERMINAL, TaskState
@@ -54,8 +54,8 @@ class TaskQuerySet(models.QuerySet["Task"]):
         """Unreachable tasks about which their policy is to decide now."""
         return self.filter(state=TaskState.UNREACHABLE, wait_ends_at__lte=now)
 
-    def first_of(self, templates: models.QuerySet[TaskTemplate]) -> TaskQuerySet:
-        """Of each template the oldest task that waits or is held, if nothing of it is held.
+    def first_of_templates(self, project: Project) -> TaskQuerySet:
+        """Of each of the project's templates the oldest task that waits, if nothing of it is held.
 
         A task that must run alone may start if it is this one. Found by one step into an index
         for each template, however many tasks wait; the ids are asked for by themselves, or
@@ -64,10 +64,11 @@ class TaskQuerySet(models.QuerySet["Task"]):
         tasks = type(self)(self.model)
         unfinished = tasks.filter(template=OuterRef("pk"), state__in=sorted(HELD | {QUEUED}))
         first = Subquery(unfinished.order_by("pk").values("pk")[:1])
-        held = tasks.held().filter(template=OuterRef("template")).order_by()
-        found = templates.order_by().annotate(first=first).values_list("first", flat=True)
-        ids = [pk for pk in found if pk is not None]
-        return self.filter(pk__in=ids).exclude(Exists(held))
+        rows = project.templates.order_by().annotate(first=first)
+        ids = [pk for pk in rows.values_list("first", flat=True) if pk is not None]
+        # Of the whole project: asked template by template, SQLite would read all tasks of each.
+        held = tasks.filter(project=project).held().order_by()
+        return self.filter(pk__in=ids).exclude(template__in=held.values("template"))
 
     def to_hint(self) -> TaskQuerySet:
         """Queued tasks whose hint is not out."""

@@ -35,6 +35,7 @@ READ_ONLY = (
     Tag,
     RunnerToken,
     Leadership,
+    BrokerContact,
     SecretVariable,
     TemplateAccessKey,
     AuditEntry,

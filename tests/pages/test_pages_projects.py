@@ -89,6 +89,7 @@ def test_the_figures_come_from_finished_tasks(
 def test_the_first_page_shows_what_runs_and_who_is_in_trouble_in_all_projects(
     cast: Cast, running_task: Task, runner: Runner, browser: Callable[..., Client]
 ) -> None:
+    Runner.objects.update(created_at=timezone.now() - timedelta(hours=1))
     text = text_of(browser(cast.viewer), "/")
     assert f'href="/tasks/{running_task.pk}/">Restart</a>' in text
     assert "<b>web-1</b> in" in text and "Never contacted" in text
@@ -123,6 +124,7 @@ def test_the_first_page_takes_a_bounded_number_of_queries(
         project = create_project(name=f"P{number}", description="", owner=cast.owner, now=now)
         Task.objects.create(**_copy(running_task, project))
         Runner.objects.create(project=project, name="silent", created_by=cast.owner)
+    Runner.objects.update(created_at=now - timedelta(hours=1))
     with django_assert_max_num_queries(20):
         text = text_of(client, "/")
     assert "8 of 13" in text

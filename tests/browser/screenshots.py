@@ -84,7 +84,7 @@ from projects.models import (  # noqa: E402
 from projects.operations import change_project  # noqa: E402
 from projects.permissions import Role  # noqa: E402
 from runners.models import RegistrationToken, Runner, Tag  # noqa: E402
-from runners.operations import quarantine_runner, rotate_token  # noqa: E402
+from runners.operations import pause_runner, quarantine_runner, rotate_token  # noqa: E402
 from tasks.lifecycle import TERMINAL, TaskState  # noqa: E402
 from tasks.log import append  # noqa: E402
 from tasks.models import Task, TaskAttempt, TaskTemplate  # noqa: E402
@@ -346,6 +346,7 @@ def tell() -> dict[str, Any]:
     story.runner("dc-east-1", "dc-east ansible linux", 4, 4, "10.30.0.11")
     story.runner("build-ams-3", "linux terraform", 1, 3, "10.40.2.13")
     story.runner("edge-lis-1", "edge linux", 2, 1, "10.50.0.11")
+    story.runner("build-ams-4", "linux terraform", 2, 2, "10.40.2.14")
     Runner.objects.filter(name="edge-lis-1").update(
         quarantined_until=NOW + timedelta(minutes=4),
         quarantine_reason="It left 54.2 MB in the broker, 16.8 MB is the limit for its project.",
@@ -449,6 +450,10 @@ def history(told: dict[str, Any]) -> dict[str, int]:
     with as_user("tomas", Way.ADMIN):
         runner = told["runners"]["dc-west-2"]
         rotate_token(runner=runner, overlap=timedelta(hours=5), by=people["tomas"], now=NOW)
+        pause_runner(
+            runner=told["runners"]["build-ams-4"], reason="Kernel update, ticket OPS-2113",
+            until=NOW + timedelta(hours=5), by=people["tomas"], now=NOW,
+        )  # fmt: skip
         quarantine_runner(
             runner=told["runners"]["edge-lis-1"], reason="It wrote too much.", now=NOW
         )
@@ -479,6 +484,8 @@ def addresses(told: dict[str, Any]) -> dict[str, str]:
         "runner-offline": f"/runners/{offline}/",
         "runner-unhealthy": f"/runners/{told['runners']['edge-lis-1'].pk}/",
         "template-hidden": f"/templates/{told['templates']['Reset a password'].pk}/",
+        "runner-paused": f"/runners/{told['runners']['build-ams-4'].pk}/",
+        "runner-pause": f"/runners/{runner}/pause/",
         "runner-remove": f"/runners/{runner}/remove/",
         "runner-new": f"/projects/{project}/runners/new/",
         "runner-rotate": f"/runners/{runner}/rotate/",
@@ -539,6 +546,9 @@ def _wait_for(url: str) -> None:
 
 
 class Photographer:
+    # Milliseconds until a page has drawn what comes after it, by the page's name.
+    pauses = {"": 900, "task-long": 2500}
+
     def __init__(self, browser: Any, url: str) -> None:
         self._browser = browser
         self._url = url
@@ -568,7 +578,7 @@ class Photographer:
         page.click("button[type=submit]")
         for name, path in pages.items():
             page.goto(self._url + path, wait_until="load")
-            page.wait_for_timeout(2500 if name == "task-long" else 900)
+            page.wait_for_timeout(self.pauses.get(name, self.pauses[""]))
             self._shoot(page, f"{name}-{kind}")
         self._take_steps(page, kind, project)
 
@@ -639,6 +649,7 @@ class Auditor(Photographer):
     """
 
     looks = 0
+    pauses = {"": 200}
 
     def take(self, pages: dict[str, str], project: int) -> None:
         context = self._browser.new_context(timezone_id="Europe/Lisbon")

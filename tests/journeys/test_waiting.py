@@ -65,6 +65,9 @@ class Scene:
         self.workers.append(worker)
         return worker
 
+    def heard(self, worker: Worker) -> str:
+        return str(self.api.get(f"runners/{worker.runner.id}/")["last_heartbeat_at"])
+
     def run(self, script: str = "true", **fields: object) -> int:
         return self.api.run_script(self.project, script, **fields)
 
@@ -138,6 +141,8 @@ def test_all_are_offline(scene: Scene) -> None:
     first, second = scene.worker("off-1"), scene.worker("off-2")
     first.end()
     scene.api.await_status(first.runner.id, "offline")
+    goodbye = scene.heard(first)
+    wait_for(lambda: scene.heard(second) > goodbye, "the second is heard after the first")
     second.kill()
     scene.api.await_status(second.runner.id, "offline")
     task = scene.run()

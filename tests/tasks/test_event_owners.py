@@ -42,7 +42,7 @@ def test_one_query_answers_for_a_batch_and_none_for_what_is_known_or_known_to_be
 def test_a_new_attempt_is_found_when_it_is_spoken_of(task: Task, cast: Cast) -> None:
     known = TaskOwners()
     known.learn({cast.project.pk: {(task.pk, 1)}})
-    Task.objects.filter(pk=task.pk).update(attempt=2)
+    Task.objects.filter(pk=task.pk).update(attempt=2, lost_runner_policy="retry")
     known.learn({cast.project.pk: {(task.pk, 2)}})
     assert known.know(cast.project.pk, (task.pk, 2))
 
@@ -55,7 +55,7 @@ def test_a_row_that_comes_later_is_found_later(
     early = (task.pk, 3)
     known.learn({cast.project.pk: {early}})
     assert not known.know(cast.project.pk, early)
-    Task.objects.filter(pk=task.pk).update(attempt=3)
+    Task.objects.filter(pk=task.pk).update(attempt=3, lost_runner_policy="retry")
     known.learn({cast.project.pk: {early}})
     assert known.know(cast.project.pk, early)
 

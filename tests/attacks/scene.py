@@ -28,7 +28,7 @@ QUOTAS = {
 TICKING = "echo begun; until [ -e {gate} ]; do echo tick; sleep 0.2; done; echo done"
 # What changes by itself.
 LIVELY = {"last_heartbeat_at", "lease_expires_at", "status", "running", "log_bytes"}
-LIVELY |= {"watched_until", "updated_at"}
+LIVELY |= {"log_written_bytes", "watched_until", "updated_at"}
 
 
 class Scene(Production):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import sys
 from http import HTTPStatus
 
@@ -17,8 +18,14 @@ _JSON_PATHS = ("/api/", "/runner/")
 
 
 def is_outage(error: BaseException | None) -> bool:
-    """Whether this comes from a database that is not there, or went away in the middle."""
-    return isinstance(error, OperationalError | InterfaceError)
+    """Whether this comes from a database that is not there, or went away in the middle.
+
+    SQLite says OperationalError of a table or column that is missing, too: no waiting helps there.
+    """
+    if not isinstance(error, OperationalError | InterfaceError):
+        return False
+    code = getattr(error.__cause__, "sqlite_errorcode", None)
+    return bool(code != sqlite3.SQLITE_ERROR)
 
 
 def answer_to_failure(request: HttpRequest) -> HttpResponse:

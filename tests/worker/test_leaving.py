@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from runners.worker.agent import Agent
@@ -19,7 +17,7 @@ class Told:
 
     reason = ""
 
-    def stop(self, reason: str, steps: Any) -> None:
+    def stop(self, reason: str, *, force: bool = False) -> None:
         self.reason = reason
 
 

@@ -288,9 +288,7 @@ class StopDatabase(OfDatabase):
 
     def strike(self, hold: Hold) -> None:
         assert self.place.database is not None
-        self._stopped = self.place.database.processes()
-        for process in self._stopped:
-            process.suspend()
+        self._stopped = self.place.database.suspend()
         self._heard = [len(host.worker.said()) for host in self.place.hosts]
 
     def mend(self) -> None:
@@ -299,9 +297,8 @@ class StopDatabase(OfDatabase):
             lambda: any("wait here" in host.worker.said()[length:] for host, length in pairs),
             "a worker misses Forge's answers",
         )
-        for process in self._stopped:
-            if process.is_running():
-                process.resume()
+        assert self.place.database is not None
+        self.place.database.resume(self._stopped)
 
 
 HARMS: tuple[type[Harm], ...] = (

@@ -77,14 +77,28 @@ class Postgres:
         postmaster = psutil.Process(self.process.pid)
         return [postmaster, *postmaster.children(recursive=True)]
 
+    def suspend(self) -> list[psutil.Process]:
+        """Every process of it, and which these were; the postmaster first, which makes more."""
+        psutil.Process(self.process.pid).suspend()
+        found = self.processes()
+        for process in found:
+            process.suspend()
+        return found
+
+    def resume(self, suspended: list[psutil.Process]) -> None:
+        for process in suspended:
+            if process.is_running():
+                process.resume()
+
     def kill(self) -> None:
         """All of it at once, as when its host dies."""
-        for process in self.processes():
+        for process in self.suspend():
             process.kill()
         self.process.wait()
 
     def end(self) -> None:
         if self.process.poll() is None:
+            self.resume(self.processes())
             self.process.send_signal(signal.SIGQUIT)
             self.process.wait(60)
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -184,7 +184,9 @@ def test_a_worker_with_nothing_but_a_replaced_token_ends_and_says_so(
     rotating.worker.start()
     ended = forge.api.wait_until(task)
     assert ended["state"] in ("stopped", "failed") and "token" in ended["reason"]
-    assert (forge.api.log(task), ended["log_complete"]) == (b"up\n", True)
+    log = forge.api.log(task)
+    assert log.startswith(b"up\nforge: stopping: ") and ended["log_complete"]
+    assert b"a newer one has replaced it" in log and b"all of its processes have ended" in log
 
 
 def test_a_wrong_file_does_not_end_a_worker_whose_token_still_works(

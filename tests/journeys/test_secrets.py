@@ -392,7 +392,11 @@ def test_each_task_has_a_user_for_itself(
     worker.start()
     assert forge.api.wait_until(first)["state"] in ("failed", "lost")
     assert not Path(folder).exists()
-    fifth = forge.api.run_script(project, "trap '' INT TERM; echo up; while :; do sleep 1; done")
+    fifth = forge.api.run_script(
+        project,
+        "trap '' INT TERM; echo up; while :; do sleep 1; done",
+        stop_steps=[{"signal": "INT", "grace_seconds": 1}],
+    )
     forge.api.await_output(fifth, b"up")
     forge.api.post(f"tasks/{fifth}/stop")
     assert forge.api.wait_until(fifth)["state"] == "stopped"

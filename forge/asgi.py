@@ -26,6 +26,8 @@ from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.base import BaseHandler
 from servestatic import ServeStaticASGI
 
+from forge.heap import give_back_large_blocks
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "forge.settings")
 
 STREAM_SUFFIX = "/stream"
@@ -152,6 +154,7 @@ class Application:
             await _refuse(send)
 
 
+give_back_large_blocks()
 django.setup(set_prefix=False)
 from projects.checks import report_trouble  # noqa: E402  # its models need the line above
 from runners import tunnel  # noqa: E402  # and so do these

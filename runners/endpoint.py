@@ -22,7 +22,7 @@ from projects.tokens import RUNNER_PREFIX, bearer_token, digest_of
 from runners import quotas
 from runners.models import Runner, RunnerToken
 from runners.refusals import refusals
-from runners.worker.protocol import Message, ProtocolError
+from runners.worker.fields import Message, ProtocolError
 
 # Answers that honest workers get too, such as for a hint that came twice.
 EXPECTED = (409, 426)

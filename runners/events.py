@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runners.worker.protocol import printable
+from runners.worker.fields import printable
 
 # The one job that runners have; an event about another is about nothing of Forge's.
 JOB_NAME = "forge.run_task"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from runners.models import Runner
 from runners.quotas import Bucket
-from runners.worker.protocol import printable
+from runners.worker.fields import printable
 
 logger = logging.getLogger(__name__)
 

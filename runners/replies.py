@@ -15,7 +15,7 @@ from typing import Any
 
 from runners.broker import project_prefix
 from runners.events import JOB_NAME, read_body, read_hint_id
-from runners.worker.protocol import printable
+from runners.worker.fields import printable
 
 MAXIMUM_REPLY_BYTES = 256 * 1024
 MAXIMUM_TEXT = 500

@@ -17,7 +17,8 @@ from forge.api.parsing import StrictMixin
 from forge.api.tags import TagNames
 from projects.permissions import Action
 from projects.variables import is_environment
-from runners.worker.protocol import MAXIMUM_ID, MAXIMUM_STOP_STEPS, STOP_SIGNALS
+from runners.worker.fields import MAXIMUM_ID
+from runners.worker.protocol import MAXIMUM_STOP_STEPS, STOP_SIGNALS
 from tasks.models import MAXIMUM_SCRIPT_CHARACTERS, TaskTemplate, TemplateAccessKey
 from tasks.operations import remove_template, save_template
 from tasks.policies import is_stop_steps

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forge.quickstart.errors import NotReadyError
-from runners.worker.protocol import printable
+from runners.worker.fields import printable
 
 ROOT = Path(__file__).resolve().parents[2]
 PR_SET_PDEATHSIG = 1

@@ -17,7 +17,7 @@ from forge.pages.words import bytes_in_words, counted, duration_in_words
 from projects.characters import UNSEEN_OR_CONTROL
 from runners.nodes import label_of
 from runners.status import RegistrationStatus, RunnerStatus
-from runners.worker.protocol import printable
+from runners.worker.fields import printable
 from tasks.lifecycle import TaskState
 
 if TYPE_CHECKING:

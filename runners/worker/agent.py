@@ -22,6 +22,7 @@ from runners.worker.configuration import Configuration
 from runners.worker.errors import LONGEST_LINE, RefusedError, RevokedError, UnreachableError
 from runners.worker.execution import Outcome, Run
 from runners.worker.failpoints import reached
+from runners.worker.fields import printable
 from runners.worker.heart import Heart
 from runners.worker.host import system
 from runners.worker.journal import Entry, Journal
@@ -36,7 +37,6 @@ from runners.worker.protocol import (
     HeartbeatReply,
     Job,
     VerifyRequest,
-    printable,
 )
 from runners.worker.supervision import ForkServer, boot_seconds
 from runners.worker.task_users import TaskUsers, require_passage

@@ -17,6 +17,7 @@ from requests.auth import AuthBase
 from runners.worker import protocol
 from runners.worker.configuration import Configuration, Trust
 from runners.worker.errors import RefusedError, RevokedError, UnreachableError
+from runners.worker.fields import Message, ProtocolError, printable
 from runners.worker.tls import TlsAdapter, context_for
 
 CONNECT_TIMEOUT = 5.0
@@ -45,7 +46,7 @@ _WHY_REVOKED = {
     "other_runner": "it belongs to another runner. Put this runner's own in its place.",
 }
 
-_Reply = TypeVar("_Reply", bound=protocol.Message)
+_Reply = TypeVar("_Reply", bound=Message)
 
 
 class _Bearer(AuthBase):
@@ -73,9 +74,7 @@ class _Exchange:
         self.headers = {"Content-Type": "application/json"}
         self._local = threading.local()
 
-    def send(
-        self, path: str, message: protocol.Message, token: str
-    ) -> tuple[requests.Response, bytes]:
+    def send(self, path: str, message: Message, token: str) -> tuple[requests.Response, bytes]:
         """The answer, whatever its status, and its body. Raises UnreachableError."""
         try:
             response = self._session().post(
@@ -149,7 +148,7 @@ class Client:
     def unregister(self, request: protocol.UnregisterRequest) -> protocol.UnregisterReply:
         return self._post("unregister", request, protocol.UnregisterReply)
 
-    def _post(self, path: str, message: protocol.Message, reply: type[_Reply]) -> _Reply:
+    def _post(self, path: str, message: Message, reply: type[_Reply]) -> _Reply:
         """Send with the token of this moment; if it is refused, with another that there is."""
         token, refused = self._tokens.current(), set[str]()
         while True:
@@ -193,7 +192,7 @@ def _parse(
         raise _refusal(url, response, body)
     try:
         answer = reply.parse(body)
-    except protocol.ProtocolError as error:
+    except ProtocolError as error:
         raise UnreachableError(_not_like_forge(url, str(error))) from error
     authenticated()
     return answer
@@ -230,7 +229,7 @@ def _no_secure_connection(url: str, error: requests.exceptions.SSLError) -> str:
     """Only what is wrong with a certificate is said to be: the remedy is another one."""
     cause = _tls_error_in(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
-        why = protocol.printable(cause.verify_message, 200).rstrip(".")
+        why = printable(cause.verify_message, 200).rstrip(".")
         if cause.verify_code in _FOR_ANOTHER_NAME:
             return f"The certificate of {url} is for another address ({why}). Check FORGE_URL."
         return (
@@ -242,7 +241,7 @@ def _no_secure_connection(url: str, error: requests.exceptions.SSLError) -> str:
             f"{url} does not speak TLS: something answers there, but not https. Check the port in "
             "FORGE_URL and the proxy settings."
         )
-    detail = protocol.printable(str(cause or error), 200)
+    detail = printable(str(cause or error), 200)
     return (
         f"No secure connection to {url} can be made ({detail}). Check FORGE_URL, the network and "
         "the proxy settings, and FORGE_CLIENT_CERT if a proxy before Forge asks for a certificate."
@@ -305,4 +304,4 @@ def _said(body: bytes) -> tuple[str, str]:
         return "", ""
     code, message = str(content.get("code", "")), str(content.get("message", ""))
     # It ends up in logs and on a terminal.
-    return protocol.printable(code, 100), protocol.printable(message, 500)
+    return printable(code, 100), printable(message, 500)

@@ -8,7 +8,7 @@ from typing import IO, Any
 import click
 from celery.exceptions import Terminated
 
-from runners.worker.protocol import printable
+from runners.worker.fields import printable
 
 LONGEST_LINE = 1000
 

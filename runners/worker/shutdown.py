@@ -19,7 +19,7 @@ from celery.worker import state
 from runners.worker.agent import Agent
 from runners.worker.consumer import waker
 from runners.worker.execution import Run
-from runners.worker.protocol import printable
+from runners.worker.fields import printable
 
 logger = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from runners.worker.configuration import Configuration
 from runners.worker.errors import BrokerError
-from runners.worker.protocol import printable
+from runners.worker.fields import printable
 from runners.worker.tls import context_for
 
 logger = logging.getLogger(__name__)

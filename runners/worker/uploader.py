@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 from runners.worker.client import Client, spread_pause
 from runners.worker.errors import RefusedError, RevokedError, UnreachableError
+from runners.worker.fields import MAXIMUM_PIECE_BYTES
 from runners.worker.journal import Entry, Journal
 from runners.worker.protocol import (
-    MAXIMUM_PIECE_BYTES,
     MAXIMUM_REPORT_BYTES,
     Overflow,
     Piece,

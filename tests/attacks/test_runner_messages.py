@@ -18,6 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as some
 
 from runners.worker import protocol
+from runners.worker.fields import Message
 from tests.attacks.scene import Scene
 from tests.attacks.thief import Thief
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("innocent")
 
 LONG = bool(os.environ.get("FORGE_LONG"))
 EXAMPLES = 2000 if LONG else 40
-REQUESTS: dict[str, type[protocol.Message]] = {
+REQUESTS: dict[str, type[Message]] = {
     "connect": protocol.ConnectRequest,
     "claim": protocol.ClaimRequest,
     "report": protocol.Report,

@@ -11,14 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from runners.worker import protocol
+from runners.worker.fields import (
+    MAXIMUM_PIECE_BYTES,
+    Message,
+    ProtocolError,
+    printable,
+    variables,
+)
 from runners.worker.protocol import (
     ClaimRequest,
     ConnectRequest,
     Heartbeat,
     HeartbeatReply,
-    Message,
     Piece,
-    ProtocolError,
     Receipt,
     Report,
     ReportReply,
@@ -133,7 +138,7 @@ def test_values_out_of_range_are_refused(change: dict[str, Any]) -> None:
 
 
 def test_a_piece_above_the_limit_is_refused() -> None:
-    large = Piece(7, 1, 0, b"x" * (protocol.MAXIMUM_PIECE_BYTES + 1))
+    large = Piece(7, 1, 0, b"x" * (MAXIMUM_PIECE_BYTES + 1))
     with pytest.raises(ProtocolError, match="at most"):
         Piece.parse(large.as_bytes())
 
@@ -166,12 +171,12 @@ def test_half_a_surrogate_pair_is_no_text() -> None:
 )
 def test_variables_are_bounded(given: Any) -> None:
     with pytest.raises(ProtocolError):
-        protocol.variables("environment", given)
+        variables("environment", given)
 
 
 @given(text=some.text(max_size=60))
 def test_a_printable_text_is_printable_and_bounded(text: str) -> None:
-    shown = protocol.printable(text, 20)
+    shown = printable(text, 20)
     assert shown.isprintable()
     assert len(shown) <= 200
     assert not text.isprintable() or len(text) > 20 or shown == text

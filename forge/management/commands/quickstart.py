@@ -18,7 +18,7 @@ from django.core.management.base import BaseCommand
 from forge.quickstart.data_folder import DataFolder
 from forge.quickstart.errors import QuickStartError
 from forge.quickstart.start import QuickStart
-from runners.worker.protocol import printable
+from runners.worker.fields import printable
 
 DEFAULT_DATA = "var"
 DEFAULT_PORT = 8000

@@ -11,7 +11,9 @@ JOBS ?= 2
 CODE := forge projects runners tasks tests manage.py
 DATABASE_SUITES := $(wildcard tests/projects tests/runners tests/tasks tests/api tests/admin tests/pages)
 # Every address by everybody takes as long as all of these, and asks the database the same questions.
-LONG_DATABASE_SUITES := $(DATABASE_SUITES) tests/access
+# Journeys that read the SQLite file itself are not here.
+LONG_DATABASE_SUITES := $(DATABASE_SUITES) tests/access $(addprefix tests/journeys/test_,tasks.py \
+  faults.py lost_runners.py waiting.py worker.py rotation.py revocation.py broker_accounts.py)
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -42,7 +44,7 @@ chaos: setup-dev ## kill, stop and cut off every part at every boundary; SEED=7 
 
 verify-long: setup-dev ## the long forms, for closing an issue
 	FORGE_LONG=1 $(PYTHON) -m pytest tests -n $(JOBS) --dist loadfile
-	@FORGE_LONG=1 tools/on-postgres $(PYTHON) -m pytest $(LONG_DATABASE_SUITES) -n $(JOBS) -q
+	@FORGE_LONG=1 tools/on-postgres $(PYTHON) -m pytest $(LONG_DATABASE_SUITES) -n $(JOBS) --dist loadfile -q
 
 lint: setup-dev ## format, ruff, mypy, import contracts, templates, migrations
 	$(PYTHON) -m ruff format --check .

@@ -22,6 +22,8 @@ from forge.quickstart.terminal import HarmlessText
 
 WATCH_SECONDS = 0.3
 CONFIGURATION_ERROR = 2
+# Instead of a file in the data folder; not DATABASE_URL, which may be exported for something else.
+DATABASE = "FORGE_QUICKSTART_DATABASE_URL"
 # What a process may take over from whoever typed the command.
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNAME")
 
@@ -72,13 +74,14 @@ class QuickStart:
         return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
 
     def _server_environment(self) -> dict[str, str]:
+        file = self._folder.path / "forge.sqlite3"
         return {
             **self._base(),
             "DJANGO_SETTINGS_MODULE": "forge.settings",
             "SECRET_KEY": self._secrets["secret_key"],
             "FORGE_SECRETS_KEY": self._secrets["secrets_key"],
             "FORGE_SECRETS_KEY_FALLBACKS": self._secrets.get("secrets_key_fallbacks", ""),
-            "DATABASE_URL": f"sqlite:///{self._folder.path / 'forge.sqlite3'}",
+            "DATABASE_URL": os.environ.get(DATABASE, f"sqlite:///{file}"),
             "REDIS_URL": self.broker_url,
             "FORGE_URL": self.url,
             "ALLOWED_HOSTS": f"{self._host},127.0.0.1,localhost",

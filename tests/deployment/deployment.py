@@ -8,12 +8,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import psutil
+import psycopg
+from psycopg import sql
 
 from tests.broker import die_with_parent
 from tests.deployment.client import Forge, Runner, wait_for
@@ -89,6 +92,17 @@ class Worker:
         return self.log.read_text(errors="replace")
 
 
+def own_database() -> dict[str, str]:
+    """Under `tools/on-postgres`, a new database of its server, as the quick start is told of it."""
+    if os.environ.get("FORGE_TEST_DATABASE") != "postgres":
+        return {}
+    server = os.environ["DATABASE_URL"]
+    name = f"deployment_{os.getpid()}_{time.monotonic_ns()}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return {"FORGE_QUICKSTART_DATABASE_URL": f"{server.rpartition('/')[0]}/{name}"}
+
+
 class Deployment:
     """`with Deployment(folder) as forge: …`; `forge.api` is its administrator."""
 
@@ -97,6 +111,7 @@ class Deployment:
         self.data = folder / "data"
         self._periods = SHORT if periods is None else periods
         self._workers: list[Worker] = []
+        self._database = own_database()
 
     def __enter__(self) -> Deployment:
         self.start()
@@ -118,7 +133,7 @@ class Deployment:
             self._process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env={**os.environ, **self._periods},
+                env={**os.environ, **self._database, **self._periods},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -14,9 +14,9 @@ def give_back_large_blocks() -> None:
 
     glibc raises that threshold by itself, up to 32 MiB, with the first large block that is freed.
     A report of 1 MiB is then cut out of heaps that many threads share with what lives long, and
-    they never shrink: 1 GB of log left 80 MiB behind (docs/performance.md). Setting it, to what
-    mallopt(3) has as its default or anything else, ends that. Where the C library knows nothing
-    of it, such as musl, nothing is done.
+    they never shrink: 1 GB of log left 80 MiB behind (docs/performance.md). Once it is set,
+    whatever to, glibc leaves it alone (mallopt(3)). Where the C library has no such option, as
+    musl has none, nothing is done.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:

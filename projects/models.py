@@ -83,7 +83,8 @@ class Project(models.Model):
             return Role.OWNER
         if user.is_anonymous:
             return None
-        membership = self.memberships.filter(user=user).first()
+        # There is at most one: its model's order, which joins two tables, would only cost time.
+        membership = self.memberships.filter(user=user).order_by().first()
         return Role(membership.role) if membership else None
 
     def allows(self, user: User | AnonymousUser, action: Action) -> bool:
@@ -132,7 +133,7 @@ class UserTokenQuerySet(models.QuerySet["UserToken"]):
         digest = digest_of(token)
         unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=now)
         rows = self.filter(unexpired, digest=digest, user__is_active=True)
-        row = rows.select_related("user").first()
+        row = rows.select_related("user").order_by().first()
         return row if row is not None and is_same_digest(row.digest, digest) else None
 
 

@@ -36,7 +36,8 @@ class RunnerTokenQuerySet(models.QuerySet["RunnerToken"]):
     def find(self, token: str) -> RunnerToken | None:
         """The row of this clear-text token, with runner and project, whatever its state."""
         digest = digest_of(token)
-        row = self.filter(digest=digest).select_related("runner__project").first()
+        rows = self.filter(digest=digest).select_related("runner__project")
+        row = rows.order_by().first()  # there is at most one, and this is asked with each request
         return row if row is not None and is_same_digest(row.digest, digest) else None
 
 
@@ -104,7 +105,8 @@ class RegistrationTokenQuerySet(models.QuerySet["RegistrationToken"]):
     def find(self, token: str) -> RegistrationToken | None:
         """The row of this clear-text token, whatever its state."""
         digest = digest_of(token)
-        row = self.filter(digest=digest).select_related("project", "created_by").first()
+        rows = self.filter(digest=digest).select_related("project", "created_by")
+        row = rows.order_by().first()
         return row if row is not None and is_same_digest(row.digest, digest) else None
 
 

@@ -38,41 +38,48 @@ class Command:
 class CommandReader:
     """Feed it what came; it gives the commands that are complete.
 
-    Raises TunnelAbusedError, with a sentence that names the reason, for anything that is not a
-    sequence of allowed, bounded commands.
+    What is known of a command that is not complete is kept: reading it costs the same, however
+    small the pieces are in which it comes. Raises TunnelAbusedError, with a sentence that names
+    the reason, for anything that is not a sequence of allowed, bounded commands.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._begin_command()
+
+    def _begin_command(self) -> None:
+        """The next one begins where the buffer does."""
+        self._count: int | None = None
+        self._place = 0
+        self._arguments: list[tuple[int, int]] = []
 
     def feed(self, data: bytes) -> list[Command]:
         self._buffer += data
         found = []
-        start = 0
-        while (command := self._command(start)) is not None:
+        while (command := self._command()) is not None:
             found.append(command)
-            start += len(command.raw)
-        del self._buffer[:start]
+            del self._buffer[: len(command.raw)]
+            self._begin_command()
         if len(self._buffer) > MAXIMUM_COMMAND_BYTES:
             raise _too_large()
         return found
 
-    def _command(self, start: int) -> Command | None:
-        """The command that begins at `start`, or None while it is not complete."""
-        header = self._number(start, b"*", MAXIMUM_ARGUMENTS)
-        if header is None:
-            return None
-        count, place = header
-        arguments = []
-        for _ in range(count):
-            argument = self._argument(place)
+    def _command(self) -> Command | None:
+        """The command at the beginning of the buffer, or None while it is not complete."""
+        if self._count is None:
+            header = self._number(0, b"*", MAXIMUM_ARGUMENTS)
+            if header is None:
+                return None
+            self._count, self._place = header
+        while len(self._arguments) < self._count:
+            argument = self._argument(self._place)
             if argument is None:
                 return None
-            first, place = argument
-            arguments.append((first, place - len(_END)))
-            if place - start > MAXIMUM_COMMAND_BYTES:
+            first, self._place = argument
+            self._arguments.append((first, self._place - len(_END)))
+            if self._place > MAXIMUM_COMMAND_BYTES:
                 raise _too_large()
-        return self._checked(start, place, arguments)
+        return self._checked()
 
     def _argument(self, start: int) -> tuple[int, int] | None:
         """Where the argument at `start` begins, and where the next one would."""
@@ -101,21 +108,21 @@ class CommandReader:
             raise TunnelAbusedError("a command or an argument is too large")
         return int(digits), start + len(mark) + len(digits) + len(_END)
 
-    def _checked(self, start: int, end: int, arguments: list[tuple[int, int]]) -> Command:
-        words = [bytes(self._buffer[slice(*place)]).upper() for place in arguments[:3]]
+    def _checked(self) -> Command:
+        words = [bytes(self._buffer[slice(*place)]).upper() for place in self._arguments[:3]]
         name = words[0]
         if name not in ALLOWED:
             shown = name[:20].decode("ascii", "replace")
             raise TunnelAbusedError(f"the command {shown!r} is not a runner's")
         # HELLO may carry AUTH, in any place after the version.
-        if name == b"HELLO" and len(arguments) > 2:
+        if name == b"HELLO" and len(self._arguments) > 2:
             raise TunnelAbusedError("signing in is the tunnel's business")
         if name == b"CLIENT" and words[1:2] != [b"SETINFO"]:
             raise TunnelAbusedError("of CLIENT only SETINFO is a runner's")
         # The broker remembers it with every refusal, and counts it nowhere.
-        if name == b"CLIENT" and end - start > MAXIMUM_SETINFO_BYTES:
+        if name == b"CLIENT" and self._place > MAXIMUM_SETINFO_BYTES:
             raise TunnelAbusedError("a client's name for itself is too long")
-        return Command(name, bytes(self._buffer[start:end]))
+        return Command(name, bytes(self._buffer[: self._place]))
 
 
 def _too_large() -> TunnelAbusedError:

@@ -43,6 +43,9 @@ MAXIMUM_TUNNELS = 16
 # Flower, a few times in five seconds.
 LARGE_ANSWERS_PER_SECOND = 20.0
 LARGE_ANSWERS = 100.0
+# What a frame takes of the allowance beside its bytes: many of one byte keep the event loop busy
+# as well. A worker sends a frame for each command, some ten a task.
+FRAME_COST_BYTES = 1024
 UNAUTHORIZED = 401
 CLOSED_BY_BROKER = 1012  # "service restart": come back
 CLOSED_FOR_ABUSE = 1008  # "policy violation"
@@ -232,8 +235,9 @@ class Tunnel:
             message = await receive()
             if message["type"] == "websocket.disconnect":
                 return False
-            found = commands.feed(message.get("bytes") or b"")
-            await self._pay(sum(len(one.raw) for one in found), found)
+            data = message.get("bytes") or b""
+            found = commands.feed(data)
+            await self._pay(len(data) + FRAME_COST_BYTES, found)
             self._writer.writelines(one.raw for one in found)
             await self._writer.drain()
 

@@ -41,6 +41,25 @@ def test_commands_come_out_whole_however_the_stream_is_cut(
     assert found == commands
 
 
+def test_a_long_command_that_comes_byte_by_byte_is_read_once() -> None:
+    """Reading it from its beginning with each byte would take the event loop minutes."""
+    arguments = [b"LLEN", *[b"x"] * 11_000]
+    stream, reader = command(*arguments), CommandReader()
+    edges = [*range(len(stream) - 2), len(stream)]
+    looked_at: list[int] = []
+    read = CommandReader._argument
+
+    def count(self: CommandReader, start: int) -> tuple[int, int] | None:
+        looked_at.append(start)
+        return read(self, start)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CommandReader, "_argument", count)
+        found = [one.raw for a, b in pairwise(edges) for one in reader.feed(stream[a:b])]
+    assert found == [stream]
+    assert len(looked_at) <= len(stream) + len(arguments)
+
+
 @given(data=some.binary(max_size=400))
 def test_rubbish_is_refused_or_waited_for_and_never_passed_on(data: bytes) -> None:
     try:

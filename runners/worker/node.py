@@ -15,6 +15,7 @@ from celery.apps.worker import Worker
 from celery.concurrency.thread import TaskPool
 from celery.worker import state
 
+from runners.worker import channel
 from runners.worker.agent import Agent
 from runners.worker.celery import ignore_overrides
 from runners.worker.configuration import Configuration, require_loopback
@@ -160,6 +161,7 @@ def _broker_trouble(url: str, error: redis.RedisError, tunnel: Tunnel | None) ->
 def configure(app: Any, agent: Agent, broker: str) -> None:
     """Everything that Celery reads, whatever the command line said before."""
     welcome = agent.welcome
+    channel.use()
     app.conf.update(
         broker_url=broker,
         broker_use_ssl=tls_options(agent.configuration, broker) or None,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import requests
 
 from tests.broker import free_port
@@ -326,3 +327,18 @@ def test_of_two_workers_that_start_at_once_with_one_token_one_stays(
     finally:
         for worker in workers:
             worker.end()
+
+
+def test_what_is_no_hint_in_a_queue_is_dropped_in_a_line(forge: Deployment) -> None:
+    project = forge.api.project("Rubbish in a queue")
+    worker = forge.worker(forge.api.runner(project, "rubbish-1"))
+    entries = ["hint", "{}", "5", "[]", "null", b"\xff\xfe", '{"body": 5, "properties": {}}']
+    with redis.Redis.from_url(forge.place["broker_url"]) as broker:
+        for entry in entries:
+            broker.lpush(f"forge:project:{project}:tasks", entry)
+            task = forge.api.wait_until(forge.api.run_script(project, "echo here"))
+            assert task["state"] == "succeeded", worker.said()
+    said = worker.said()
+    assert worker.process.poll() is None and "Traceback" not in said
+    assert said.count("is no hint of Forge's and was dropped") == len(entries)
+    worker.end()

@@ -1,0 +1,31 @@
+"""The broker's side of the worker's connection, in spite of what lies in a queue."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from kombu.transport import redis
+
+logger = logging.getLogger(__name__)
+
+
+class RunnerChannel(redis.Channel):  # type: ignore[misc]
+    """Passes over what is no message.
+
+    Nobody but Forge and the broker's administrator can write to a runner's queue, but an entry
+    that kombu cannot read would otherwise end the worker, and the next one after it.
+    """
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]  # the stubs lack it
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            name = type(error).__name__
+            logger.warning("An entry of a queue is no hint of Forge's and was dropped (%s).", name)
+            return True
+
+
+def use() -> None:
+    """For every connection that this process opens: Celery has no setting for it."""
+    redis.Transport.Channel = RunnerChannel

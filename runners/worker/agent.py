@@ -312,7 +312,9 @@ class Agent:
             self.stop(order.task, order.attempt, order.reason, force=order.is_forced)
         for reference in reply.drop:
             entry = self.journal.get(reference.task, reference.attempt)
-            if entry is not None:
+            # What became of a result is in the answer to the report that it is in, which may be
+            # on its way at this moment.
+            if entry is not None and entry.result is None:
                 self._drop(entry)
         self.listen(reply.queues)
 

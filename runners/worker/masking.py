@@ -9,6 +9,7 @@ writes a secret is split: the end of what came is held back while it may be the 
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 import shlex
@@ -256,13 +257,22 @@ def _url_forms(text: str) -> Iterator[str]:
         yield re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), form)
 
 
+def _for_pages(form: str) -> str:
+    """JSON as Go and others write it, so that it may stand in a page."""
+    return form.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
 def _quoted_forms(text: str) -> Iterator[str]:
     """Inside quotation marks: JSON, Python, and what shells print."""
     for is_ascii in (True, False):
         form = json.dumps(text, ensure_ascii=is_ascii)[1:-1]
-        yield form
-        yield form.replace("/", "\\/")
+        # As a line of a structured log, which is JSON itself, has it.
+        for written in (form, _for_pages(form), form.replace("/", "\\/")):
+            yield written
+            yield json.dumps(written)[1:-1]
+    yield from (html.escape(text), html.escape(text, quote=False))
     yield repr(text)[1:-1]
+    yield repr(_bytes(text))[2:-1]
     yield shlex.quote(text).strip("'") if "'" not in text else shlex.quote(text)[1:-1]
     yield text.replace("'", "'\\''")
     yield re.sub(r"([^\w@%+=:,./-])", r"\\\1", text, flags=re.ASCII)

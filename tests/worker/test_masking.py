@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import shlex
 import subprocess
@@ -107,6 +108,15 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "URL, small letters": lambda text: quote(text, safe="").replace("%2F", "%2f").lower(),
     "form": quote_plus,
     "JSON": lambda text: json.dumps({"a": text}),
+    "JSON in JSON": lambda text: json.dumps(json.dumps(text)),
+    "JSON as Go writes it": lambda text: (
+        json.dumps({"a": text}, ensure_ascii=False)
+        .replace("&", "\\u0026")
+        .replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+    ),
+    "HTML": html.escape,
+    "bytes in Python": lambda text: repr(text.encode()),
     "JSON, not ASCII": lambda text: json.dumps({"a": text}, ensure_ascii=False),
     "repr": repr,
     "shlex": shlex.quote,

@@ -43,6 +43,11 @@ FORGE_SECRETS_KEY_FALLBACKS = [
 
 # Where people and runners find Forge. Links, the command to paste and FORGE_URL in tasks use it.
 FORGE_URL = str(env("FORGE_URL", default="http://127.0.0.1:8000")).rstrip("/")
+if not FORGE_URL.startswith(("http://", "https://")) or not urlsplit(FORGE_URL).hostname:
+    raise ImproperlyConfigured(
+        "FORGE_URL is no address of a web server. Give it as people type it, such as "
+        "https://forge.example.net."
+    )
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # True when a reverse proxy in front sets X-Forwarded-Proto and X-Forwarded-For itself.
@@ -125,6 +130,12 @@ else:
 
 # The broker, as its administrator.
 REDIS_URL = str(env("REDIS_URL", default="redis://127.0.0.1:6379/0"))
+if urlsplit(REDIS_URL).scheme not in ("redis", "rediss", "unix"):
+    # Not the address itself: it holds a password.
+    raise ImproperlyConfigured(
+        "REDIS_URL is no address of a broker. Give redis://, rediss:// or unix:// with the "
+        "administrator's password, such as redis://:password@127.0.0.1:6379/0."
+    )
 if urlsplit(REDIS_URL).path.strip("/") not in ("", "0") and not REDIS_URL.startswith("unix:"):
     raise ImproperlyConfigured(
         "REDIS_URL names a database other than 0. Runners' accounts may not SELECT another one; "

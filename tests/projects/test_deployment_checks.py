@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -55,6 +57,29 @@ def test_the_checks_notice_what_is_missing(tmp_path: Path) -> None:
     )
     assert answer.returncode != 0
     assert "security.W" in answer.stderr and environment["FORGE_URL"].startswith("https://")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"SECRET_KEY": ""}, "SECRET_KEY is not set."),
+        ({"FORGE_URL": "forge.example.net"}, "FORGE_URL is no address of a web server."),
+        ({"FORGE_URL": "https://"}, "FORGE_URL is no address of a web server."),
+        ({"REDIS_URL": "broker:6379"}, "REDIS_URL is no address of a broker."),
+        ({"REDIS_URL": "redis://127.0.0.1:6379/3"}, "REDIS_URL names a database other than 0."),
+        ({"DATABASE_URL_FILE": "/no/such/file"}, "'/no/such/file'"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(wrong: dict[str, str], sentence: str) -> None:
+    answer = subprocess.run(
+        [sys.executable, "manage.py", "check_broker"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "SECRET_KEY": "x" * 50, **wrong},
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 1
+    assert sentence in answer.stderr and len(answer.stderr.splitlines()) == 1, answer.stderr
 
 
 def _new_key() -> str:

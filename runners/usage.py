@@ -22,6 +22,7 @@ from runners.broker import PREFIX
 _TOTAL = re.compile(rb"^([a-z_]+):(\d+)\r?$", re.MULTILINE)
 _KEY = re.compile(rb"\A" + PREFIX.encode() + rb"project:(\d{1,18}):(.+)\Z", re.DOTALL)
 SCAN_COUNT = 1000
+DELETING_SECONDS = 1.0
 # Sizes of big lists and sets are estimated from this many of their elements.
 SAMPLES = 20
 # Of one project, this many keys are measured; there are a handful while nobody does harm.
@@ -212,12 +213,17 @@ def _measure(client: redis.Redis, due: list[tuple[Pile, bytes, bytes]]) -> None:
 
 
 def delete_pile(client: redis.Redis, project_id: int) -> int:
-    """Delete all that the project's runners may have written; returns how many keys.
+    """Delete what the project's runners may have written; returns how many keys.
 
-    Nothing is lost by it: a worker's bindings and replies are made anew.
+    Nothing is lost by it: a worker's bindings and replies are made anew. It ends after
+    DELETING_SECONDS: where the author was not seen it may go on writing as fast as is deleted
+    here, and only another look can cut it off.
     """
     deleted = 0
+    deadline = time.monotonic() + DELETING_SECONDS
     for batch in _batches(client):
+        if time.monotonic() > deadline:
+            break
         matches = [(key, _KEY.match(key)) for key in batch]
         due = [key for key, match in matches if match and _is_in(project_id, match)]
         if due:

@@ -1,0 +1,1 @@
+"""Believable data in any amount, for looking at Forge and for measuring it. Bulk inserts only."""

@@ -80,6 +80,8 @@ class Situation:
             for runner in runners.select_related("paused_by").prefetch_related("tags")
         ]
         self.running = counts.total()
+        # By the tags that are required: many tasks require the same.
+        self._candidates: dict[tuple[str, ...], list[Candidate]] = {}
 
     @cached_property
     def leads_until(self) -> datetime | None:
@@ -106,10 +108,13 @@ class Situation:
 
     def candidates(self, required: Sequence[str]) -> list[Candidate]:
         """All runners, those that come nearest to taking the task first."""
-        found = [self._candidate(*row, required) for row in self.runners]
-        return sorted(
-            found, key=lambda one: (len(one.lacking), not one.is_entitled, not one.is_online)
-        )
+        key = tuple(required)
+        if key not in self._candidates:
+            found = [self._candidate(*row, required) for row in self.runners]
+            self._candidates[key] = sorted(
+                found, key=lambda one: (len(one.lacking), not one.is_entitled, not one.is_online)
+            )
+        return self._candidates[key]
 
     def _candidate(
         self, runner: Runner, held: int, tags: frozenset[str], required: Sequence[str]

@@ -43,6 +43,8 @@ TERMINAL = frozenset(state for state, followers in FOLLOWERS.items() if not foll
 # A runner holds it: it takes one of the runner's slots and one of the project's.
 HELD = frozenset({_S.STARTING, _S.RUNNING, _S.STOPPING, _S.UNREACHABLE})
 UNFINISHED = frozenset(_S) - TERMINAL
+# Ended as nobody wished.
+BAD = frozenset({_S.FAILED, _S.LOST})
 
 
 def predecessors(state: TaskState) -> frozenset[TaskState]:

@@ -15,7 +15,7 @@ from django.db.models.functions import Lower
 from projects.models import AccessKey, Project, VariableGroup, is_one_line
 from projects.variables import is_environment, is_shared_variable_name
 from runners.models import Queue, Runner, Tag
-from tasks.lifecycle import HELD, TERMINAL, TaskState
+from tasks.lifecycle import BAD, HELD, TERMINAL, UNFINISHED, TaskState
 from tasks.log_columns import GAP_IS_MARKED, GAP_MARKER_BYTES, LogColumns
 from tasks.policies import (
     MAXIMUM_ATTEMPTS,
@@ -151,7 +151,10 @@ class Task(TaskTransitions, LogColumns):
     State = TaskState
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="tasks")
-    template = models.ForeignKey(TaskTemplate, on_delete=models.PROTECT, related_name="tasks")
+    # Without an index of its own, like the runner and who asked: `Meta` has one with the order.
+    template = models.ForeignKey(
+        TaskTemplate, on_delete=models.PROTECT, related_name="tasks", db_index=False
+    )
     queue = models.ForeignKey(Queue, on_delete=models.PROTECT, related_name="tasks")
     rerun_of = models.ForeignKey(
         "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="reruns"
@@ -165,7 +168,11 @@ class Task(TaskTransitions, LogColumns):
     is_exclusive = models.BooleanField()
 
     created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+"
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="+",
+        db_index=False,
     )
     created_at = models.DateTimeField()
     # What its runner was told to keep at the claim; 0 and 0 before there was one.
@@ -178,6 +185,19 @@ class Task(TaskTransitions, LogColumns):
         indexes = (
             models.Index(fields=("project", "-id"), name="task_by_project"),
             models.Index(fields=("project", "state", "-id"), name="task_by_state"),
+            # The lists' filters, each with the lists' order: a page is read, and nothing else.
+            models.Index(fields=("template", "-id"), name="task_by_template"),
+            models.Index(fields=("runner", "-id"), name="task_by_runner"),
+            models.Index(fields=("created_by", "project", "-id"), name="task_by_person"),
+            models.Index(fields=("project", "created_at"), name="task_by_time"),
+            models.Index(
+                fields=("project", "-id"),
+                condition=Q(state__in=sorted(UNFINISHED)),
+                name="task_unfinished",
+            ),
+            models.Index(
+                fields=("project", "-id"), condition=Q(state__in=sorted(BAD)), name="task_bad"
+            ),
             models.Index(
                 fields=("queue", "id"), condition=Q(state=TaskState.QUEUED), name="task_queued"
             ),

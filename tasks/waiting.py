@@ -12,13 +12,12 @@ from datetime import datetime, timedelta
 from runners.status import RunnerStatus
 from tasks.candidates import Candidate, Situation
 from tasks.lifecycle import TaskState
+from tasks.line import MAXIMUM_COUNTED, Line, lines_of
 from tasks.models import Task
 from tasks.sentences import ago, ahead_in_words, clock, tags_in_words
 
 NEAREST = 4
 NAMED = 3
-# A page shows that so many are ahead; to count 100,000 of them each time would be slow.
-MAXIMUM_COUNTED = 1000
 # A hint that was put out so recently may reach a runner without the controller's help.
 ON_ITS_WAY = timedelta(seconds=3)
 
@@ -48,8 +47,13 @@ def why_waiting(task: Task, now: datetime) -> str:
     return waiting.sentence if waiting else ""
 
 
-def explain(task: Task, now: datetime, situation: Situation | None = None) -> Waiting | None:
-    """What a queued task waits for; None when it does not wait."""
+def explain(
+    task: Task, now: datetime, situation: Situation | None = None, line: Line | None = None
+) -> Waiting | None:
+    """What a queued task waits for; None when it does not wait.
+
+    Whoever asks about many passes what these have in common, and the line of each.
+    """
     if task.state == TaskState.AWAITING_APPROVAL:
         return Waiting("It waits until somebody approves it.", (), ())
     if task.state != TaskState.QUEUED:
@@ -57,9 +61,10 @@ def explain(task: Task, now: datetime, situation: Situation | None = None) -> Wa
     situation = situation or Situation(task.project_id, now=now)
     required = sorted(task.queue.required_tags)
     candidates = situation.candidates(required)
-    ahead = _ahead(task)
+    line = line or lines_of([task])[task.pk]
+    ahead = line.ahead
     checks = [
-        _check_template(task),
+        _check_template(task, line),
         _check_limit(task, situation),
         _check_runner(required, candidates, ahead),
     ]
@@ -67,32 +72,25 @@ def explain(task: Task, now: datetime, situation: Situation | None = None) -> Wa
         checks.append(_check_publishing(task, situation))
     hindrance = next((check.text for check in checks if not check.is_met), None)
     place = ahead_in_words(ahead, MAXIMUM_COUNTED)
-    line = Check("Place in line", is_met=True, text=f"{place[0].upper()}{place[1:]}")
+    in_line = Check("Place in line", is_met=True, text=f"{place[0].upper()}{place[1:]}")
     return Waiting(
         sentence=hindrance or _about_to_start(candidates, ahead),
-        checks=(*checks, line),
+        checks=(*checks, in_line),
         nearest=tuple(candidates[:NEAREST]),
     )
 
 
-def _check_template(task: Task) -> Check:
+def _check_template(task: Task, line: Line) -> Check:
     if not task.is_exclusive:
         return Check("Template", is_met=True, text="Allows several runs at once")
-    rivals = Task.objects.filter(template_id=task.template_id).exclude(pk=task.pk)
-    # Without an order, for which the database would walk through all that wait.
-    holder = next(iter(rivals.held().order_by()[:1]), None)
-    if holder is not None:
-        text = f"#{holder.pk} of this template is {_word(holder)}, and it allows one run at a time."
+    if line.holder is not None:
+        word = TaskState(line.holder_state or TaskState.RUNNING).label.lower()
+        text = f"#{line.holder} of this template is {word}, and it allows one run at a time."
         return Check("Template", is_met=False, text=text)
-    earlier = rivals.filter(state=TaskState.QUEUED, pk__lt=task.pk).order_by("pk").first()
-    if earlier is not None:
-        text = f"#{earlier.pk} of this template comes first, and it allows one run at a time."
+    if line.earlier is not None:
+        text = f"#{line.earlier} of this template comes first, and it allows one run at a time."
         return Check("Template", is_met=False, text=text)
     return Check("Template", is_met=True, text="Allows one run at a time, none is running")
-
-
-def _word(task: Task) -> str:
-    return TaskState(task.state).label.lower()
 
 
 def _check_limit(task: Task, situation: Situation) -> Check:
@@ -189,9 +187,3 @@ def _about_to_start(candidates: Sequence[Candidate], ahead: int) -> str:
     if ahead:
         return f"{free.runner} is free, and {ahead_in_words(ahead, MAXIMUM_COUNTED)}."
     return f"{free.runner} is free and takes it in a moment."
-
-
-def _ahead(task: Task) -> int:
-    """How many wait before it for the same tags, counted to MAXIMUM_COUNTED and one more."""
-    rows = Task.objects.filter(queue_id=task.queue_id, state=TaskState.QUEUED, pk__lt=task.pk)
-    return rows.order_by()[: MAXIMUM_COUNTED + 1].count()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.db.models import OuterRef, Subquery
 
-from forge.pages.charts import Sparkline, last_hour, sparkline
+from forge.pages.charts import Sparkline, sparkline
 from forge.pages.words import about, counted, listed, number
 from runners.models import Runner, RunnerQuerySet
 from runners.status import RunnerStatus
@@ -138,16 +138,33 @@ class RunnerRow:
 
 
 def rows_of(project: Project, *, now: datetime) -> list[RunnerRow]:
-    """All runners of the project, trouble first."""
+    """All runners of the project, trouble first: enough to count them and to choose from them."""
     held: dict[int | None, list[Task]] = defaultdict(list)
     for task in _by_number(Task.objects.filter(project=project).held()):
         held[task.runner_id].append(task)
-    runners = Runner.objects.present().filter(project=project)
-    load = last_hour(project, now=now)
+    runners = Runner.objects.present().filter(project=project).order_by()
     return sorted(
-        (_row(one, held[one.pk], now, load.get(one.pk)) for one in _with_last_task(runners)),
+        (_row(one, held[one.pk], now) for one in runners),
         key=lambda row: (_ORDER.index(row.status), row.runner.name),
     )
+
+
+def shown(
+    rows: Sequence[RunnerRow], *, now: datetime, load: Mapping[int, Sequence[int]] | None = None
+) -> list[RunnerRow]:
+    """The same rows in the same order, with all that a page shows of them.
+
+    `load` has what `charts.last_hour` says; without it they have no sparkline.
+    """
+    full = {
+        one.pk: one
+        for one in _with_last_task(Runner.objects.filter(pk__in=[row.runner.pk for row in rows]))
+    }
+    return [
+        _row(full[row.runner.pk], row.held, now, (load or {}).get(row.runner.pk))
+        for row in rows
+        if row.runner.pk in full
+    ]
 
 
 def row_of(runner: Runner, *, now: datetime) -> RunnerRow:

@@ -13,8 +13,9 @@ from django.views.decorators.http import require_http_methods
 
 from forge.pages.access import signed_in
 from forge.pages.activity import activity_of
+from forge.pages.paging import Paged
 from forge.pages.project_form import ProjectForm
-from forge.pages.words import counted, number
+from forge.pages.words import counted, number, whole_number
 from projects.errors import ProjectNameTakenError
 from projects.models import Membership, Project
 from projects.operations import create_project
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.db.models import QuerySet
     from django.http import HttpRequest, HttpResponse
+
+PAGE_PROJECTS = 25
 
 
 @login_required
@@ -40,10 +43,12 @@ def home(request: HttpRequest) -> HttpResponse:
             return redirect("project", project.pk)
         except ProjectNameTakenError as error:
             form.add_error("name", str(error))
-    projects = list(_projects(signed_in(request)))
-    context: dict[str, Any] = {"projects": projects, "sentence": _sentence(projects), "form": form}
-    if projects:
-        context["activity"] = activity_of(signed_in(request), now=timezone.now())
+    user = signed_in(request)
+    projects = Paged(_projects(user), whole_number(request.GET.get("page", "")), PAGE_PROJECTS)
+    sentence = _sentence(user, projects.count)
+    context: dict[str, Any] = {"projects": projects, "sentence": sentence, "form": form}
+    if projects.rows:
+        context["activity"] = activity_of(user, now=timezone.now())
     name = "home_live.html" if "part" in request.GET else "home.html"
     return render(request, name, context, status=400 if form.errors else 200)
 
@@ -65,11 +70,12 @@ def _count(rows: QuerySet[Any, Any]) -> Coalesce:
     return Coalesce(Subquery(rows.annotate(found=Count("pk")).values("found")), 0)
 
 
-def _sentence(projects: list[Project]) -> str:
-    if not projects:
+def _sentence(user: User, count: int) -> str:
+    if not count:
         return "No projects yet. A project holds members, templates and runners."
-    running = sum(getattr(project, "running", 0) for project in projects)
-    waiting = sum(getattr(project, "waiting", 0) for project in projects)
+    tasks = Task.objects.for_user(user).order_by()
+    running = tasks.held().count()
+    waiting = tasks.filter(state=TaskState.QUEUED).count()
     line = f"{waiting:,} {'waits' if waiting == 1 else 'wait'}"
     now = f"{counted(running, 'task runs', 'tasks run')} now, {line}"
-    return f"{number(len(projects))} {'project' if len(projects) == 1 else 'projects'}. {now}."
+    return f"{number(count)} {'project' if count == 1 else 'projects'}. {now}."

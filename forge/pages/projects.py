@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LATEST = 10
 SAMPLE = 100
+# Of the runners in trouble; the runners' page has them all, these first.
+SHOWN = 8
 CHART_WIDTHS = (560, 326)
 
 
@@ -40,12 +42,14 @@ def overview(request: HttpRequest, pk: int) -> HttpResponse:
 def _context(project: Project, now: datetime) -> dict[str, Any]:
     tasks = Task.objects.filter(project=project)
     runners = fleet.rows_of(project, now=now)
+    trouble = [row for row in runners if row.is_in_trouble]
     waiting = tasks.filter(state=TaskState.QUEUED).count()
     running = tasks.held().count()
     return {
         "rows": rows_of(for_rows(tasks)[:LATEST], now=now),
         "runner_count": len(runners),
-        "trouble": [row for row in runners if row.is_in_trouble],
+        "trouble": fleet.shown(trouble[:SHOWN], now=now),
+        "more_trouble": max(len(trouble) - SHOWN, 0),
         "waiting": waiting,
         "sentence": _sentence(running, waiting, runners),
         "busy": sum(len(row.held) for row in runners if row.is_online),

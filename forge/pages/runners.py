@@ -15,9 +15,12 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from forge.pages import fleet
 from forge.pages.access import demand, project_for, signed_in
 from forge.pages.audit_words import trail_of
+from forge.pages.charts import last_hour
+from forge.pages.paging import Paged
 from forge.pages.runner_form import RunnerForm
 from forge.pages.shell import page
 from forge.pages.task_rows import for_rows, rows_of
+from forge.pages.words import whole_number
 from projects.audit.entry import Kind
 from projects.permissions import Action
 from runners.errors import RunnerNameTakenError
@@ -34,16 +37,20 @@ if TYPE_CHECKING:
     from projects.models import Project
 
 LATEST = 10
+PAGE_RUNNERS = 25
 
 
 @login_required
 @require_safe
 def runners(request: HttpRequest, pk: int) -> HttpResponse:
     project = project_for(request, pk)
-    rows = fleet.rows_of(project, now=timezone.now())
+    now = timezone.now()
+    rows = fleet.rows_of(project, now=now)
+    paged = Paged(rows, whole_number(request.GET.get("page", "")), PAGE_RUNNERS)
     waiting = Task.objects.filter(project=project, state=TaskState.QUEUED)
     context = {
-        "rows": rows,
+        "rows": fleet.shown(paged.rows, now=now, load=last_hour(project, now=now)),
+        "paged": paged,
         "sentence": fleet.fleet_sentence(rows),
         "free": sum(row.free for row in rows),
         "in_service": sum(row.runner.concurrency for row in rows if row.is_online),

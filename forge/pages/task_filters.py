@@ -41,14 +41,18 @@ class Menu:
     without: str
 
 
-def narrowed(rows: TaskQuerySet, query: QueryDict, *, now: datetime) -> TaskQuerySet:
+def narrowed(
+    rows: TaskQuerySet, query: QueryDict, *, project: Project, now: datetime
+) -> TaskQuerySet:
     """Those of a person and of a time; what cannot match anything finds nothing."""
     if by := query.get("by"):
         rows = rows.filter(created_by=_number(by))
     if since := SINCE.get(query.get("since", "")):
-        # By number, from the newest back: what is older is never read, however much there is.
-        older = rows.filter(created_at__lt=now - since[1]).order_by("-pk")
+        # By number too: what is older is never read, however much there is.
+        begin = now - since[1]
+        older = Task.objects.filter(project=project, created_at__lt=begin).order_by("-created_at")
         last = older.values_list("pk", flat=True).first()
+        rows = rows.filter(created_at__gte=begin)
         rows = rows.filter(pk__gt=last) if last else rows
     return rows
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from forge.pages.words import counted
 from tasks.candidates import Situation
 from tasks.lifecycle import TaskState
+from tasks.line import Line, lines_of
 from tasks.models import Task
 from tasks.waiting import explain
 
@@ -53,19 +54,21 @@ def for_rows(tasks: TaskQuerySet) -> TaskQuerySet:
 
 
 def rows_of(tasks: Iterable[Task], *, now: datetime) -> list[TaskRow]:
-    situations: dict[int, Situation] = {}
-    found = []
-    for task in tasks:
-        if task.state == TaskState.QUEUED and task.project_id not in situations:
-            situations[task.project_id] = Situation(task.project_id, now=now)
-        found.append(TaskRow(task, _note(task, situations.get(task.project_id), now)))
-    return found
+    rows = list(tasks)
+    queued = [task for task in rows if task.state == TaskState.QUEUED]
+    projects = {task.project_id for task in queued}
+    situations = {project: Situation(project, now=now) for project in sorted(projects)}
+    lines = lines_of(queued) if queued else {}
+    return [
+        TaskRow(task, _note(task, situations.get(task.project_id), lines.get(task.pk), now))
+        for task in rows
+    ]
 
 
-def _note(task: Task, situation: Situation | None, now: datetime) -> str:
+def _note(task: Task, situation: Situation | None, line: Line | None, now: datetime) -> str:
     """The line under the name: the reason of the state, or else what the template does."""
     if task.state in _WAITS:
-        waiting = explain(task, now, situation)
+        waiting = explain(task, now, situation, line)
         return waiting.sentence if waiting else ""
     if task.state == TaskState.STOPPING:
         return task.stop_reason

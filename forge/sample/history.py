@@ -138,7 +138,10 @@ def write(scene: Scene, places: list[Place], count: int) -> None:
     people = {one.pk: one.get_username() for place in places for one in place.members}
     projects = {place.project.pk: place.project.name for place in places}
     for batch in batches(author.tasks()):
-        logs = [_log(task) if count - done <= LOGGED_TASKS and task.claimed_at else b"" for task in batch]
+        logs = [
+            _log(task) if count - done <= LOGGED_TASKS and task.claimed_at else b""
+            for task in batch
+        ]
         for task, log in zip(batch, logs, strict=True):
             task.log_bytes, task.log_sha256 = len(log), hashlib.sha256(log).hexdigest()
         pour(batch)

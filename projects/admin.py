@@ -18,6 +18,7 @@ from projects.errors import ForgeError
 from projects.members import add_member, change_role, remove_member
 from projects.models import Membership, Project, UserToken
 from projects.operations import create_project, create_user_token, revoke_user_token
+from projects.pagination import BoundedPaginator
 from projects.permissions import Role
 
 if TYPE_CHECKING:
@@ -41,8 +42,28 @@ ONCE_SHOWN = "admin/new_token.html"
 UNSEEN_FIELDS = frozenset({"digest", "nonce", "session", "instance", "secret", "password"})
 
 
+# A filter that offers more is a list of its own; the search finds them by name.
+OFFERED_PROJECTS = 20
+
+
+class ProjectFilter(admin.RelatedFieldListFilter):
+    """Offers the first projects by name, and the one that is chosen."""
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
+        rows = Project.objects.order_by("name").values_list("pk", "name")
+        found = dict(rows[:OFFERED_PROJECTS])
+        value: Any = self.lookup_val
+        chosen = str(value[-1] if isinstance(value, list) and value else value or "")
+        if chosen.isascii() and chosen.isdigit() and int(chosen) not in found:
+            found |= dict(rows.filter(pk=chosen[:18]))
+        return list(found.items())
+
+
 class DiscreetAdmin(ModelAdmin):
-    """Answers no question about what it does not show."""
+    """Answers no question about what it does not show, and counts no list to its end."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
 
     def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
         """Django allows every lookup on a model's own fields, `digest__startswith` among them."""
@@ -104,7 +125,6 @@ class ReadOnlyAdmin(DiscreetAdmin):
     """Rows that Forge alone writes: an edit would break a rule."""
 
     actions = None
-    show_full_result_count = False
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -244,7 +264,7 @@ def _add(row: Membership, by: User) -> None:
 @admin.register(Membership)
 class MembershipAdmin(OperationAdmin):
     list_display = ("user", "project", "role", "created_at")
-    list_filter = ("role", "project")
+    list_filter = ("role", ("project", ProjectFilter))
     list_select_related = ("user", "project")
     search_fields = ("user__username", "user__email", "project__name")
     autocomplete_fields = ("user", "project")

@@ -10,7 +10,7 @@ from django.contrib import admin, messages
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
-from projects.admin import ReadOnlyAdmin, RemovableAdmin, TokenAdmin
+from projects.admin import ProjectFilter, ReadOnlyAdmin, RemovableAdmin, TokenAdmin
 from projects.errors import ForgeError
 from runners import wheel
 from runners.errors import RunnerNameTakenError
@@ -97,7 +97,7 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
     )
     list_filter = (
         ("removed_at", admin.EmptyFieldListFilter),
-        "project",
+        ("project", ProjectFilter),
         "takes_untagged",
         "version",
         "last_heartbeat_at",
@@ -247,7 +247,11 @@ class RunnerTokenAdmin(ReadOnlyAdmin):
     """Made by a rotation, ended by the next; the digest is nobody's business."""
 
     list_display = ("runner", "created_at", "created_by", "expires_at", "last_used_at")
-    list_filter = (("expires_at", admin.EmptyFieldListFilter), "runner__project", "created_at")
+    list_filter = (
+        ("expires_at", admin.EmptyFieldListFilter),
+        ("runner__project", ProjectFilter),
+        "created_at",
+    )
     list_select_related = ("runner", "created_by")
     search_fields = ("runner__name", "runner__project__name")
     date_hierarchy = "created_at"
@@ -274,7 +278,11 @@ class RegistrationTokenAdmin(TokenAdmin, RemovableAdmin):
     """Deleting one revokes it: runners that were made with it point at its row."""
 
     list_display = ("name", "project", "status", "uses", "max_uses", "expires_at", "created_by")
-    list_filter = (("revoked_at", admin.EmptyFieldListFilter), "project", "expires_at")
+    list_filter = (
+        ("revoked_at", admin.EmptyFieldListFilter),
+        ("project", ProjectFilter),
+        "expires_at",
+    )
     list_select_related = ("project", "created_by")
     search_fields = ("name", "project__name", "tags__name")
     autocomplete_fields = ("project",)
@@ -356,7 +364,7 @@ class TagAdmin(ReadOnlyAdmin):
     """Tags are made where they are named, and queues keep pointing at them."""
 
     list_display = ("name", "project")
-    list_filter = ("project",)
+    list_filter = (("project", ProjectFilter),)
     list_select_related = ("project",)
     search_fields = ("name", "project__name")
 
@@ -364,7 +372,7 @@ class TagAdmin(ReadOnlyAdmin):
 @admin.register(Queue)
 class QueueAdmin(ReadOnlyAdmin):
     list_display = ("name", "project")
-    list_filter = ("project",)
+    list_filter = (("project", ProjectFilter),)
     list_select_related = ("project",)
     search_fields = ("name", "project__name")
 

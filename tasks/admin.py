@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 from django import forms
 from django.contrib import admin
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Length
 from django.utils import timezone
 
-from projects.admin import ReadOnlyAdmin, RemovableAdmin
+from projects.admin import ProjectFilter, ReadOnlyAdmin, RemovableAdmin
 from projects.models import AccessKey
 from runners.admin import RunnerAdmin, TagNamesField
 from runners.models import Runner
@@ -37,6 +38,8 @@ else:
     ModelForm = forms.ModelForm
 
 
+# So many templates and runners of a name are looked for.
+NAMED = 200
 POLICY_FIELDS = (
     "lost_runner_policy",
     "lost_runner_wait_seconds",
@@ -151,7 +154,7 @@ class TaskTemplateAdmin(RemovableAdmin):
         "app",
         "allow_parallel",
         "lost_runner_policy",
-        "project",
+        ("project", ProjectFilter),
     )
     list_select_related = ("project",)
     search_fields = ("name", "description", "project__name")
@@ -216,14 +219,39 @@ class TaskAdmin(ReadOnlyAdmin):
         "created_at",
         "finished_at",
     )
-    list_filter = ("state", "app", "log_complete", "lost_runner_policy", "project")
+    list_filter = (
+        "state",
+        "app",
+        "log_complete",
+        "lost_runner_policy",
+        "created_at",
+        ("project", ProjectFilter),
+    )
     list_select_related = ("project", "template", "runner", "created_by")
-    search_fields = ("=id", "template__name", "runner__name", "reason")
-    date_hierarchy = "created_at"
+    search_fields = ("=id", "template__name", "runner__name")
+    search_help_text = "A number, or a part of a template's or a runner's name"
     exclude = ("nonce",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
-        return super().get_queryset(request).defer("script", "environment", "nonce")
+        rows = super().get_queryset(request).defer("script", "environment", "nonce")
+        # Of their templates only the names are shown.
+        return rows.defer("template__script", "template__environment")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
+    ) -> tuple[QuerySet[Task], bool]:
+        """By number or by name; names are looked up where they are few, not in all tasks."""
+        text = search_term.replace("\0", "").strip()
+        if not text:
+            return queryset, False
+        digits = text.removeprefix("#")
+        if digits.isascii() and digits.isdigit():
+            return queryset.filter(pk=int(digits[:18])), False
+        named = [
+            list(rows.filter(name__icontains=text).order_by().values_list("pk", flat=True)[:NAMED])
+            for rows in (TaskTemplate.objects.all(), Runner.objects.all())
+        ]
+        return queryset.filter(Q(template__in=named[0]) | Q(runner__in=named[1])), False
 
     def has_stop_permission(self, request: HttpRequest) -> bool:
         """The rows themselves are nobody's to edit; to stop a task changes it."""
@@ -256,10 +284,10 @@ class TaskAttemptAdmin(ReadOnlyAdmin):
     """Attempts that another one has followed; the latest is the task's own row."""
 
     list_display = ("task_number", "number", "runner", "state", "reason", "claimed_at", "ended_at")
-    list_filter = ("state",)
+    list_filter = ("state", "ended_at")
     list_select_related = ("runner",)
     search_fields = ("=task__id", "runner__name", "reason")
-    date_hierarchy = "ended_at"
+    ordering = ("-id",)
 
     @admin.display(description="task", ordering="task_id")
     def task_number(self, attempt: TaskAttempt) -> str:
@@ -273,7 +301,7 @@ class LogChunkAdmin(ReadOnlyAdmin):
     list_display = ("id", "task_number", "attempt", "offset", "size", "received_at")
     list_select_related = ("task__template",)
     search_fields = ("=task__id",)
-    date_hierarchy = "received_at"
+    ordering = ("-id",)
     fields = ("task", "attempt", "offset", "size", "received_at")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[LogChunk]:

@@ -320,7 +320,7 @@ class TaskAttempt(LogColumns):
     @classmethod
     def of(cls, task: Task, *, state: TaskState, reason: str, ended_at: datetime | None) -> Self:
         """What there is to say of the attempt that `task` is in; not stored."""
-        fields = {name: getattr(task, name) for name in ("runner", "claimed_at", "started_at")}
+        fields = {name: getattr(task, name) for name in ("runner_id", "claimed_at", "started_at")}
         end = {"state": state, "reason": reason, "ended_at": ended_at}
         return cls(task=task, number=task.attempt, **fields, **task.about_log, **end)
 

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils import timezone
 
-from projects.admin import OperationAdmin, ReadOnlyAdmin
+from projects.admin import OperationAdmin, ProjectFilter, ReadOnlyAdmin
 from projects.errors import AccessKeyNameTakenError, VariableGroupNameTakenError
 from projects.models import AccessKey, SecretVariable, VariableGroup
 from projects.secret_fields import PasswordField, SecretField
@@ -92,7 +92,7 @@ class AccessKeyAdmin(SourceAdmin):
     fields = ("project", "name", "kind", "login", *PARTS, "secret_changed_at", "problem")
     readonly_fields = ("secret_changed_at", "problem")
     list_display = ("name", "project", "kind", "login", "secret_changed_at")
-    list_filter = ("kind", "project")
+    list_filter = ("kind", ("project", ProjectFilter))
     list_select_related = ("project",)
     search_fields = ("name", "login", "project__name")
     autocomplete_fields = ("project",)
@@ -153,7 +153,7 @@ class VariableGroupAdmin(SourceAdmin):
     fields = (*new_fields, "remove_names", "secret_list", "problem")
     readonly_fields = ("secret_list", "problem")
     list_display = ("name", "project", "description", "secret_list")
-    list_filter = ("project",)
+    list_filter = (("project", ProjectFilter),)
     list_select_related = ("project",)
     search_fields = ("name", "description", "project__name", "secrets__name")
     autocomplete_fields = ("project",)

@@ -11,7 +11,8 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.exceptions import NotFound, ValidationError
 
 from forge.api.errors import ERRORS
-from forge.api.tasks import TaskView, whole_number
+from forge.api.parsing import whole_number
+from forge.api.tasks import TaskView
 from forge.streaming import streamed
 from projects.permissions import Action
 from tasks.attempts import as_of_attempt

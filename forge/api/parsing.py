@@ -80,3 +80,10 @@ def _refusal(is_read_only: bool, known: list[str]) -> str:
     if not known:
         return "There is no such field. Send an empty object, or nothing."
     return f"There is no such field. Possible: {', '.join(known)}."
+
+
+def whole_number(text: str, name: str) -> int:
+    """A query parameter as a number from 0 to 2**63 - 1. Raises ValidationError."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 2**63):
+        raise ValidationError({name: "Give a whole number, 0 or more."})
+    return int(text)

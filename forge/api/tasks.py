@@ -13,7 +13,8 @@ from rest_framework.response import Response
 
 from forge.api.base import ApiView, found
 from forge.api.errors import ERRORS
-from forge.api.parsing import StrictMixin
+from forge.api.long_lists import LongPages
+from forge.api.parsing import StrictMixin, whole_number
 from projects.permissions import Action
 from tasks.attempts import attempts_of
 from tasks.lifecycle import TaskState
@@ -136,11 +137,13 @@ class StopSerializer(StrictMixin):
 _STATES = OpenApiParameter(
     "state", enum=TaskState.values, many=True, description="Only these states; may be repeated."
 )
+_BEFORE = OpenApiParameter("before", int, description="Only older tasks than this one.")
 _TEMPLATE = OpenApiParameter("template", int, description="Only tasks of this template.")
 
 
 class TaskList(ApiView, ListAPIView[Task]):
     serializer_class = TaskSerializer
+    pagination_class = LongPages
 
     def get_queryset(self) -> QuerySet[Task]:
         rows = Task.objects.for_user(self.user).filter(project_id=self.kwargs["pk"])
@@ -149,7 +152,7 @@ class TaskList(ApiView, ListAPIView[Task]):
 
     @extend_schema(
         operation_id="list_tasks",
-        parameters=[_STATES, _TEMPLATE],
+        parameters=[_STATES, _TEMPLATE, _BEFORE],
         responses={200: TaskSerializer, **ERRORS},
     )
     def get(self, request: Request, pk: int) -> Response:
@@ -187,18 +190,11 @@ def _filtered(rows: QuerySet[Task], request: Request) -> QuerySet[Task]:
         possible = ", ".join(TaskState.values)
         raise ValidationError({"state": f"There is no such state. Possible: {possible}."})
     if states:
-        rows = rows.filter(state__in=states)
+        rows = rows.filter(state__in=sorted(set(states)))
     template = request.query_params.get("template")
     if template is None:
         return rows
     return rows.filter(template_id=whole_number(template, "template"))
-
-
-def whole_number(text: str, name: str) -> int:
-    """A query parameter as a number from 0 to 2**63 - 1. Raises ValidationError."""
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 2**63):
-        raise ValidationError({name: "Give a whole number, 0 or more."})
-    return int(text)
 
 
 class TaskView(ApiView):

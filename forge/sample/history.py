@@ -20,6 +20,7 @@ from tasks.policies import LostRunnerPolicy
 
 # Of all tasks, the newest: so many wait, and so many before those are held by runners.
 WAIT_SHARE, HELD_SHARE = 0.002, 0.002
+LEAST = 3
 LOGGED_TASKS = 10_000
 RECORDED_SHARE = 0.1
 TOLD_EVERY = 100_000
@@ -56,13 +57,14 @@ class Author:
             project_id=place.project.pk, template_id=template.pk, queue_id=template.queue_id,
             app=template.app, script=template.script, timeout_seconds=template.timeout_seconds,
             is_exclusive=not template.allow_parallel, created_at=at,
-            created_by_id=self.scene.dice.choice(place.members).pk, environment={"RELEASE": "2026.11"},
-            sources={}, **template.policy_copy(),
+            created_by_id=self.scene.dice.choice(place.members).pk,
+            environment={"RELEASE": "2026.11"}, sources={}, **template.policy_copy(),
         )  # fmt: skip
         place_from_end = self.count - number
-        if place_from_end <= self.count * WAIT_SHARE:
+        waiting, held = (max(self.count * share, LEAST) for share in (WAIT_SHARE, HELD_SHARE))
+        if place_from_end <= waiting:
             self._wait(task)
-        elif place_from_end <= self.count * (WAIT_SHARE + HELD_SHARE) and self._hold(task, place):
+        elif place_from_end <= waiting + held and self._hold(task, place):
             pass
         else:
             self._end(task, place)
@@ -172,7 +174,7 @@ def _attempt(task: Task) -> TaskAttempt:
     """The attempt before the one that the task's row shows."""
     claimed = task.claimed_at or task.created_at
     return TaskAttempt(
-        task=task, number=1, runner_id=task.runner_id, state=TaskState.FAILED,
+        task=task, number=1, runner_id=task.runner_id or 0, state=TaskState.FAILED,
         reason="Its runner's worker was ended, and the task with it.",
         claimed_at=claimed, started_at=claimed, ended_at=claimed,
     )  # fmt: skip

@@ -57,14 +57,10 @@ def members(scene: Scene, places: list[Place], users: list[User]) -> None:
 def tokens(scene: Scene, users: list[User]) -> None:
     ends = (None, scene.now + timedelta(days=60), scene.now - timedelta(days=3))
     names = ("terminal", "pipeline")
-    insert(
-        UserToken,
-        [
-            UserToken(user=user, name=name, digest=scene.digest(), expires_at=scene.dice.choice(ends))
-            for user in users
-            for name in names
-        ],
-    )  # fmt: skip
+    rows = [UserToken(user=user, name=name) for user in users for name in names]
+    for row in rows:
+        row.digest, row.expires_at = scene.digest(), scene.dice.choice(ends)
+    insert(UserToken, rows)
 
 
 def sources(scene: Scene, places: list[Place]) -> None:

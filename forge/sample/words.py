@@ -29,15 +29,15 @@ PAUSE_REASONS = ("Kernel update", "Moves to another rack", "Disk is being replac
 JOBS = (
     ("Health check", "Asks every service how it is", "./check --all --timeout 10\n"),
     ("Deploy", "Rolls out the latest release", 'set -e\n./deploy --release "$RELEASE"\n./smoke\n'),
-    ("Restart", "Restarts the service, one host at a time", "for h in $HOSTS; do ./bounce $h; done\n"),
+    ("Restart", "One host at a time", "for h in $HOSTS; do ./bounce $h; done\n"),
     ("Back up the database", "Dumps and uploads it", "pg_dump main | ./upload --bucket nightly\n"),
-    ("Rotate logs", "Compresses what is older than a week", "find /var/log/app -mtime +7 | xargs gzip\n"),
+    ("Rotate logs", "Those older than a week", "find /var/log/app -mtime +7 -exec gzip {} +\n"),
     ("Renew certificates", "Before they end", "./acme renew --all\nsystemctl reload nginx\n"),
     ("Update packages", "Security updates only", "apt-get update -q\nunattended-upgrade -v\n"),
     ("Reindex", "Builds the index anew beside the old one", "./index build --swap\n"),
     ("Clear caches", "After a change of prices", "./cache flush --region $REGION\n"),
     ("Sync mirrors", "Copies packages to all sites", "rsync -a --delete mirror/ $SITE:mirror/\n"),
-    ("Check restores", "Restores last night's backup elsewhere", "./restore --to scratch --verify\n"),
+    ("Check restores", "Restores the last backup", "./restore --to scratch --verify\n"),
     ("Fail over", "Moves the service to the other site", "./failover --to $OTHER --confirm\n"),
 )  # fmt: skip
 FAILURES = (

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 class Command(BaseCommand):
     help = (
-        "Fills the database with projects, members, runners, templates and tasks of the last three "
-        "months, by bulk inserts. Nobody made here can sign in. No worker is behind the runners, so "
-        "they count as offline after FORGE_OFFLINE_SECONDS."
+        "Fills the database with projects, members, runners, templates and tasks of the last "
+        "three months, by bulk inserts. Nobody made here can sign in. No worker is behind the "
+        "runners, so they count as offline after FORGE_OFFLINE_SECONDS."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -1,0 +1,227 @@
+"""A list costs what it shows, however much there is: its queries, and with FORGE_LONG its time.
+
+The long form needs PostgreSQL: `FORGE_LONG=1 tools/on-postgres python -m pytest` this file. It
+prints the median of each list with a thousand and with a million tasks, and asserts their ratio.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import User
+from django.core.cache import cache
+from django.db import connection
+from django.db.models import Count
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from forge.sample.making import make
+from forge.sample.scene import Amounts
+from projects.models import Project
+from runners.models import Runner
+from tasks.models import Task, TaskTemplate
+
+SMALL = Amounts(projects=1, runners=1, tasks=1_000)
+LARGE = Amounts(projects=200, runners=1_000, tasks=1_000_000)
+RATIO = 1.5
+ROUNDS = 15
+# What two runs of the same page differ by on a machine that does other things too: of pages that
+# take less than ten milliseconds, it would be the ratio of noise that is asserted.
+NOISE_MS = 3.0
+# A page asks once more where it has something to explain: what waits, who paused a runner.
+MORE_TO_TELL = 3
+MOST_QUERIES = 30
+# A page without a list: how fast the machine is while something is measured.
+CONTROL = "/projects/{project}/templates/new/"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The largest project, what its filters may say, and who looks."""
+
+    project: int
+    often: int
+    never: int
+    runner: int
+    person: int
+    middle: int
+    administrator: Client
+
+    def address(self, pattern: str) -> str:
+        return pattern.format_map(vars(self))
+
+
+TASKS = (
+    "", "state=active", "state=failed", "state=succeeded", "state=stopped", "template={often}",
+    "template={never}", "runner={runner}", "by={person}", "since=1h", "since=24h", "since=7d",
+    "since=30d", "q=health", "q=fail", "q=nothing+is+called+so", "q=%23{middle}",
+    "state=failed&template={often}", "state=stopped&by={person}&since=30d", "before={middle}",
+    "after={middle}", "state=failed&before={middle}", "q=deploy&before={middle}",
+    "part=rows&top={middle}",
+)  # fmt: skip
+AUDIT = (
+    "", "who=ada.albrecht", "verb=stopped", "kind=task", "way=page", "name=heal", "name=zz",
+    "address=10.1.1.1", "verb=ran&kind=template&who=ada.albrecht",
+)  # fmt: skip
+PAGES = (
+    "/", "/?part=live", "/?page=2", "/tokens/", "/projects/{project}/",
+    "/projects/{project}/?part=live",
+    *(f"/projects/{{project}}/{name}/" for name in (
+        "templates", "runners", "members", "access-keys", "variable-groups", "registration-tokens",
+    )),
+    "/projects/{project}/runners/?page=2", "/projects/{project}/runners/?part=live",
+    *(f"/projects/{{project}}/tasks/?{query}" for query in TASKS),
+    *(f"/projects/{{project}}/audit/?{query}" for query in AUDIT),
+    *(f"/audit/?{query}" for query in AUDIT),
+)  # fmt: skip
+API = (
+    "/api/v1/projects/", "/api/v1/tokens/", "/api/v1/audit/",
+    *(f"/api/v1/projects/{{project}}/{name}/" for name in (
+        "tasks", "templates", "runners", "members", "access-keys", "variable-groups",
+        "registration-tokens", "audit",
+    )),
+    *(f"/api/v1/projects/{{project}}/tasks/?{query}" for query in (
+        "state=failed&state=lost", "template={often}", "before={middle}", "page=4",
+    )),
+)  # fmt: skip
+ADMIN = tuple(
+    f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
+    for app in ("auth", "projects", "runners", "tasks")
+    for model in apps.get_app_config(app).get_models()
+    if model._meta.model_name != "permission"
+)
+ADMIN_ASKED = (
+    "/admin/tasks/task/?q=health", "/admin/tasks/task/?q={middle}",
+    "/admin/tasks/task/?state__exact=failed", "/admin/tasks/task/?project__id__exact={project}",
+    "/admin/tasks/task/?p=3", "/admin/runners/runner/?q=web", "/admin/projects/project/?q=pay",
+)  # fmt: skip
+EVERY = (*PAGES, *API, *ADMIN, *ADMIN_ASKED)
+
+
+def fill(amounts: Amounts) -> Scene:
+    """Make so much, and choose whom the filters name; the rest of the database may have rows."""
+    before = Project.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    make(amounts, seed=1, now=timezone.now())
+    project = Project.objects.filter(pk__gt=before).order_by("pk").first()
+    assert project is not None
+    tasks = Task.objects.filter(project=project).order_by("-pk")
+    templates = TaskTemplate.objects.filter(project=project).order_by("pk")
+    busiest = Runner.objects.filter(project=project).annotate(n=Count("tasks")).latest("n")
+    newest = tasks.values_list("pk", "created_by_id")
+    root = User.objects.filter(username="root").first() or User.objects.create_superuser("root")
+    client = Client()
+    client.force_login(root)
+    return Scene(
+        project=project.pk,
+        often=templates[0].pk,
+        never=templates.last().pk,  # type: ignore[union-attr]
+        runner=busiest.pk,
+        person=newest[0][1] or 0,
+        middle=newest[len(newest) // 2][0],
+        administrator=client,
+    )
+
+
+def ask(scene: Scene, pattern: str) -> None:
+    """As somebody who comes first after the figures of charts have gone stale."""
+    cache.clear()
+    address = scene.address(pattern)
+    answer = scene.administrator.get(address)
+    assert answer.status_code == 200, (address, answer.status_code)
+
+
+def queries_of(scene: Scene, pattern: str) -> int:
+    ask(scene, pattern)
+    with CaptureQueriesContext(connection) as queries:
+        ask(scene, pattern)
+    return len(queries)
+
+
+@pytest.mark.django_db
+def test_a_list_takes_no_more_queries_with_many_rows_than_with_few(settings) -> None:
+    settings.FORGE_OFFLINE_SECONDS = 3600.0
+    few, many = {}, {}
+    scene = fill(Amounts(projects=1, runners=2, tasks=60))
+    patterns = [one for one in EVERY if "page=" not in one]
+    few = {pattern: queries_of(scene, pattern) for pattern in patterns}
+    scene = fill(Amounts(projects=30, runners=90, tasks=900))
+    many = {pattern: queries_of(scene, pattern) for pattern in patterns}
+    assert {pattern: (few[pattern], many[pattern]) for pattern in patterns
+            if many[pattern] > min(few[pattern] + MORE_TO_TELL, MOST_QUERIES)} == {}  # fmt: skip
+
+
+def test_every_list_of_the_pages_and_of_the_api_is_asked() -> None:
+    """Whoever adds a list adds it here: known by the plural in its address."""
+    asked = {pattern.split("?")[0] for pattern in EVERY}
+    lists = ("home", "tokens", "audit-all", "api-projects", "api-tokens", "api-audit-all")
+    of_project = (
+        "project", "templates", "tasks", "runners", "access-keys", "variable-groups",
+        "registration-tokens", "members", "audit", "api-templates", "api-tasks", "api-runners",
+        "api-access-keys", "api-variable-groups", "api-registration-tokens", "api-members",
+        "api-audit",
+    )  # fmt: skip
+    addresses = {reverse(name) for name in lists}
+    addresses |= {reverse(name, args=(7,)).replace("7", "{project}") for name in of_project}
+    assert addresses <= asked
+
+
+# --- the long form ---
+
+
+@dataclass
+class Timing:
+    """Medians in milliseconds, of a list and of the control that was asked beside it."""
+
+    own: float
+    control: float
+
+
+def timing_of(scene: Scene, pattern: str) -> Timing:
+    own, control = [], []
+    ask(scene, pattern)
+    for _ in range(ROUNDS):
+        own.append(_milliseconds(scene, pattern))
+        control.append(_milliseconds(scene, CONTROL))
+    return Timing(median(own), median(control))
+
+
+def _milliseconds(scene: Scene, pattern: str) -> float:
+    begun = time.perf_counter()
+    ask(scene, pattern)
+    return (time.perf_counter() - begun) * 1000
+
+
+def compared(small: dict[str, Timing], large: dict[str, Timing]) -> Iterator[tuple[str, float]]:
+    """Ratios, without the noise, and without what made the machine slower meanwhile."""
+    for pattern, before in small.items():
+        after = large[pattern]
+        slower = max(after.control / before.control, 1.0)
+        yield pattern, (after.own / slower - NOISE_MS) / before.own
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not os.environ.get("FORGE_LONG"), reason="the long form (FORGE_LONG)")
+@pytest.mark.skipif(os.environ.get("FORGE_TEST_DATABASE") != "postgres", reason="for PostgreSQL")
+@pytest.mark.django_db(transaction=True)
+def test_a_list_takes_as_long_with_a_million_tasks_as_with_a_thousand(settings, capsys) -> None:
+    settings.FORGE_OFFLINE_SECONDS = 7200.0
+    scene = fill(SMALL)
+    small = {pattern: timing_of(scene, pattern) for pattern in EVERY}
+    scene = fill(LARGE)
+    large = {pattern: timing_of(scene, pattern) for pattern in EVERY}
+    ratios = dict(compared(small, large))
+    with capsys.disabled():
+        print("\nmedian ms with a thousand tasks, with a million, ratio; with the control's")
+        for pattern, ratio in ratios.items():
+            one, other = small[pattern], large[pattern]
+            print(f"{one.own:8.1f} {other.own:8.1f} {max(ratio, 0):6.2f}   "
+                  f"{one.control:6.1f} {other.control:6.1f}   {pattern}")  # fmt: skip
+    assert {pattern: ratio for pattern, ratio in ratios.items() if ratio > RATIO} == {}

@@ -80,4 +80,3 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     list_display = ("at", "actor", "way", "verb", "kind", "name", "project", "address")
     list_filter = ("way", "at")
     search_fields = ("=actor", "=name", "=address", "=verb", "=kind")
-    list_per_page = 50

@@ -24,11 +24,14 @@ from tasks.models import Task
 if TYPE_CHECKING:
     from projects.models import Project
     from runners.models import Runner
+    from tasks.querysets import TaskQuerySet
 
 CACHE_SECONDS = 20
 HOURS = 24
 SAMPLE_ROWS = 5000
 SAMPLES = 48
+# How long before a chart's begin a task may have been queued and still be drawn.
+MAXIMUM_AGE = timedelta(days=1)
 HEIGHT = 190
 TOP, BASE, LEFT = 22.0, 160.0, 44.0
 SPARK_WIDTH, SPARK_HEIGHT, SPARK_TOP = 96.0, 24.0, 3.0
@@ -68,12 +71,21 @@ def _last_day(project: Project, now: datetime) -> list[Hour]:
     this = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     hours = [Hour(this - timedelta(hours=back)) for back in range(HOURS - 1, -1, -1)]
     by_begin = {hour.begin: hour for hour in hours}
-    rows = Task.objects.filter(project=project).order_by("-pk")
+    rows = _of_late(project, hours[0].begin)
     fields = ("state", "created_at", "claimed_at", "finished_at")
     for state, created, claimed, finished in rows.values_list(*fields)[:SAMPLE_ROWS]:
         _count_end(by_begin, state, finished)
         _count_wait(by_begin, created, claimed)
     return hours
+
+
+def _of_late(project: Project, since: datetime) -> TaskQuerySet:
+    """The tasks that may have done something since then: older ones have been over for days.
+
+    Found by their time, so that what is older is not read at all.
+    """
+    begin = since - MAXIMUM_AGE
+    return Task.objects.filter(project=project, created_at__gte=begin).order_by("-created_at")
 
 
 def _hour(at: datetime) -> datetime:
@@ -243,7 +255,7 @@ def _last_hour(project: Project, now: datetime) -> dict[int, list[int]]:
     begin = now - timedelta(hours=1)
     step = timedelta(hours=1) / (SAMPLES - 1)
     held: dict[int, list[int]] = defaultdict(lambda: [0] * SAMPLES)
-    rows = Task.objects.filter(project=project).exclude(claimed_at=None).order_by("-pk")
+    rows = _of_late(project, begin).exclude(claimed_at=None)
     fields = ("runner_id", "claimed_at", "finished_at")
     for runner_id, claimed, finished in rows.values_list(*fields)[:SAMPLE_ROWS]:
         end = finished or now

@@ -161,10 +161,15 @@ def shown(
         for one in _with_last_task(Runner.objects.filter(pk__in=[row.runner.pk for row in rows]))
     }
     return [
-        _row(full[row.runner.pk], row.held, now, (load or {}).get(row.runner.pk))
+        _row(full[row.runner.pk], row.held, now, _load_of(row, load))
         for row in rows
         if row.runner.pk in full
     ]
+
+
+def _load_of(row: RunnerRow, load: Mapping[int, Sequence[int]] | None) -> Sequence[int] | None:
+    """Nothing for whoever shows none; a flat line for a runner that held nothing."""
+    return None if load is None else load.get(row.runner.pk, ())
 
 
 def row_of(runner: Runner, *, now: datetime) -> RunnerRow:
@@ -203,7 +208,7 @@ def _row(
         held=tuple(held),
         last_task_id=getattr(runner, "last_task_id", None),
         now=now,
-        load=sparkline(runner, load),
+        load=sparkline(runner, load) if load is not None else None,
     )
 
 

@@ -2,13 +2,16 @@
 
 The long form needs PostgreSQL: `FORGE_LONG=1 tools/on-postgres python -m pytest` this file. It
 prints the median of each list with a thousand and with a million tasks, and asserts their ratio.
+
+A thousandth of 200 projects and 1,000 runners is one of each, and a table of one row is drawn
+sooner than one of 25 whatever the database does. So a thousand tasks are measured twice, with one
+runner and with enough projects and runners to fill each page, and the slower one counts.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
@@ -30,9 +33,10 @@ from runners.models import Runner
 from tasks.models import Task, TaskTemplate
 
 SMALL = Amounts(projects=1, runners=1, tasks=1_000)
+PAGEFUL = Amounts(projects=60, runners=250, tasks=1_000)
 LARGE = Amounts(projects=200, runners=1_000, tasks=1_000_000)
 RATIO = 1.5
-ROUNDS = 15
+ROUNDS = 9
 # What two runs of the same page differ by on a machine that does other things too: of pages that
 # take less than ten milliseconds, it would be the ratio of noise that is asserted.
 NOISE_MS = 3.0
@@ -104,6 +108,8 @@ ADMIN_ASKED = (
     "/admin/tasks/task/?p=3", "/admin/runners/runner/?q=web", "/admin/projects/project/?q=pay",
 )  # fmt: skip
 EVERY = (*PAGES, *API, *ADMIN, *ADMIN_ASKED)
+# Of a thousand tasks in three months none is of the last hour: there is nothing to compare with.
+TIMED = tuple(pattern for pattern in EVERY if "since=1h" not in pattern)
 
 
 def fill(amounts: Amounts) -> Scene:
@@ -148,7 +154,6 @@ def queries_of(scene: Scene, pattern: str) -> int:
 @pytest.mark.django_db
 def test_a_list_takes_no_more_queries_with_many_rows_than_with_few(settings) -> None:
     settings.FORGE_OFFLINE_SECONDS = 3600.0
-    few, many = {}, {}
     scene = fill(Amounts(projects=1, runners=2, tasks=60))
     patterns = [one for one in EVERY if "page=" not in one]
     few = {pattern: queries_of(scene, pattern) for pattern in patterns}
@@ -199,12 +204,26 @@ def _milliseconds(scene: Scene, pattern: str) -> float:
     return (time.perf_counter() - begun) * 1000
 
 
-def compared(small: dict[str, Timing], large: dict[str, Timing]) -> Iterator[tuple[str, float]]:
-    """Ratios, without the noise, and without what made the machine slower meanwhile."""
-    for pattern, before in small.items():
-        after = large[pattern]
+def ratios_of(
+    one: dict[str, Timing], full: dict[str, Timing], large: dict[str, Timing]
+) -> dict[str, float]:
+    """Without the noise, and without what made the machine slower meanwhile."""
+    found = {}
+    for pattern, after in large.items():
+        before = max(one[pattern], full[pattern], key=lambda timing: timing.own)
         slower = max(after.control / before.control, 1.0)
-        yield pattern, (after.own / slower - NOISE_MS) / before.own
+        found[pattern] = max(after.own / slower - NOISE_MS, 0.0) / before.own
+    return found
+
+
+def table(one: dict[str, Timing], full: dict[str, Timing], large: dict[str, Timing]) -> str:
+    lines = ["    1 runner  full pages   1,000,000    ratio   median ms; the control's"]
+    for pattern, ratio in ratios_of(one, full, large).items():
+        timings = (one[pattern], full[pattern], large[pattern])
+        own = "".join(f"{timing.own:12.1f}" for timing in timings)
+        control = " ".join(f"{timing.control:.0f}" for timing in timings)
+        lines.append(f"{own}{ratio:9.2f}   {pattern}   ({control})")
+    return "\n".join(lines)
 
 
 @pytest.mark.long
@@ -213,15 +232,11 @@ def compared(small: dict[str, Timing], large: dict[str, Timing]) -> Iterator[tup
 @pytest.mark.django_db(transaction=True)
 def test_a_list_takes_as_long_with_a_million_tasks_as_with_a_thousand(settings, capsys) -> None:
     settings.FORGE_OFFLINE_SECONDS = 7200.0
-    scene = fill(SMALL)
-    small = {pattern: timing_of(scene, pattern) for pattern in EVERY}
-    scene = fill(LARGE)
-    large = {pattern: timing_of(scene, pattern) for pattern in EVERY}
-    ratios = dict(compared(small, large))
+    one, full, large = (
+        {pattern: timing_of(scene, pattern) for pattern in TIMED}
+        for scene in (fill(amounts) for amounts in (SMALL, PAGEFUL, LARGE))
+    )
+    ratios = ratios_of(one, full, large)
     with capsys.disabled():
-        print("\nmedian ms with a thousand tasks, with a million, ratio; with the control's")
-        for pattern, ratio in ratios.items():
-            one, other = small[pattern], large[pattern]
-            print(f"{one.own:8.1f} {other.own:8.1f} {max(ratio, 0):6.2f}   "
-                  f"{one.control:6.1f} {other.control:6.1f}   {pattern}")  # fmt: skip
+        print("\n" + table(one, full, large))
     assert {pattern: ratio for pattern, ratio in ratios.items() if ratio > RATIO} == {}

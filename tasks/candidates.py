@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -73,11 +73,16 @@ class Situation:
         # Without the model's ordering, for which the database would read all finished tasks too.
         held = Task.objects.filter(project_id=project_id).held().order_by()
         counts = Counter(held.values_list("runner_id", flat=True))
-        runners = Runner.objects.present().filter(project_id=project_id)
+        runners = Runner.objects.present().filter(project_id=project_id).order_by("name")
+        # As pairs, not as rows of their own: a project may have hundreds of runners.
+        tags: dict[int, set[str]] = defaultdict(set)
+        pairs = Runner.tags.through.objects.filter(runner__project_id=project_id)
+        for runner_id, name in pairs.values_list("runner_id", "tag__name"):
+            tags[runner_id].add(name)
         self.now = now
         self.runners = [
-            (runner, counts[runner.pk], frozenset(tag.name for tag in runner.tags.all()))
-            for runner in runners.select_related("paused_by").prefetch_related("tags")
+            (runner, counts[runner.pk], frozenset(tags[runner.pk]))
+            for runner in runners.select_related("paused_by")
         ]
         self.running = counts.total()
         # By the tags that are required: many tasks require the same.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
     from rest_framework.views import APIView
 
-COUNTED = 10_000
+COUNTED = 1_000
 
 
 class _Paginator(BoundedPaginator):
@@ -46,7 +46,7 @@ class LongPages(Pages):
         size = self.get_page_size(request) or COUNTED
         found = list(queryset.filter(pk__lt=whole_number(before, "before"))[: size + 1])
         self._older_than = found[size - 1].pk if len(found) > size else None
-        self._count = int(_Paginator(queryset, size).count)
+        self._count = int(_Paginator(queryset, size).count)  # as on the pages before
         return found[:size]
 
     def get_next_link(self) -> str | None:

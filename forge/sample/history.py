@@ -22,7 +22,8 @@ from tasks.policies import LostRunnerPolicy
 WAIT_SHARE, HELD_SHARE = 0.002, 0.002
 LEAST = 3
 LOGGED_TASKS = 10_000
-RECORDED_SHARE = 0.1
+# Of the runs, in the audit log: all of a small history, of a long one some.
+RECORDED_SHARE, RECORDED_LEAST = 0.1, 2000
 TOLD_EVERY = 100_000
 _ENDS = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.STOPPED, TaskState.LOST)
 _END_WEIGHTS = (0.885, 0.085, 0.025, 0.005)
@@ -136,6 +137,7 @@ class Author:
 def write(scene: Scene, places: list[Place], count: int) -> None:
     """All tasks, and beside each batch what belongs to it."""
     author, done = Author(scene, places, count), 0
+    share = max(RECORDED_SHARE, RECORDED_LEAST / max(count, 1))
     names = {one.pk: one.name for place in places for one in place.templates}
     people = {one.pk: one.get_username() for place in places for one in place.members}
     projects = {place.project.pk: place.project.name for place in places}
@@ -149,7 +151,7 @@ def write(scene: Scene, places: list[Place], count: int) -> None:
         pour(batch)
         pour([_attempt(task) for task in batch if task.attempt > 1])
         pour([_chunk(task, log) for task, log in zip(batch, logs, strict=True) if log])
-        recorded = [task for task in batch if scene.dice.random() < RECORDED_SHARE]
+        recorded = [task for task in batch if scene.dice.random() < share]
         pour([_entry(task, names, projects, people) for task in recorded])
         before, done = done, done + len(batch)
         if done // TOLD_EVERY > before // TOLD_EVERY:

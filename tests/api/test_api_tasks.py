@@ -101,6 +101,21 @@ def test_a_filter_that_makes_no_sense_is_400(query: str, operator: Api, path: st
     assert operator.get(f"{path}?{query}").status_code == 400
 
 
+def test_a_long_list_is_read_on_by_key_where_its_counting_ends(
+    operator: Api, path: str, template: TaskTemplate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [operator.post(path, {"template": template.pk}).json()["id"] for _ in range(7)]
+    monkeypatch.setattr("forge.api.long_lists._Paginator.limit", 4)
+    found, address = [], f"{path}?page_size=2"
+    while address:
+        body = operator.get(address).json()
+        assert body["count"] == 4
+        found += [row["id"] for row in body["results"]]
+        address = (body["next"] or "").partition("/api/v1/")[2]
+    assert found == ids[::-1]
+    assert operator.get(f"{path}?before=x").status_code == 400
+
+
 def test_the_list_takes_the_same_queries_for_one_task_and_for_many(
     operator: Api, path: str, task: Task, template: TaskTemplate
 ) -> None:

@@ -43,14 +43,14 @@ def flushed_again_and_again(url: str) -> Iterator[list[int]]:
 
 def rows_of(here: Installation, template: int) -> dict[int, dict[str, object]]:
     found: dict[int, dict[str, object]] = {}
-    path = f"projects/{here.project}/tasks/?template={template}&page_size=200&page="
-    number = 1
+    path = f"projects/{here.project}/tasks/?template={template}&page_size=200&before="
+    before = 2**62
     while True:
-        page = here.forge.api.get(f"{path}{number}")
+        page = here.forge.api.get(f"{path}{before}")
         found.update({row["id"]: row for row in page["results"]})
         if not page["next"]:
             return found
-        number += 1
+        before = min(found)
 
 
 def test_a_broker_that_is_flushed_every_two_seconds_loses_nothing(tmp_path: Path) -> None:

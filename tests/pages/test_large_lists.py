@@ -13,12 +13,14 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from io import StringIO
 from statistics import median
 
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.models import Count
 from django.test import Client
@@ -137,15 +139,16 @@ def fill(amounts: Amounts) -> Scene:
 
 
 def ask(scene: Scene, pattern: str) -> None:
-    """As somebody who comes first after the figures of charts have gone stale."""
-    cache.clear()
+    """The figures of charts are made anew every `charts.CACHE_SECONDS`, as in use."""
     address = scene.address(pattern)
     answer = scene.administrator.get(address)
     assert answer.status_code == 200, (address, answer.status_code)
 
 
 def queries_of(scene: Scene, pattern: str) -> int:
+    cache.clear()
     ask(scene, pattern)
+    cache.clear()
     with CaptureQueriesContext(connection) as queries:
         ask(scene, pattern)
     return len(queries)
@@ -176,6 +179,16 @@ def test_every_list_of_the_pages_and_of_the_api_is_asked() -> None:
     addresses = {reverse(name) for name in lists}
     addresses |= {reverse(name, args=(7,)).replace("7", "{project}") for name in of_project}
     assert addresses <= asked
+
+
+@pytest.mark.django_db
+def test_sample_data_is_not_mixed_with_what_is_there_unless_told() -> None:
+    sizes = ("--projects", "2", "--runners", "3", "--tasks", "20")
+    call_command("make_sample_data", *sizes, stdout=StringIO())
+    with pytest.raises(CommandError, match="has projects already"):
+        call_command("make_sample_data", *sizes)
+    call_command("make_sample_data", *sizes, "--add", stdout=StringIO())
+    assert (Project.objects.count(), Runner.objects.count(), Task.objects.count()) == (4, 6, 40)
 
 
 # --- the long form ---

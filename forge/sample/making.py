@@ -25,7 +25,8 @@ def make(
 ) -> None:
     """Adds the data; `tell` hears how far it is. Not one transaction: it may be a million rows."""
     mark = f" {Project.objects.count()}" if has_data() else ""
-    scene = Scene(Random(seed), now, mark, tell)
+    # With other dice beside other data: digests are unique.
+    scene = Scene(Random(f"{seed}{mark}"), now, mark, tell)
     users = places.people(scene, amounts.projects)
     found = places.projects(scene, amounts.projects)
     places.members(scene, found, users)

@@ -42,8 +42,8 @@ ROUNDS = 9
 # What two runs of the same page differ by on a machine that does other things too: of pages that
 # take less than ten milliseconds, it would be the ratio of noise that is asserted.
 NOISE_MS = 3.0
-# A page asks once more where it has something to explain: what waits, who paused a runner.
-MORE_TO_TELL = 3
+# A page asks more where it has something to explain, as what waits: far less than once a row.
+MORE_TO_TELL = 6
 MOST_QUERIES = 30
 # A page without a list: how fast the machine is while something is measured.
 CONTROL = "/projects/{project}/templates/new/"

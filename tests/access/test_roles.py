@@ -54,6 +54,7 @@ BY_NUMBER_AT_HAND = {
     ("forge/pages/activity.py", "_rows"),  # numbers from queries of what the user may see
     ("forge/pages/activity.py", "_latest_failures"),  # the same
     ("forge/pages/fleet.py", "rows_among"),  # runners at hand
+    ("forge/pages/fleet.py", "shown"),  # of rows that were made from runners at hand
     ("forge/pages/sign_in.py", "_record_failure"),  # whose password was wrong, for the audit log
     ("forge/pages/task_filters.py", "_people"),  # members, and who has run a task of the project
 }

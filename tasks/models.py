@@ -151,10 +151,9 @@ class Task(TaskTransitions, LogColumns):
     State = TaskState
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="tasks")
-    # Without an index of its own, like the runner and who asked: `Meta` has one with the order.
-    template = models.ForeignKey(
-        TaskTemplate, on_delete=models.PROTECT, related_name="tasks", db_index=False
-    )
+    # Never `db_index=False` later on: Django's migration would drop, on PostgreSQL, every index of
+    # that column alone, and with it the constraint that a template runs one task at a time.
+    template = models.ForeignKey(TaskTemplate, on_delete=models.PROTECT, related_name="tasks")
     queue = models.ForeignKey(Queue, on_delete=models.PROTECT, related_name="tasks")
     rerun_of = models.ForeignKey(
         "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="reruns"
@@ -172,7 +171,6 @@ class Task(TaskTransitions, LogColumns):
         on_delete=models.SET_NULL,
         null=True,
         related_name="+",
-        db_index=False,
     )
     created_at = models.DateTimeField()
     # What its runner was told to keep at the claim; 0 and 0 before there was one.

@@ -45,9 +45,7 @@ class TaskTransitions(RunPolicy):
     reason = models.CharField(max_length=REASON_LENGTH, blank=True)
     exit_code = models.IntegerField(null=True)
     attempt = models.PositiveIntegerField(default=1)
-    runner = models.ForeignKey(
-        Runner, on_delete=models.PROTECT, null=True, related_name="tasks", db_index=False
-    )
+    runner = models.ForeignKey(Runner, on_delete=models.PROTECT, null=True, related_name="tasks")
     nonce = models.CharField(max_length=64, blank=True)
     # Until then its runner may let it run without a word from Forge.
     lease_expires_at = models.DateTimeField(null=True)

@@ -44,7 +44,7 @@ MAXIMUM_TUNNELS = 16
 LARGE_ANSWERS_PER_SECOND = 20.0
 LARGE_ANSWERS = 100.0
 # What a frame takes of the allowance beside its bytes: many of one byte keep the event loop busy
-# as well. A worker sends a frame for each command, some ten a task.
+# as well. A worker sends a frame for each of its commands.
 FRAME_COST_BYTES = 1024
 UNAUTHORIZED = 401
 CLOSED_BY_BROKER = 1012  # "service restart": come back

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import secrets
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from celery.exceptions import Ignore
 
+from runners.worker.broker_watch import BrokerWatch
 from runners.worker.client import Client, spread_pause
 from runners.worker.configuration import Configuration
-from runners.worker.errors import LONGEST_LINE, RefusedError, RevokedError, UnreachableError
+from runners.worker.errors import RefusedError, RevokedError, UnreachableError, say
 from runners.worker.execution import Outcome, Run
 from runners.worker.failpoints import reached
-from runners.worker.fields import printable
 from runners.worker.heart import Heart
 from runners.worker.host import system
-from runners.worker.journal import Entry, Journal
+from runners.worker.journal import Entry, Journal, earlier_name
+from runners.worker.journal_watch import JournalWatch
 from runners.worker.lease import Lease
 from runners.worker.leftovers import Predecessor, close_leftover
+from runners.worker.patience import Known
 from runners.worker.protocol import (
     PROTOCOL_VERSION,
     VERSION,
@@ -38,7 +40,8 @@ from runners.worker.protocol import (
     Job,
     VerifyRequest,
 )
-from runners.worker.supervision import ForkServer, boot_seconds
+from runners.worker.runs import Runs
+from runners.worker.supervision import ForkServer, TooLateError, boot_seconds
 from runners.worker.task_users import TaskUsers, require_passage
 from runners.worker.tunnel import Tunnel
 from runners.worker.uploader import Uploader
@@ -49,6 +52,10 @@ logger = logging.getLogger(__name__)
 DELIVERY_SECONDS = 10.0
 OUTCOME_SECONDS = 5.0
 LONGEST_PAUSE = 5.0
+# So many times what it runs at once may be on a runner: running, or ended and not yet reported.
+OVERHANG = 2
+# How soon a slot that waits for room notices that the worker is to end.
+ROOM_SECONDS = 0.5
 LONGEST_REASON = 500
 
 
@@ -59,56 +66,74 @@ class Agent:
         self.configuration = configuration
         self.client = Client(configuration)
         self.session = secrets.token_hex(16)
-        self.forks = ForkServer(lambda pid: self.predecessor.note(pid))
+        self.forks = ForkServer(lambda pid: self.predecessor.note(pid), adopts_orphans=True)
         self.users = TaskUsers(configuration.task_users)
         self.tunnel: Tunnel | None = None
-        # Set by the Celery half: end the worker with this status; listen to these queues.
+        self.broker = BrokerWatch()
+        # Set by the Celery half: end the worker with this status; end it after its tasks, for this
+        # reason; listen to these queues.
         self.leave: Callable[[int], None] = lambda status: None
+        self.shut_down: Callable[[str], None] = lambda reason: None
         self.listen: Callable[[tuple[str, ...]], None] = lambda queues: None
-        self._runs: dict[tuple[int, int], Run] = {}
-        self._lock = threading.Lock()
+        self.runs = Runs()
+        self._queues: tuple[str, ...] = ()
+        self._choosing = threading.Lock()
         self._is_draining = threading.Event()
         self._is_leaving = threading.Event()
         self.heart: Heart | None = None
+        self.known = Known(configuration.data, configuration.url)
+        self._is_open = False
 
     def connect(self) -> ConnectReply:
-        """Open the journal, begin a session with Forge and get ready to run tasks.
+        """Open the journal, begin a session with Forge, and open the tunnel if one is needed.
 
-        Raises WorkerError, whose text says what to do.
+        May be called again. Raises WorkerError, whose text says what to do.
         """
-        folder = self._find_folder()
+        if not self._is_open:
+            self._open(self._find_folder())
+        self.welcome = self.client.connect(self._introduction())
+        if self.welcome.broker_url:
+            self.abandon()
+        elif self.tunnel is None:
+            token, folder = self.configuration.tokens.current, self.journal.folder
+            self.tunnel = Tunnel(self.configuration, token, folder, refused=self.ask_forge)
+            self.tunnel.open()
+        return self.welcome
+
+    def abandon(self) -> None:
+        """Leave no tunnel behind, and nobody waiting for a broker that is silent. Thread-safe."""
+        tunnel, self.tunnel = self.tunnel, None
+        if tunnel is not None:
+            tunnel.close()
+
+    def _open(self, folder: Path) -> None:
+        """Hold the journal's folder from now on, and clear what lies beside it."""
         is_shared = bool(self.configuration.task_users)
         self.journal = self._open_journal(folder, is_shared=is_shared)
+        self.watch = JournalWatch(self.journal, changed=self._adapt)
         self.predecessor = Predecessor(folder / "fork-server")
         self.workplaces = Workplaces(folder, os.environ, is_shared=is_shared)
         self._is_predecessor_gone = self.predecessor.await_end()
         self.workplaces.clear()
         if is_shared:
             require_passage(folder / "work")
-        self.welcome = self._bounded(self.client.connect(self._introduction()))
-        if not self.welcome.broker_url:
-            tokens = self.configuration.tokens
-            self.tunnel = Tunnel(self.configuration, tokens.current, folder, refused=self.ask_forge)
-            self.tunnel.open()
+        self._is_open = True
+
+    def get_ready(self) -> ConnectReply:
+        """The broker answers too: remember that all of it works here, and be able to run tasks."""
+        tokens, remember = self.configuration.tokens, partial(self.known.note, self.journal.folder)
+        tokens.accepted = remember
+        remember(tokens.current())
+        bound = self.users.bound(self.welcome.concurrency)
+        self.welcome = replace(self.welcome, concurrency=bound)
+        self._queues = self.welcome.queues
+        self.runs.slots = self.welcome.concurrency
         self._close_leftovers()
         self.forks.start()
         return self.welcome
 
-    def _bounded(self, welcome: ConnectReply) -> ConnectReply:
-        """No more tasks at once than there are users to run them."""
-        count = self.users.count
-        if not count or welcome.concurrency <= count:
-            return welcome
-        print(
-            f"forge: This runner may run {welcome.concurrency} tasks at once, but "
-            f"FORGE_RUNNER_TASK_USERS names {count}: it runs {count}.",
-            file=sys.stderr,
-            flush=True,
-        )
-        return replace(welcome, concurrency=count)
-
     def ask_forge(self) -> None:
-        """Beat now: the broker cut a connection, or refuses one, and only Forge can say why."""
+        """Beat now: only Forge can say why the broker cuts us off, or it is to know something."""
         if self.heart is not None:
             self.heart.poke()
 
@@ -125,7 +150,7 @@ class Agent:
 
     def _open_journal(self, folder: Path, *, is_shared: bool) -> Journal:
         journal = Journal(folder, is_passable=is_shared)
-        journal.take_over(self.configuration.data / _earlier_name(self.configuration.token))
+        journal.take_over(self.configuration.data / earlier_name(self.configuration.token))
         journal.open()
         return journal
 
@@ -137,6 +162,7 @@ class Agent:
             instance=self.journal.instance,
             host_name=socket.gethostname()[:255],
             system=system(),
+            slots=self.users.count,
         )
 
     def _close_leftovers(self) -> None:
@@ -146,7 +172,11 @@ class Agent:
                 close_leftover(entry, is_gone=self._is_predecessor_gone)
 
     def begin(self) -> None:
-        """Start heartbeat and uploads."""
+        """Start heartbeat and uploads, and see whether there is room for tasks."""
+        if self.tunnel is not None:
+            self.tunnel.is_logging = True
+        self.watch.probe()
+        self.watch.start()
         self.uploader = Uploader(
             self.client, self.journal, self.session, refused=self._drop, revoked=self._revoked
         )
@@ -159,6 +189,7 @@ class Agent:
             revoked=self._revoked,
             displaced=self._displaced,
             back=self.tunnel.wake if self.tunnel is not None else lambda: None,
+            trouble=lambda: self.watch.trouble or self.broker.trouble,
         )
         self.uploader.start()
         self.heart.start()
@@ -173,21 +204,21 @@ class Agent:
     def end_all(self, reason: str, *, force: bool = False) -> None:
         """Stop what runs, and wait no longer for claims that nobody answers."""
         self._is_leaving.set()
-        self.stop_all(reason, force=force)
+        self.runs.stop_all(reason, force=force)
 
     def close(self) -> None:
         """End what runs, hand over what can be handed over; the rest stays in the journal."""
         self._is_leaving.set()
-        self.stop_all("The runner's worker was shut down.", force=True)
+        self.runs.stop_all("The runner's worker was shut down.", force=True)
         self.forks.close()
+        self.watch.close()
         self._await_outcomes()
         self.uploader.close(DELIVERY_SECONDS)
         if self.heart is not None:
             self.heart.close()
-        if self.tunnel is not None:
-            self.tunnel.close()
+        self.abandon()
         self.workplaces.close()
-        self.journal.close()
+        self.journal.close(warns=self._is_draining.is_set())
 
     def _await_outcomes(self) -> None:
         """Celery's threads note the last outcomes a moment after the processes are gone."""
@@ -203,8 +234,7 @@ class Agent:
         Raises Ignore, which stores nothing, when there is nothing to run here.
         """
         reached("hint popped", task=task, attempt=attempt)
-        if self._is_draining.is_set():
-            raise Ignore("the worker takes nothing new")
+        self._await_room()
         entry = self.journal.create(task, attempt)
         if entry is None:
             raise Ignore("this attempt is here already")
@@ -213,22 +243,41 @@ class Agent:
         except OSError as error:
             # Nothing was claimed: the task stays queued, and its hint is put out again.
             self.journal.forget(entry)
-            logger.error("Task %d is not taken, the journal cannot be written: %s", task, error)
+            logger.info("Task %d is not taken.", task)
+            self.watch.note(error)
             raise Ignore("the journal cannot be written") from error
+        with self.runs.expecting(task, attempt):
+            while True:
+                with suppress(TooLateError):  # nothing ran: the claim is repeated
+                    return asdict(self._take(entry))
+
+    def _take(self, entry: Entry) -> Outcome:
+        """Claim it, and run what the answer says. TooLateError: it had grown old by then."""
+        task, attempt = entry.task, entry.attempt
         job, lease = self._claim(entry)
         entry.log.limit(job.log_head_bytes, job.log_tail_bytes)
         reached("claim answered", task=task, attempt=attempt)
         user = self.users.take()
         workplace = self.workplaces.of(task, attempt, user, has_secrets=bool(job.files))
         run = Run(job, entry, workplace, lease, wrote=self.uploader.news)
-        with self._lock:
-            self._runs[task, attempt] = run
+        self.runs.add(run)
         try:
-            return asdict(self._execute(run))
+            return self._execute(run)
         finally:
-            with self._lock:
-                self._runs.pop((task, attempt), None)
+            self.runs.remove(run)
             self.users.give_back(user)
+
+    def _await_room(self) -> None:
+        """Until Forge has taken enough of what has ended here to let this runner have more.
+
+        It counts a task as held until its result has arrived, and would refuse a claim too many:
+        the hint would go back, and around, while this slot is free. Raises Ignore.
+        """
+        most = OVERHANG * self.runs.slots
+        while not self._is_draining.is_set() and not self._is_leaving.is_set():
+            if self.journal.await_room(most, ROOM_SECONDS):
+                return
+        raise Ignore("the worker takes nothing new")
 
     def _execute(self, run: Run) -> Outcome:
         if self._is_leaving.is_set():
@@ -282,45 +331,39 @@ class Agent:
 
     # --- orders ---
 
-    def stop(self, task: int, attempt: int, reason: str, *, force: bool = False) -> bool:
-        """Stop one attempt, by its own steps or by force; False if it is not running here."""
-        run = self._run_of(task, attempt)
-        if run is None:
-            return False
-        run.stop(reason, force=force)
-        return True
-
-    def _run_of(self, task: int, attempt: int) -> Run | None:
-        with self._lock:
-            return self._runs.get((task, attempt))
-
-    def stop_all(self, reason: str, *, force: bool = False) -> None:
-        for run in self.runs():
-            run.stop(reason, force=force)
-
-    def runs(self) -> list[Run]:
-        """What runs now, the oldest first."""
-        with self._lock:
-            return list(self._runs.values())
-
     def _obey(self, reply: HeartbeatReply, sent: float) -> None:
-        for reference in reply.renewed:
-            run = self._run_of(reference.task, reference.attempt)
-            if run is not None:
-                run.renew(sent=sent, seconds=reply.lease_seconds)
+        self.runs.renew(reply.renewed, sent=sent, seconds=reply.lease_seconds)
         for order in reply.stop:
-            self.stop(order.task, order.attempt, order.reason, force=order.is_forced)
+            self.runs.stop(order.task, order.attempt, order.reason, force=order.is_forced)
         for reference in reply.drop:
             entry = self.journal.get(reference.task, reference.attempt)
             # What became of a result is in the answer to the report that it is in, which may be
             # on its way at this moment.
             if entry is not None and entry.result is None:
                 self._drop(entry)
-        self.listen(reply.queues)
+        self._queues = reply.queues
+        self.choose_queues()
+        if reply.concurrency:
+            self.runs.resize(min(reply.concurrency, self.users.count or reply.concurrency))
+        if reply.drain:
+            self.shut_down(reply.drain)
+
+    def choose_queues(self) -> None:
+        """Listen to what Forge says, and to no tasks while the journal cannot be written.
+
+        Celery needs a queue: the runner's own name stands in, as when Forge has none for it.
+        """
+        with self._choosing:
+            self.listen((self.account,) if self.watch.trouble else self._queues)
+
+    def _adapt(self) -> None:
+        """The journal can no longer be written, or can again: obey that, and tell Forge."""
+        self.choose_queues()
+        self.ask_forge()
 
     def _drop(self, entry: Entry) -> None:
         """Forge no longer takes this attempt: end its processes and forget it."""
-        run = self._run_of(entry.task, entry.attempt)
+        run = self.runs.get(entry.task, entry.attempt)
         if run is not None:
             # Where another attempt may have begun, nothing is left to be cleaned up in peace.
             run.stop("The task is no longer this runner's.", force=run.job.is_fenced)
@@ -351,11 +394,6 @@ class Agent:
         if self._is_leaving.is_set():
             return
         self._is_leaving.set()
-        self.stop_all(reason[:LONGEST_REASON], force=True)
-        print(f"forge: {printable(sentence, LONGEST_LINE)}", file=sys.stderr, flush=True)
+        self.runs.stop_all(reason[:LONGEST_REASON], force=True)
+        say(sentence)
         self.leave(2)
-
-
-def _earlier_name(token: str) -> str:
-    """What the journal's folder was called when it was named after the token."""
-    return "runner-" + hashlib.sha256(token.encode()).hexdigest()[:16]

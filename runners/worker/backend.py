@@ -55,5 +55,6 @@ def _outcome(result: Any, state: str) -> Outcome:
     if state == states.SUCCESS and isinstance(result, dict):
         return Outcome(**result)
     if isinstance(result, UnsuccessfulError):
-        return Outcome(result.outcome, result.exit_code, result.reason)
+        cut = result.is_cut_short
+        return Outcome(result.outcome, result.exit_code, result.reason, is_cut_short=cut)
     return Outcome("failed", None, f"The worker failed while it ran the task: {result!r}"[:500])

@@ -18,21 +18,20 @@ from runners.worker import protocol
 from runners.worker.configuration import Configuration, Trust
 from runners.worker.errors import RefusedError, RevokedError, UnreachableError
 from runners.worker.fields import Message, ProtocolError, printable
-from runners.worker.tls import TlsAdapter, context_for
+from runners.worker.tls import (
+    NOT_TLS,
+    TlsAdapter,
+    context_for,
+    may_tls_pass,
+    tls_error_in,
+    tls_reason,
+)
 
 CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 30.0
 MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024
 READ_BYTES = 64 * 1024
 LONGEST_RETRY_AFTER = 300.0
-MAXIMUM_WRAPPINGS = 50
-# OpenSSL's words for bytes that are no TLS, by version.
-_NOT_TLS = (
-    "WRONG_VERSION_NUMBER",
-    "HTTP_REQUEST",
-    "RECORD_LAYER_FAILURE",
-    "PACKET_LENGTH_TOO_LONG",
-)
 # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
 _FOR_ANOTHER_NAME = (62, 64)
 
@@ -89,7 +88,7 @@ class _Exchange:
             )
             return response, _read(self.url, response)
         except requests.RequestException as error:
-            raise UnreachableError(_unreachable(self.url, error)) from error
+            raise _unreachable(self.url, error) from error
 
     def reach(self) -> None:
         """Ask for a page that needs no token. Raises UnreachableError."""
@@ -99,7 +98,7 @@ class _Exchange:
                 f"{self.url}/healthz", auth=_no_sign_in, timeout=timeout, allow_redirects=False
             )
         except requests.RequestException as error:
-            raise UnreachableError(_unreachable(self.url, error)) from error
+            raise _unreachable(self.url, error) from error
         if response.status_code != requests.codes.ok:
             raise UnreachableError(_not_like_forge(self.url, f"HTTP {response.status_code}"))
 
@@ -217,7 +216,13 @@ def _read(url: str, response: requests.Response) -> bytes:
     return bytes(body)
 
 
-def _unreachable(url: str, error: requests.RequestException) -> str:
+def _unreachable(url: str, error: requests.RequestException) -> UnreachableError:
+    """What became of a request. ValueErrors are addresses that there cannot be, a proxy's too."""
+    may_pass = not isinstance(error, ValueError) and may_tls_pass(error)
+    return UnreachableError(_why_unreachable(url, error), may_pass=may_pass)
+
+
+def _why_unreachable(url: str, error: requests.RequestException) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return _no_secure_connection(url, error)
     if isinstance(error, requests.Timeout):
@@ -227,7 +232,7 @@ def _unreachable(url: str, error: requests.RequestException) -> str:
 
 def _no_secure_connection(url: str, error: requests.exceptions.SSLError) -> str:
     """Only what is wrong with a certificate is said to be: the remedy is another one."""
-    cause = _tls_error_in(error)
+    cause = tls_error_in(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         why = printable(cause.verify_message, 200).rstrip(".")
         if cause.verify_code in _FOR_ANOTHER_NAME:
@@ -236,7 +241,7 @@ def _no_secure_connection(url: str, error: requests.exceptions.SSLError) -> str:
             f"The certificate of {url} is not trusted here ({why}). With a private CA, set "
             "FORGE_CA_FILE to its file."
         )
-    if cause is not None and cause.reason in _NOT_TLS:
+    if tls_reason(cause) in NOT_TLS:
         return (
             f"{url} does not speak TLS: something answers there, but not https. Check the port in "
             "FORGE_URL and the proxy settings."
@@ -246,20 +251,6 @@ def _no_secure_connection(url: str, error: requests.exceptions.SSLError) -> str:
         f"No secure connection to {url} can be made ({detail}). Check FORGE_URL, the network and "
         "the proxy settings, and FORGE_CLIENT_CERT if a proxy before Forge asks for a certificate."
     )
-
-
-def _tls_error_in(error: BaseException) -> ssl.SSLError | None:
-    """What OpenSSL said; requests and urllib3 wrap it several times, as arguments and causes."""
-    waiting: list[object] = [error]
-    for _ in range(MAXIMUM_WRAPPINGS):
-        if not waiting:
-            break
-        found = waiting.pop(0)
-        if isinstance(found, ssl.SSLError):
-            return found
-        if isinstance(found, BaseException):
-            waiting += [*found.args, getattr(found, "reason", None), found.__context__]
-    return None
 
 
 def _refusal(url: str, response: requests.Response, body: bytes) -> Exception:

@@ -8,6 +8,7 @@ import os
 import queue
 import random
 import socket
+import time
 import warnings
 from typing import Any
 
@@ -21,6 +22,7 @@ from celery.worker.state import maybe_shutdown
 from kombu import Exchange, Queue
 
 from runners.worker.agent import Agent
+from runners.worker.channel import RunnerChannel
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 2.0
 # How long the broker may take to notice that this worker has hung up.
 HANG_UP_SECONDS = 0.5
+REFUSED_SECONDS = 5.0
 _DEFAULT_EXCHANGE = Exchange("")
 
 
@@ -42,6 +45,13 @@ class RunnerConsumer(Consumer):  # type: ignore[misc]
     """
 
     _is_away = False
+    _was_lost = False
+
+    @property
+    def _agent(self) -> Agent:
+        app: Any = self.app
+        agent: Agent = app.agent
+        return agent
 
     def ensure_connected(self, conn: Any) -> Any:
         conn.ensure_connection(
@@ -52,17 +62,23 @@ class RunnerConsumer(Consumer):  # type: ignore[misc]
             callback=maybe_shutdown,
         )
         self.first_connection_attempt = False
-        if self._is_away:
-            self._is_away = False
+        if self._agent.broker.note_presence():
+            self._agent.ask_forge()
+        if self._is_away or self._was_lost:
+            self._is_away = self._was_lost = False
             logger.warning("The broker answers again.")
         return conn
 
     def _note_absence(self, error: Exception, pause: float) -> None:
+        tunnel = self._agent.tunnel
+        self._agent.broker.note_absence((tunnel and tunnel.trouble) or str(error))
         if not self._is_away:
             self._is_away = True
             logger.warning("The broker is away (%s). Running tasks go on.", error)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
+        # Celery says so; who reads that must also read how it ended, if the first try succeeds too.
+        self._was_lost = True
         with warnings.catch_warnings():
             # Ten lines about a default of Celery's next version, which Forge sets itself.
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
@@ -123,10 +139,29 @@ class ListenStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Keeps the consumer's queues equal to what Forge says, and notices a cut connection."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
+    _refused_at = 0.0
 
     def start(self, consumer: Any) -> None:
         agent: Agent = consumer.app.agent
         agent.listen = lambda queues: self._listen(consumer, queues)
+        RunnerChannel.refused = staticmethod(lambda: self._stand_back(consumer))
+        agent.choose_queues()
+
+    def _stand_back(self, consumer: Any) -> None:
+        """The broker refused a queue: take none until Forge has said which are this runner's.
+
+        In the event loop's thread, between two reads. Forge is asked at once, but not over and over
+        where it names what the broker refuses: the broker counts what it has to refuse.
+        """
+        agent: Agent = consumer.app.agent
+        now = time.monotonic()
+        is_first, self._refused_at = now - self._refused_at > REFUSED_SECONDS, now
+        if {one.name for one in consumer.task_consumer.queues} == {agent.account}:
+            time.sleep(REFUSED_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311
+            return
+        _set_queues(consumer, (agent.account,))
+        if is_first:
+            agent.ask_forge()
 
     def stop(self, consumer: Any) -> None:
         """The worker ends; or the broker went away, or cut us off: only Forge can say which."""

@@ -13,16 +13,19 @@ from runners.worker.fields import printable
 LONGEST_LINE = 1000
 
 
+def say(sentence: str, file: IO[Any] | None = None) -> None:
+    """One line for the operator, on standard error, whatever else is logged."""
+    # Part of it may be what a server or a host said: it is read here, and nothing else.
+    print(f"forge: {printable(sentence, LONGEST_LINE)}", file=file or sys.stderr, flush=True)
+
+
 class WorkerError(click.ClickException):
     """Base: shown as one line on standard error, without a traceback; exit status 2."""
 
     exit_code = 2
 
     def show(self, file: IO[Any] | None = None) -> None:
-        # Part of it may be what a server or a host said: it is read here, and nothing else.
-        print(
-            f"forge: {printable(self.message, LONGEST_LINE)}", file=file or sys.stderr, flush=True
-        )
+        say(self.message, file)
 
 
 class ConfigurationError(WorkerError):
@@ -56,15 +59,26 @@ class UnreachableError(WorkerError):
     """No usable answer from Forge: not there, too slow, or in trouble. Trying again may help.
 
     `retry_after` is how many seconds Forge asked to be left alone for; 0 if it did not say.
+    `may_pass` is False if somebody has to change something first, such as a certificate.
     """
 
-    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+    def __init__(self, message: str, retry_after: float = 0.0, *, may_pass: bool = True) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.may_pass = may_pass
 
 
 class BrokerError(WorkerError):
-    """The broker cannot be reached or does not accept this runner's account."""
+    """The broker cannot be reached or does not accept this runner's account.
+
+    `may_pass` as with UnreachableError: the controller restores accounts that a broker has lost.
+    """
+
+    retry_after = 0.0
+
+    def __init__(self, message: str, *, may_pass: bool = True) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
 
 
 class UnsuccessfulError(Exception):
@@ -76,10 +90,12 @@ class UnsuccessfulError(Exception):
 
     outcome = "failed"
 
-    def __init__(self, exit_code: int | None, reason: str) -> None:
-        super().__init__(exit_code, reason)
+    # By position: Celery makes it again from its arguments, and replaces what it cannot make.
+    def __init__(self, exit_code: int | None, reason: str, is_cut_short: bool) -> None:
+        super().__init__(exit_code, reason, is_cut_short)
         self.exit_code = exit_code
         self.reason = reason
+        self.is_cut_short = is_cut_short
 
     def __str__(self) -> str:
         return self.reason

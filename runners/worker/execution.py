@@ -29,6 +29,7 @@ from runners.worker.supervision import (
     StopStep,
     SupervisedProcess,
     SupervisionError,
+    SupervisorLostError,
     TooLateError,
 )
 from runners.worker.task_users import PERSONAL_VARIABLES
@@ -37,6 +38,8 @@ from runners.worker.workplace import Workplace
 logger = logging.getLogger(__name__)
 
 READ_BYTES = 64 * 1024
+# How long a program that has stopped its supervisor can keep an order from being obeyed.
+NUDGE_SECONDS = 2.0
 FORCED = (StopStep(signal.SIGKILL, 0.0),)
 # The worker's own settings, its token among them, are no task's business.
 PRIVATE_PREFIXES = ("FORGE_", "CELERY_", "CELERYD_")
@@ -107,9 +110,15 @@ class Run:
     def execute(
         self, server: ForkServer, settings: Mapping[str, str], started: Callable[[], None]
     ) -> Outcome:
-        """Run the job to its end and return how it was, without a secret in the reason."""
+        """Run the job to its end and return how it was, without a secret in the reason.
+
+        Raises TooLateError when nothing was run, because the permission to had run out: this host,
+        or the worker, stood still meanwhile.
+        """
         try:
             outcome = self._execute(server, settings, started)
+        except TooLateError:
+            raise
         except Exception as error:
             # Celery would log the error as it is, and errors about texts hold the text.
             logger.error("task %d: %s", self.job.task, self._masked(traceback.format_exc()))
@@ -133,8 +142,11 @@ class Run:
             process = self._spawn(server, settings)
         except UnmaskableError as error:
             return Outcome("failed", None, f"It was not started: {error}.")
-        except TooLateError as error:
-            return Outcome("failed", None, f"It was not started: {error}.", is_cut_short=True)
+        except SupervisorLostError as error:
+            return self._lost_at_start(error, masker)
+        except TooLateError:
+            self.entry.take_back_start()
+            raise
         except (SupervisionError, OSError) as error:
             return Outcome("failed", None, f"The program could not be started: {error}")
         if process is None:
@@ -143,10 +155,10 @@ class Run:
         started()
         self._reached("process started")
         try:
-            ending = self._follow(process, masker)
+            ending = self._follow(process, masker, server)
             self._reached("process exited")
-        except SupervisionError as error:
-            return Outcome("failed", None, f"The task's supervisor was lost: {error}")
+        except SupervisorLostError as error:
+            return self._lost(error)
         except BaseException:
             # Such as a full disk: nobody would read the program's output any more.
             process.stop(FORCED)
@@ -154,6 +166,20 @@ class Run:
                 process.wait()
             raise
         return self._outcome(ending)
+
+    def _lost_at_start(self, error: SupervisorLostError, masker: Masker) -> Outcome:
+        """Nobody can say whether the program ran; what it wrote is kept."""
+        self._write(masker.feed(error.output) + masker.flush())
+        return self._lost(error, " The program may have run.")
+
+    def _lost(self, error: SupervisorLostError, remark: str = "") -> Outcome:
+        """Cut short, if it is proven that nothing is left that could write or do more."""
+        reason = f"The task's supervisor was lost: {error}.{remark}"
+        if not error.is_whole:
+            self.entry.doubt("Its supervisor was lost: what the program wrote may be missing.")
+            return Outcome("failed", None, reason)
+        reason += " What there was of it was ended."
+        return Outcome("failed", None, reason, is_cut_short=not self._is_timed_out)
 
     def _spawn(self, server: ForkServer, settings: Mapping[str, str]) -> SupervisedProcess | None:
         """Start the process, unless it was stopped before."""
@@ -201,39 +227,51 @@ class Run:
         # Python would otherwise keep its output back until a block is full: no live log.
         return {**inherited, "PYTHONUNBUFFERED": "1", **job, **settings}
 
-    def _follow(self, process: SupervisedProcess, masker: Masker) -> Ending:
+    def _follow(self, process: SupervisedProcess, masker: Masker, server: ForkServer) -> Ending:
         """Journal the output, masked, until the tree is gone, watching the time limit."""
-        ending: Ending | SupervisionError
+        ending: Ending | SupervisorLostError
         try:
             try:
-                ending = self._watch(process, masker)
-            except SupervisionError as error:
+                ending = self._watch(process, masker, server)
+            except SupervisorLostError as error:
                 ending = error
             # All that could write is gone, so what is in the pipe now is the rest.
-            while _is_readable(process.output) and self._read(process, masker):
-                pass
+            is_at_end = self._read_rest(process, masker)
             self._write(masker.flush())
         finally:
             os.close(process.output)
-        if isinstance(ending, SupervisionError):
+        if isinstance(ending, SupervisorLostError):
+            ending.is_whole = is_at_end
             raise ending
         self._say(*self._report.end(ending))
         return ending
 
-    def _watch(self, process: SupervisedProcess, masker: Masker) -> Ending:
+    def _watch(self, process: SupervisedProcess, masker: Masker, server: ForkServer) -> Ending:
         """Until the end. The output may close before it, and the program go on without one."""
+        nudged = time.monotonic()
         deadline = time.monotonic() + self.job.timeout_seconds
         poll = select.poll()
         poll.register(process.news, select.POLLIN)
         poll.register(process.output, select.POLLIN)
         while True:
             ready = {descriptor for descriptor, _ in poll.poll(self._milliseconds_to(deadline))}
+            if time.monotonic() - nudged >= NUDGE_SECONDS:
+                # The program may have stopped those that watch it.
+                server.nudge()
+                nudged = time.monotonic()
             if not self._is_timed_out and time.monotonic() >= deadline:
                 self._time_out(process)
             if process.news in ready and (ending := process.wait(0)) is not None:
                 return ending
             if process.output in ready and not self._read(process, masker):
                 poll.unregister(process.output)
+
+    def _read_rest(self, process: SupervisedProcess, masker: Masker) -> bool:
+        """Take what is in the pipe; False if somebody holds its other end nevertheless."""
+        while _is_readable(process.output):
+            if not self._read(process, masker):
+                return True
+        return False
 
     def _read(self, process: SupervisedProcess, masker: Masker) -> bool:
         """Take some output; False at its end."""
@@ -260,8 +298,8 @@ class Run:
 
     def _lease_reason(self) -> str:
         return (
-            f"Forge had not answered for {self._lease.seconds:g} s, and this task may be run again "
-            "elsewhere after that: its processes were ended."
+            f"Forge did not renew the task's lease of {self._lease.seconds:g} s in time, and the "
+            "task may be run again elsewhere after that: its processes were ended."
         )
 
     def _say(self, *sentences: str) -> None:
@@ -272,11 +310,10 @@ class Run:
                 self.entry.append_line(f"forge: {sentence}")
                 self._wrote()
 
-    def _milliseconds_to(self, deadline: float) -> int | None:
-        """Until the time limit; None (for ever) once the limit has been acted on."""
-        if self._is_timed_out:
-            return None
-        return max(0, int((deadline - time.monotonic()) * 1000) + 1)
+    def _milliseconds_to(self, deadline: float) -> int:
+        """Until the time limit, or until something is to be looked after again."""
+        left = NUDGE_SECONDS if self._is_timed_out else deadline - time.monotonic()
+        return max(0, int(min(left, NUDGE_SECONDS) * 1000) + 1)
 
     def _time_out(self, process: SupervisedProcess) -> None:
         self._is_timed_out = True

@@ -13,10 +13,12 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import field
+from itertools import pairwise
 from typing import Any, Self
 
 MAXIMUM_PIECE_BYTES = 256 * 1024
 MAXIMUM_TASKS = 1000
+MAXIMUM_AGES = 256
 MAXIMUM_ID = 2**63 - 1
 MAXIMUM_VARIABLES = 2000
 MAXIMUM_VARIABLE_NAME = 200
@@ -135,6 +137,21 @@ def many(reader: Reader, maximum: int = MAXIMUM_TASKS) -> Reader:
         return tuple(reader(f"{name}[{index}]", item) for index, item in enumerate(value))
 
     return read
+
+
+def ages(name: str, value: Any) -> tuple[tuple[int, float | None], ...]:
+    """Pairs of where in a piece bytes begin, ascending, and how many seconds old they are."""
+    if not isinstance(value, list) or len(value) > MAXIMUM_AGES:
+        raise _fail(name, f"a list of at most {MAXIMUM_AGES}")
+    read_offset, read_age = integer(0, MAXIMUM_PIECE_BYTES), optional(seconds)
+    found = []
+    for index, pair in enumerate(value):
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise _fail(f"{name}[{index}]", "a pair of an offset and an age")
+        found.append((read_offset(f"{name}[{index}]", pair[0]), read_age(name, pair[1])))
+    if any(one[0] > other[0] for one, other in pairwise(found)):
+        raise _fail(name, "in the order of the bytes")
+    return tuple(found)
 
 
 def variables(name: str, value: Any) -> dict[str, str]:

@@ -35,6 +35,7 @@ class Heart(threading.Thread):
         revoked: Callable[[RevokedError], None],
         displaced: Callable[[str], None],
         back: Callable[[], None] = lambda: None,
+        trouble: Callable[[], str] = lambda: "",
     ) -> None:
         super().__init__(name="forge-heart", daemon=True)
         self._client = client
@@ -45,13 +46,14 @@ class Heart(threading.Thread):
         self._revoked = revoked
         self._displaced = displaced
         self._back = back
+        self._trouble = trouble
         self._poke = threading.Event()
         self._is_closing = False
         self._is_away = False
         self.is_draining = False
 
     def poke(self) -> None:
-        """Beat now: the broker cut the connection, and only Forge can say why."""
+        """Beat now: Forge has something to tell, or to be told, that does not wait."""
         self._poke.set()
 
     def close(self) -> None:
@@ -60,7 +62,10 @@ class Heart(threading.Thread):
         self._poke.set()
         if self.is_alive():
             self.join(CLOSE_SECONDS)
-            self._say_goodbye()
+            # Not in this thread: where packets are dropped without a word, it takes half a minute.
+            goodbye = threading.Thread(target=self._say_goodbye, name="forge-goodbye", daemon=True)
+            goodbye.start()
+            goodbye.join(CLOSE_SECONDS)
 
     def _say_goodbye(self) -> None:
         try:
@@ -94,7 +99,9 @@ class Heart(threading.Thread):
             self._poke.clear()
 
     def _beat(self) -> None:
-        message = Heartbeat(self._session, self._held(), is_draining=self.is_draining)
+        message = Heartbeat(
+            self._session, self._held(), is_draining=self.is_draining, trouble=self._trouble()
+        )
         sent = boot_seconds()
         reply = self._client.heartbeat(message)
         self._interval = max(reply.heartbeat_seconds, 0.2)

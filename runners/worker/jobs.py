@@ -40,7 +40,8 @@ def register(app: Any) -> None:
             return outcome
         is_stopped = outcome["outcome"] == "stopped"
         error = TaskStoppedError if is_stopped else TaskFailedError
-        raise error(outcome["exit_code"], outcome["reason"])
+        is_cut_short = outcome["is_cut_short"]
+        raise error(outcome["exit_code"], outcome["reason"], is_cut_short)
 
 
 @control_command(
@@ -52,7 +53,9 @@ def forge_stop(
     state: Any, task: int, attempt: int, reason: str = "Stopped.", force: bool = False
 ) -> dict[str, Any]:
     """Stop one attempt; the same order comes with the next heartbeat if this one is lost."""
-    is_here = state.app.agent.stop(int(task), int(attempt), str(reason)[:500], force=bool(force))
+    is_here = state.app.agent.runs.stop(
+        int(task), int(attempt), str(reason)[:500], force=bool(force)
+    )
     return {"ok": "stopping" if is_here else "not here"}
 
 

@@ -3,6 +3,7 @@
 One folder a runner, held by one worker at a time; in it one folder an attempt, of mode 0700:
 
     lock, instance
+    known-<digest>                       a token that was good here: `runners.worker.patience`
     fork-server                          which process ends last of a worker's tasks
     tasks/<task>-<attempt>/claim.json    written before the claim is sent
     tasks/<task>-<attempt>/started       written before the program is started
@@ -16,6 +17,7 @@ Beside them are the folders that processes work in (`runners.worker.workplace`).
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -30,12 +32,16 @@ from typing import Any
 
 from runners.worker.bounded_log import BoundedLog
 from runners.worker.errors import AlreadyRunningError, ConfigurationError
+from runners.worker.host import boot
 from runners.worker.whole_file import write_whole
+from runners.worker.writing_times import WritingTimes
 
 logger = logging.getLogger(__name__)
 
 _ENTRY = re.compile(r"\A([0-9]{1,19})-([0-9]{1,7})\Z")
 LONGEST_PROBLEM = 200
+# What a probe writes: less room than this is none for a task and its log.
+PROBE_BYTES = 64 * 1024
 
 
 class Entry:
@@ -46,10 +52,13 @@ class Entry:
         self.attempt = attempt
         self.folder = folder
         self.nonce = ""
+        # The host's start in which the attempt was claimed; empty if that is not known.
+        self.boot = ""
         self.sent = 0
         self.started: float | None = None  # time.monotonic() of the start
         self.is_start_sent = False
         self.log = BoundedLog(folder)
+        self.times = WritingTimes()
         self.told_written = 0
         self.result: dict[str, Any] | None = None
         self._problem = ""
@@ -59,22 +68,28 @@ class Entry:
         """Create the folder and note the claim that is about to be sent."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.nonce = nonce
+        self.boot = boot()
         # Not synced to the disk: it has to outlive the worker, not the host.
         claim = os.open(self.folder / "claim.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(claim, "w") as stream:
-            json.dump({"nonce": nonce}, stream)
+            json.dump({"nonce": nonce, "boot": self.boot}, stream)
         self.log.open()
 
     def recover(self) -> None:
         """Read back what an earlier worker left here."""
         claim = _read(self.folder / "claim.json") or {}
         self.nonce = str(claim.get("nonce", ""))
+        self.boot = str(claim.get("boot", ""))
         self.result = _read(self.folder / "result.json")
         self.log.recover(is_sealed=self.result is not None)
 
     def note_start(self) -> None:
         """The program is about to be started. Raises OSError when the disk is full."""
         os.close(os.open(self.folder / "started", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    def take_back_start(self) -> None:
+        """It was not started, and may be later."""
+        (self.folder / "started").unlink(missing_ok=True)
 
     @property
     def has_started(self) -> bool:
@@ -88,14 +103,25 @@ class Entry:
 
     def append(self, data: bytes) -> None:
         """Add to the log. Raises OSError when the disk is full; it is noted that bytes are lost."""
+        before = self.log.length
         try:
             self.log.append(data)
+            # What is above the limit is copied behind the head at the end, without its times.
+            grown = self.log.length - before
+            if grown:
+                self.times.note(before, time.monotonic())
+            if grown < len(data):
+                self.times.note(self.log.length, None)
         except OSError as error:
             self._note("What came last could not be kept", error)
             raise
 
     def _note(self, what: str, error: OSError) -> None:
         self._problem = f"{what} on the runner's disk: {error.strerror}."[:LONGEST_PROBLEM]
+
+    def doubt(self, sentence: str) -> None:
+        """Say of the log that it may lack something, and what; the first problem stays."""
+        self._problem = self._problem or sentence[:LONGEST_PROBLEM]
 
     def append_line(self, line: str) -> None:
         """Add a line of Forge's own, apart from what the program wrote."""
@@ -158,11 +184,12 @@ class Journal:
     """All attempts that this runner has not yet handed over. Thread-safe."""
 
     def __init__(self, folder: Path, *, is_passable: bool = False) -> None:
-        self._folder = folder
+        self.folder = folder
         # Other users' processes work in a folder below it; all else in it is of mode 0700 or 0600.
         self._mode = 0o711 if is_passable else 0o700
         self._entries: dict[tuple[int, int], Entry] = {}
         self._lock = threading.Lock()
+        self._has_room = threading.Condition(self._lock)
         self._held: int | None = None
         self.instance = ""
 
@@ -173,11 +200,11 @@ class Journal:
         ConfigurationError.
         """
         try:
-            if self._folder.exists() or not old.is_dir():
+            if self.folder.exists() or not old.is_dir():
                 return
             held = lock(old)
             try:
-                old.rename(self._folder)
+                old.rename(self.folder)
             finally:
                 os.close(held)
         except OSError as error:
@@ -185,7 +212,7 @@ class Journal:
 
     def _unusable(self, error: OSError) -> ConfigurationError:
         return ConfigurationError(
-            f"The journal folder {self._folder} cannot be used: {error.strerror}. "
+            f"The journal folder {self.folder} cannot be used: {error.strerror}. "
             "Set FORGE_RUNNER_DATA to a folder that this user may write."
         )
 
@@ -195,18 +222,18 @@ class Journal:
         Raises AlreadyRunningError and ConfigurationError (folder not writable).
         """
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._folder.chmod(self._mode)
-            (self._folder / "tasks").mkdir(mode=0o700, exist_ok=True)
-            (self._folder / "tasks").chmod(0o700)
-            self._held = lock(self._folder)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.chmod(self._mode)
+            (self.folder / "tasks").mkdir(mode=0o700, exist_ok=True)
+            (self.folder / "tasks").chmod(0o700)
+            self._held = lock(self.folder)
             self.instance = self._read_instance()
         except OSError as error:
             raise self._unusable(error) from error
         self._find_leftovers()
 
     def _read_instance(self) -> str:
-        path = self._folder / "instance"
+        path = self.folder / "instance"
         if path.exists() and (found := path.read_text().strip()):
             return found
         instance = secrets.token_hex(16)
@@ -214,21 +241,41 @@ class Journal:
         return instance
 
     def _find_leftovers(self) -> None:
-        for folder in sorted((self._folder / "tasks").glob("*")):
+        for folder in sorted((self.folder / "tasks").glob("*")):
             match = _ENTRY.match(folder.name)
             if match and folder.is_dir():
                 entry = Entry(folder, int(match[1]), int(match[2]))
                 entry.recover()
                 self._entries[entry.task, entry.attempt] = entry
 
+    def probe(self) -> None:
+        """Write something where the tasks are, down to the disk, and delete it. Raises OSError."""
+        place = self.folder / "tasks" / "probe"
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(file, "wb") as stream:
+                # Zeros could be written to a full disk that compresses.
+                stream.write(os.urandom(PROBE_BYTES))
+                stream.flush()
+                # Some file systems find only here that there is no room.
+                os.fsync(stream.fileno())
+        finally:
+            place.unlink(missing_ok=True)
+
     def create(self, task: int, attempt: int) -> Entry | None:
         """A new entry, or None if this attempt is in the journal already."""
         with self._lock:
             if (task, attempt) in self._entries:
                 return None
-            entry = Entry(self._folder / "tasks" / f"{task}-{attempt}", task, attempt)
+            entry = Entry(self.folder / "tasks" / f"{task}-{attempt}", task, attempt)
             self._entries[task, attempt] = entry
         return entry
+
+    def await_room(self, most: int, seconds: float) -> bool:
+        """Wait until there are fewer than `most` entries; False if it took longer than that."""
+        with self._has_room:
+            return self._has_room.wait_for(lambda: len(self._entries) < most, seconds)
 
     def get(self, task: int, attempt: int) -> Entry | None:
         with self._lock:
@@ -238,6 +285,7 @@ class Journal:
         """Delete an entry that Forge has committed or refused."""
         with self._lock:
             self._entries.pop((entry.task, entry.attempt), None)
+            self._has_room.notify_all()
         entry.delete()
 
     def __iter__(self) -> Iterator[Entry]:
@@ -248,10 +296,24 @@ class Journal:
         with self._lock:
             return len(self._entries)
 
-    def close(self) -> None:
+    def close(self, *, warns: bool = False) -> None:
+        """Let others take the folder; say what is kept there, for whoever would delete the host."""
+        if warns and (count := len(self)):
+            which = "1 task" if count == 1 else f"{count} tasks"
+            logger.warning(
+                "What came of %s is kept in %s, and handed over when a worker of this runner "
+                "starts here again.",
+                which,
+                self.folder,
+            )
         if self._held is not None:
             os.close(self._held)
             self._held = None
+
+
+def earlier_name(token: str) -> str:
+    """What a journal's folder was called when it was named after the token."""
+    return "runner-" + hashlib.sha256(token.encode()).hexdigest()[:16]
 
 
 def lock(folder: Path) -> int:

@@ -6,9 +6,11 @@ import json
 import logging
 import os
 import select
+import signal
 from contextlib import suppress
 from pathlib import Path
 
+from runners.worker.host import boot
 from runners.worker.journal import Entry
 from runners.worker.whole_file import write_whole
 
@@ -45,6 +47,9 @@ class Predecessor:
             # Behind the handle is one process for ever; it may be another one of the same number.
             if _birth(pid) != born:
                 return True
+            # A task can have stopped it, so that it did not see its worker die.
+            with suppress(OSError):
+                signal.pidfd_send_signal(handle, signal.SIGCONT)
             return bool(select.select([handle], [], [], PATIENCE_SECONDS)[0])
         finally:
             os.close(handle)
@@ -53,23 +58,29 @@ class Predecessor:
 def _birth(pid: int) -> str:
     """What tells a process from all others that have or had its number; empty if it is gone."""
     with suppress(OSError, IndexError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return f"{boot} {fields[19]}"
+        return f"{boot()} {fields[19]}"
     return ""
 
 
 def close_leftover(entry: Entry, *, is_gone: bool) -> None:
     """Note how an attempt ended whose worker died; `is_gone`: its processes surely are."""
-    if not entry.has_started:
+    # What was not synced to the disk outlives the worker, and not the host: the note that the
+    # program was started may be missing then, and what it wrote.
+    is_same_boot = bool(entry.boot) and entry.boot == boot()
+    if is_same_boot and not entry.has_started:
         reason = "The runner's worker ended before it started the program; nothing was run."
         entry.end("failed", None, reason, is_cut_short=True)
         return
+    who = "worker was killed" if is_same_boot else "host was restarted"
     with suppress(OSError):
-        entry.append_line(
-            "forge: the runner's worker was killed here; the program's last words may be missing"
-        )
-    reason = "The runner's worker was killed while it ran; its processes were ended with it."
-    if not is_gone:
-        reason = "The runner's worker was killed while it ran; not all of its processes would end."
+        line = f"forge: the runner's {who} here; the program's last words may be missing"
+        entry.append_line(line)
+    # What was in the pipe between program and worker is gone with the worker.
+    entry.doubt(f"The runner's {who}: what the program wrote last may be missing.")
+    reason = f"The runner's {who} while it ran; its processes were ended with it."
+    if not entry.has_started:
+        reason = f"The runner's {who}; nobody can say whether the program had been started."
+    elif not is_gone:
+        reason = f"The runner's {who} while it ran; not all of its processes would end."
     entry.end("failed", None, reason, is_cut_short=is_gone)

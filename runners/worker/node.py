@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -21,9 +22,11 @@ from runners.worker.celery import ignore_overrides
 from runners.worker.configuration import Configuration, require_loopback
 from runners.worker.consumer import ListenStep, RunnerConsumer, make_queue, waker
 from runners.worker.errors import BrokerError
-from runners.worker.protocol import ConnectReply
+from runners.worker.patience import await_forge, ending_at_signals
+from runners.worker.protocol import MAXIMUM_SLOTS, ConnectReply
 from runners.worker.shutdown import Shutdown
 from runners.worker.supervision import hide_memory
+from runners.worker.tls import may_tls_pass
 from runners.worker.tokens import BrokerCredentials
 from runners.worker.tunnel import Tunnel
 
@@ -55,11 +58,9 @@ class RunnerWorker(Worker):
         app.steps["worker"].add(AgentStep)
         app.steps["consumer"].add(ListenStep)
         agent = app.agent = Agent(Configuration.from_environment(os.environ))
-        welcome = agent.connect()
-        if agent.tunnel is None:
-            app.credentials = BrokerCredentials(agent.account, agent.configuration.tokens)
-        broker = broker_url(welcome, agent.tunnel)
-        check_broker(agent.configuration, broker, app.credentials, agent.tunnel)
+        with ending_at_signals():
+            broker = reach(app, agent)
+        welcome = agent.get_ready()
         configure(app, agent, broker)
         super().__init__(
             app=app,
@@ -89,6 +90,28 @@ class RunnerWorker(Worker):
         super().on_stopped()
         # Nothing is left to be collected, and on a busy host the look at everything takes seconds.
         gc.freeze()
+
+
+def reach(app: Any, agent: Agent) -> str:
+    """Connect to Forge and sign in at the broker; both are waited for if they are known here.
+
+    Returns the broker's address. Raises WorkerError, and SystemExit on a signal to end.
+    """
+
+    def attempt() -> str:
+        welcome = agent.connect()
+        credentials = BrokerCredentials(agent.account, agent.configuration.tokens)
+        app.credentials = credentials if agent.tunnel is None else None
+        broker = broker_url(welcome, agent.tunnel)
+        check_broker(agent.configuration, broker, app.credentials, agent.tunnel)
+        return broker
+
+    try:
+        is_known = agent.known.has(agent.configuration.tokens.current())
+        return await_forge(attempt, is_known=is_known)
+    except BaseException:
+        agent.abandon()
+        raise
 
 
 def broker_url(welcome: ConnectReply, tunnel: Tunnel | None) -> str:
@@ -129,7 +152,8 @@ def check_broker(
             return
         except redis.RedisError as error:
             if time.monotonic() > deadline:
-                raise BrokerError(_broker_trouble(url, error, tunnel)) from error
+                trouble = _broker_trouble(url, error, tunnel)
+                raise BrokerError(trouble, may_pass=may_tls_pass(error)) from error
             time.sleep(0.2)
 
 
@@ -207,7 +231,20 @@ def configure(app: Any, agent: Agent, broker: str) -> None:
 
 
 class WakingPool(TaskPool):  # type: ignore[misc]
-    """A thread pool that tells the event loop when a slot is free: it fetches the next hint."""
+    """A thread pool that tells the event loop when a slot is free: it fetches the next hint.
+
+    It has as many slots as Forge says at the moment. Threads are started when there is work for
+    them, and what is fetched is bounded by `num_processes`.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.executor = ThreadPoolExecutor(max_workers=MAXIMUM_SLOTS)
+
+    @property
+    def num_processes(self) -> int:
+        slots: int = self.app.agent.runs.slots
+        return slots
 
     def on_apply(self, *arguments: Any, **options: Any) -> Any:
         answer = super().on_apply(*arguments, **options)

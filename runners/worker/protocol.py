@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from runners.worker.fields import (
     MAXIMUM_TASKS,
     Message,
+    ages,
     flag,
     integer,
     label,
@@ -34,6 +35,10 @@ OLDEST_PROTOCOL_VERSION = 1
 
 MAXIMUM_REPORT_BYTES = 1024 * 1024
 MAXIMUM_REASON = 500
+MAXIMUM_TROUBLE = 200
+MAXIMUM_ORDER = 400
+# More tasks at once than any Forge gives to one runner.
+MAXIMUM_SLOTS = 1000
 # What a stop may send, by the names that `kill -l` knows.
 STOP_SIGNALS = ("INT", "TERM", "QUIT", "HUP", "USR1", "USR2", "KILL")
 MAXIMUM_STOP_STEPS = 8
@@ -48,7 +53,10 @@ _count = integer(0)
 
 @dataclass(frozen=True)
 class ConnectRequest(Message):
-    """A worker begins. `session` is new with each start, `instance` belongs to its journal."""
+    """A worker begins. `session` is new with each start, `instance` belongs to its journal.
+
+    `slots`: how many tasks its host lets run at once; 0: as many as Forge says.
+    """
 
     protocol: int = value(integer(0, 10_000))
     version: str = value(label(40))
@@ -56,6 +64,7 @@ class ConnectRequest(Message):
     instance: str = value(_session)
     host_name: str = value(label(255))
     system: str = value(label(120))
+    slots: int = value(integer(0, MAXIMUM_SLOTS), default=0)
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ class ConnectReply(Message):
     broker_url: str = value(text(2000))
     key_prefix: str = value(text(200, minimum=1))
     queues: tuple[str, ...] = value(many(text(450, minimum=1), 10_000))
-    concurrency: int = value(integer(1, 1000))
+    concurrency: int = value(integer(1, MAXIMUM_SLOTS))
     heartbeat_seconds: float = value(seconds)
 
 
@@ -216,12 +225,17 @@ class Started(Message):
 
 @dataclass(frozen=True)
 class Piece(Message):
-    """A stretch of a log, from byte `offset`."""
+    """A stretch of a log, from byte `offset`.
+
+    `ages` says since how long its bytes are written, as `(3, 0.5)`: those from the fourth on, for
+    half a second; None: nobody knows, and likewise of bytes before the first pair.
+    """
 
     task: int = value(_id)
     attempt: int = value(integer(1, 1_000_000))
     offset: int = value(_count)
     data: bytes = value(octets)
+    ages: tuple[tuple[int, float | None], ...] = value(ages, default=())
 
 
 @dataclass(frozen=True)
@@ -301,13 +315,15 @@ class Heartbeat(Message):
     """The runner lives, and holds these attempts (running, or not yet delivered).
 
     With `is_draining` the worker takes nothing new and ends after its tasks. With `is_leaving`
-    this is the last of its session: the worker was shut down in good order.
+    this is the last of its session: the worker was shut down in good order. `trouble` says what
+    keeps the worker from taking tasks, without a full stop; it is empty when nothing does.
     """
 
     session: str = value(_session)
     held: tuple[TaskRef, ...] = value(many(message(TaskRef)))
     is_leaving: bool = value(flag, default=False)
     is_draining: bool = value(flag, default=False)
+    trouble: str = value(label(MAXIMUM_TROUBLE), default="")
 
 
 @dataclass(frozen=True)
@@ -326,7 +342,9 @@ class HeartbeatReply(Message):
 
     `drop` names attempts that are no longer this runner's: their processes are ended and their
     journals deleted. The leases of those in `renewed` last `lease_seconds` from the moment in
-    which the heartbeat was sent.
+    which the heartbeat was sent. `concurrency`: how many the runner may run at once; 0: as before.
+    `drain`: why the worker is to let its tasks finish, and end; empty: it is not. It holds for the
+    session, so the worker that is started next is not told it.
     """
 
     stop: tuple[StopOrder, ...] = value(many(message(StopOrder)))
@@ -335,3 +353,5 @@ class HeartbeatReply(Message):
     heartbeat_seconds: float = value(seconds)
     renewed: tuple[TaskRef, ...] = value(many(message(TaskRef)), default=())
     lease_seconds: float = value(seconds, default=0.0)
+    concurrency: int = value(integer(0, MAXIMUM_SLOTS), default=0)
+    drain: str = value(text(MAXIMUM_ORDER), default="")

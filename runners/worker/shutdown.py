@@ -20,10 +20,15 @@ from runners.worker.agent import Agent
 from runners.worker.consumer import waker
 from runners.worker.execution import Run
 from runners.worker.fields import printable
+from runners.worker.protocol import MAXIMUM_ORDER
 
 logger = logging.getLogger(__name__)
 
 NOTE_SECONDS = 30.0
+LOOK_SECONDS = 0.5
+# How long a worker that runs nothing may still talk to the broker. Where packets are dropped
+# without a word, Celery would wait for answers much longer.
+SILENT_SECONDS = 2.0
 NAMED = 5
 REASON = "The runner's worker was shut down."
 
@@ -37,12 +42,20 @@ class Shutdown(threading.Thread):
         # Its `put` may be called from a signal handler that has interrupted another `put`.
         self._orders: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._is_draining = False
+        self._noted_at = self._busy_at = 0.0
 
     def install(self) -> None:
         """Take over the signals; in the main thread."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, self._handle)
+        self._agent.shut_down = self.drain
         self.start()
+
+    def drain(self, reason: str) -> None:
+        """As the first TERM; again it does nothing, nor where a signal came before."""
+        if state.should_stop is None:
+            logger.warning("Forge tells this worker to end: %s", printable(reason, MAXIMUM_ORDER))
+            self._handle(signal.SIGTERM, None)
 
     def _handle(self, number: int, frame: Any) -> None:
         # Celery then stops consuming, waits for the pool, and exits with this status.
@@ -54,14 +67,26 @@ class Shutdown(threading.Thread):
     def run(self) -> None:
         while True:
             try:
-                number = self._orders.get(timeout=NOTE_SECONDS if self._is_draining else None)
+                number = self._orders.get(timeout=LOOK_SECONDS if self._is_draining else None)
             except queue.Empty:
-                self._note()
+                self._look()
                 continue
             self._obey(number)
 
+    def _look(self) -> None:
+        """While it drains, over and over."""
+        now = time.monotonic()
+        if list(self._agent.runs):
+            self._busy_at = now
+        elif now - self._busy_at > SILENT_SECONDS:
+            self._agent.abandon()
+        if now - self._noted_at > NOTE_SECONDS:
+            self._note()
+
     def _obey(self, number: int) -> None:
         is_first = not self._is_draining
+        if is_first:
+            self._busy_at = time.monotonic()
         self._is_draining = True
         self._agent.drain()
         if number == signal.SIGQUIT:
@@ -75,9 +100,12 @@ class Shutdown(threading.Thread):
 
     def _note(self) -> None:
         """Say in one line what is waited for."""
-        runs = self._agent.runs()
+        self._noted_at = time.monotonic()
+        runs = list(self._agent.runs)
         if not runs:
-            logger.warning("Warm shutdown: nothing new is taken, and nothing runs.")
+            waiting = len(self._agent.journal)
+            rest = f", and Forge has yet to take what came of {waiting}" if waiting else ""
+            logger.warning("Warm shutdown: nothing new is taken, and nothing runs%s.", rest)
             return
         named = ", ".join(_words(run) for run in runs[:NAMED])
         more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""

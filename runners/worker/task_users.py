@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runners.worker.errors import ConfigurationError
+from runners.worker.errors import ConfigurationError, say
 
 VARIABLE = "FORGE_RUNNER_TASK_USERS"
 # Of the worker's environment they would lead the user to root's folders.
@@ -48,6 +48,16 @@ class TaskUsers:
         self._idle = list(users)
         self._freed = threading.Condition()
         self.count = len(users)
+
+    def bound(self, concurrency: int) -> int:
+        """No more tasks at once than there are users to run them; says so where that is less."""
+        if not self.count or concurrency <= self.count:
+            return concurrency
+        say(
+            f"This runner may run {concurrency} tasks at once, but {VARIABLE} names {self.count}: "
+            f"it runs {self.count}."
+        )
+        return self.count
 
     def take(self) -> TaskUser | None:
         """A user for one task, None if there are none at all.

@@ -11,6 +11,19 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from runners.worker.configuration import Trust
 from runners.worker.errors import ConfigurationError
 
+MAXIMUM_WRAPPINGS = 50
+# OpenSSL's words for bytes that are no TLS, by version.
+NOT_TLS = (
+    "WRONG_VERSION_NUMBER",
+    "HTTP_REQUEST",
+    "RECORD_LAYER_FAILURE",
+    "PACKET_LENGTH_TOO_LONG",
+)
+# X509_V_ERR_CERT_NOT_YET_VALID: this host's clock has not been set since it started.
+_NOT_YET_VALID = 9
+# The peer refuses a certificate that this host shows, or does not.
+_ABOUT_CERTIFICATES = ("CERTIFICATE", "UNKNOWN_CA")
+
 
 def context_for(trust: Trust) -> ssl.SSLContext:
     """For every TLS connection of the worker. Raises ConfigurationError."""
@@ -70,3 +83,31 @@ class TlsAdapter(HTTPAdapter):
         """Always with verification, whatever the environment says."""
         host, _ = super().build_connection_pool_key_attributes(request, True, None)
         return host, {"ssl_context": self._context, "cert_reqs": "CERT_REQUIRED"}
+
+
+def tls_error_in(error: BaseException) -> ssl.SSLError | None:
+    """What OpenSSL said; requests and urllib3 wrap it several times, as arguments and causes."""
+    waiting: list[object] = [error]
+    for _ in range(MAXIMUM_WRAPPINGS):
+        if not waiting:
+            break
+        found = waiting.pop(0)
+        if isinstance(found, ssl.SSLError):
+            return found
+        if isinstance(found, BaseException):
+            waiting += [*found.args, getattr(found, "reason", None), found.__context__]
+    return None
+
+
+def tls_reason(error: ssl.SSLError | None) -> str:
+    """OpenSSL's word for it; empty if there is none, as for errors that Python makes itself."""
+    return str(getattr(error, "reason", None) or "")
+
+
+def may_tls_pass(error: BaseException) -> bool:
+    """False if `error` is about a certificate, or no TLS: somebody has to change something."""
+    cause = tls_error_in(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return cause.verify_code == _NOT_YET_VALID
+    reason = tls_reason(cause)
+    return reason not in NOT_TLS and not any(word in reason for word in _ABOUT_CERTIFICATES)

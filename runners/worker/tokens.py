@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import redis
@@ -67,6 +67,8 @@ class TokenSource:
         self._accepted = token
         self._seen = signature
         self._lock = threading.Lock()
+        # Told of each other token that Forge has taken.
+        self.accepted: Callable[[str], None] = lambda token: None
 
     @classmethod
     def from_file(cls, file: Path, name: str) -> TokenSource:
@@ -99,10 +101,12 @@ class TokenSource:
     def accept(self, token: str) -> None:
         """Forge took this token: it is what to go back to."""
         with self._lock:
-            if token == self._token and token != self._accepted:
-                self._accepted = token
-                # As loud as other news of the kind: whoever put it there waits for this line.
-                logger.warning("Forge accepts the new token from %s.", self.file)
+            if token != self._token or token == self._accepted:
+                return
+            self._accepted = token
+        # As loud as other news of the kind: whoever put it there waits for this line.
+        logger.warning("Forge accepts the new token from %s.", self.file)
+        self.accepted(token)
 
     def _read(self) -> str | None:
         """The token in the file; None, with a line in the log, if there is none."""

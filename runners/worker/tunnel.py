@@ -62,7 +62,8 @@ class DialError(Exception):
 class Tunnel:
     """Opens the socket with `open`, closes everything with `close`. Thread-safe.
 
-    `trouble` is the sentence about why the last handshake failed; empty once one succeeded.
+    `trouble` is the sentence about why the last handshake failed; empty once one succeeded. It
+    goes to the log too while `is_logging`; before that it is for those who start the worker to say.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Tunnel:
         self._own_folder: str | None = None
         self.path = self._choose_path(folder)
         self.trouble = ""
+        self.is_logging = False
         self._away_since: float | None = None
         self._is_back = asyncio.Event()
         self._loop = asyncio.new_event_loop()
@@ -99,7 +101,7 @@ class Tunnel:
         self._thread.start()
         self._is_listening.wait()
         if self.trouble:
-            raise BrokerError(self.trouble)
+            raise BrokerError(self.trouble, may_pass=False)
 
     def wake(self) -> None:
         """Forge answers: whoever waits before another try need not wait any longer."""
@@ -196,7 +198,8 @@ class Tunnel:
         self._note_absence()
         sentence = explain(self._url, error.__cause__ or error)
         if sentence != self.trouble:
-            logger.warning("%s", sentence)
+            if self.is_logging:
+                logger.warning("%s", sentence)
             self.trouble = sentence
         if isinstance(error, InvalidStatus) and error.response.status_code == 401:
             self._refused()

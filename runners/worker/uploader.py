@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from runners.worker.client import Client, spread_pause
 from runners.worker.errors import RefusedError, RevokedError, UnreachableError
-from runners.worker.fields import MAXIMUM_PIECE_BYTES
+from runners.worker.fields import MAXIMUM_AGES, MAXIMUM_PIECE_BYTES
 from runners.worker.journal import Entry, Journal
 from runners.worker.protocol import (
     MAXIMUM_REPORT_BYTES,
@@ -62,6 +62,8 @@ class Uploader(threading.Thread):
         self._cadence = FIRST_CADENCE
         self._last_sent = 0.0
         self._pause = 0.0
+        # What was said of this outage: a second reason is worth a line, the same one is not.
+        self._said = set[str]()
 
     def news(self) -> None:
         """There are new log bytes: send them at the cadence that Forge asked for."""
@@ -101,7 +103,7 @@ class Uploader(threading.Thread):
             except (UnreachableError, RefusedError) as error:
                 self._back_off(error)
             else:
-                self._pause = 0.0
+                self._note_arrival()
 
     def _wait(self) -> bool:
         """Until there is something to send and its time has come."""
@@ -116,12 +118,21 @@ class Uploader(threading.Thread):
 
     def _back_off(self, error: Exception) -> None:
         """Wait before the next try, longer each time; nothing is given up."""
-        if not self._pause:
-            logger.warning("Logs and results wait here: %s", error)
+        reason = str(error)
+        if reason not in self._said:
+            self._said.add(reason)
+            logger.warning("Logs and results wait here: %s", reason)
         self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
         asked = error.retry_after if isinstance(error, UnreachableError) else 0.0
         time.sleep(spread_pause(self._pause, asked))
         self.urgent()
+
+    def _note_arrival(self) -> None:
+        # Whoever was only told to wait for a moment says no more than that.
+        if self._pause > FIRST_PAUSE:
+            logger.warning("Logs and results arrive again.")
+        self._pause = 0.0
+        self._said.clear()
 
     def _collect(self) -> Report | None:
         """What is to be said now. Every log gets its share of the room, a short one all it needs.
@@ -169,6 +180,7 @@ class Uploader(threading.Thread):
         entry.is_start_sent = entry.is_start_sent or entry.started is not None
         # Less than before when Forge's database was restored from a backup: it is sent again.
         entry.sent = min(receipt.log_bytes, entry.length)
+        entry.times.forget(entry.sent)
         if receipt.remark:
             logger.warning("%s", receipt.remark)
         if receipt.is_finished and entry.result is not None:
@@ -191,7 +203,9 @@ def _pieces(entry: Entry, most: int) -> Iterator[Piece]:
     """What Forge does not have yet, at most `most` bytes."""
     offset, end = entry.sent, entry.sent + most
     while data := entry.read(offset, min(end - offset, MAXIMUM_PIECE_BYTES)):
-        yield Piece(entry.task, entry.attempt, offset, data)
+        behind = offset + len(data)
+        ages = entry.times.ages(offset, behind, now=time.monotonic(), most=MAXIMUM_AGES // 2)
+        yield Piece(entry.task, entry.attempt, offset, data, ages)
         offset += len(data)
 
 

@@ -5,12 +5,17 @@
 
 The worker holds one end of a pipe per task. When that end closes, also because the worker was
 killed with signal 9, the supervisor ends every descendant and leaves only when the kernel says
-that it has no child left. Where a task has a lease, the supervisor minds it too: the worker
-extends it through the pipe, and a worker that is suspended extends nothing. Everything in
-`server/` runs outside the worker, in small processes.
+that it has no child left. What has lost its supervisor is ended by the fork server; what has lost
+both lands at the worker, if that adopts orphans, and is ended there. Where a task has a lease, the
+supervisor minds it too: the worker extends it through the pipe, and a worker that is suspended
+extends nothing. Everything in `server/` runs outside the worker, in small processes.
 """
 
-from runners.worker.supervision.errors import SupervisionError, TooLateError
+from runners.worker.supervision.errors import (
+    SupervisionError,
+    SupervisorLostError,
+    TooLateError,
+)
 from runners.worker.supervision.fork_server import ForkServer
 from runners.worker.supervision.process import (
     Ending,
@@ -28,6 +33,7 @@ __all__ = [
     "StopStep",
     "SupervisedProcess",
     "SupervisionError",
+    "SupervisorLostError",
     "Terms",
     "TooLateError",
     "boot_seconds",

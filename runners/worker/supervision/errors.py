@@ -11,3 +11,14 @@ class TooLateError(SupervisionError):
 
 class RequestNotTakenError(SupervisionError):
     """The fork server went away before a supervisor existed: nothing ran, asking again is safe."""
+
+
+class SupervisorLostError(SupervisionError):
+    """The supervisor died after it was told to start the program, which may have run.
+
+    output: what the program had written, as far as the pipe held it. is_whole: whether all of it
+    was read, which is to say that nothing is left that could write more.
+    """
+
+    output = b""
+    is_whole = False

@@ -9,16 +9,22 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from runners.worker.supervision.errors import (
     RequestNotTakenError,
     SupervisionError,
+    SupervisorLostError,
     TooLateError,
 )
+from runners.worker.supervision.orphans import Orphans
+from runners.worker.supervision.pipes import REST_SECONDS, Pipes, open_pipes, rest_of
 from runners.worker.supervision.process import (
+    ORPHANS_SECONDS,
     StepDone,
     StopStep,
     SupervisedProcess,
@@ -47,9 +53,17 @@ class ForkServer:
     and the worker's death would go unnoticed for as long as the copy lives.
     """
 
-    def __init__(self, launched: Callable[[int], None] = lambda pid: None) -> None:
-        """`launched` is called with the pid of each server process."""
+    def __init__(
+        self, launched: Callable[[int], None] = lambda pid: None, *, adopts_orphans: bool = False
+    ) -> None:
+        """`launched` is called with the pid of each server process.
+
+        With `adopts_orphans`, for a process that does nothing else, a task whose supervisor and
+        server are both killed is ended too: its processes become children of this one.
+        """
         self._launched = launched
+        self._orphans = Orphans() if adopts_orphans else None
+        self._servers_lost = 0
         self._lock = threading.Lock()
         self._server: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
@@ -94,11 +108,24 @@ class ForkServer:
                 continue
         raise SupervisionError(f"the fork server could not take the request for {argv[0]}")
 
+    def nudge(self) -> None:
+        """Have the server go on, if a task of the same user has stopped it with SIGSTOP.
+
+        It does the same for its supervisors; without it, neither an order nor a lease would end
+        a program that has stopped both. For a server that runs it is nothing.
+        """
+        with self._lock:
+            if self._server is not None:
+                self._server.send_signal(signal.SIGCONT)
+            if self._orphans is not None and self._has_lost_server:
+                self._orphans.nudge()
+
     def close(self) -> None:
         """End every task's tree and the server, and wait until all are gone."""
         with self._lock:
             self._is_closed = True
             running = list(self._running)
+        self.nudge()
         for process in running:
             process.stop([StopStep(signal.SIGKILL, 0)])
         for process in running:
@@ -118,14 +145,25 @@ class ForkServer:
         private: Path | None,
         on_step: Callable[[StepDone], None],
     ) -> SupervisedProcess:
-        pipes = _open_pipes()
+        pipes = open_pipes()
         try:
             try:
-                self._hand_over(pipes, private)
+                server = self._hand_over(pipes, private)
             finally:
                 pipes.close_far_ends()
             status = StatusReader(pipes.status)
-            pid = self._converse(pipes.control, status, request)
+            supervisor = self._greet(status)
+            end_orphans = partial(self._end_orphans, supervisor, server)
+            try:
+                pid = self._order(pipes.control, status, request)
+            except SupervisorLostError as error:
+                if not status.is_tree_ended:
+                    _repeat(end_orphans)
+                error.output, error.is_whole = rest_of(pipes.output)
+                raise
+            except BaseException:
+                self._release(supervisor)
+                raise
         except BaseException:
             pipes.close_near_ends()
             raise
@@ -134,44 +172,55 @@ class ForkServer:
             output=pipes.output,
             control=pipes.control,
             status=status,
-            on_end=self._forget,
+            on_end=partial(self._forget, supervisor),
+            end_orphans=end_orphans,
             on_step=on_step,
         )
         self._remember(process)
         return process
 
-    def _hand_over(self, pipes: _Pipes, private: Path | None) -> None:
+    def _hand_over(self, pipes: Pipes, private: Path | None) -> subprocess.Popen[bytes]:
         """Give the far ends to the server, which forks a supervisor that holds them.
 
         With them goes, in a frame of fixed size, what to remove if that supervisor is killed.
+        Returns the server.
         """
         folder = os.fsencode(private.absolute()) if private else b""
         if len(folder) > PRIVATE_BYTES:
             raise SupervisionError(f"the path {private} is too long")
         with self._lock:
-            requests = self._ensure_server()
+            server, requests = self._ensure_server()
             try:
                 socket.send_fds(requests, [folder.ljust(PRIVATE_BYTES, b"\0")], pipes.far_ends)
             except OSError as error:
                 self._discard_server()
                 raise RequestNotTakenError("the fork server has died") from error
+        return server
 
-    def _converse(self, control: int, status: StatusReader, request: dict[str, Any]) -> int:
-        """Send the request to the new supervisor; return the program's pid.
+    def _greet(self, status: StatusReader) -> int:
+        """Wait until the new supervisor says hello; returns its pid.
 
-        The request goes out only after the supervisor said hello: before that nothing can have
-        run, so that a death up to there may be answered by asking again, and later ones may not.
+        The request goes out only after that: before, nothing can have run, so that a death up to
+        there may be answered by asking again, and later ones may not.
         """
         try:
-            self._next(status)
+            supervisor = int(self._next(status)["supervisor"])
         except EOFError as error:
             raise RequestNotTakenError("the fork server has died") from error
+        with self._lock:
+            if self._orphans is not None and not self._orphans.spare(supervisor):
+                raise RequestNotTakenError("the supervisor was taken for what another one left")
+        return supervisor
+
+    def _order(self, control: int, status: StatusReader, request: dict[str, Any]) -> int:
+        """Send the request to the new supervisor; return the program's pid."""
         try:
             with contextlib.suppress(BrokenPipeError):  # Why nobody reads is in the answer.
                 write_line(control, request)
             answer = self._next(status)
         except EOFError as error:
-            raise SupervisionError("the supervisor died while it started the program") from error
+            died = "the supervisor died while it started the program"
+            raise SupervisorLostError(died) from error
         if "is_too_late" in answer:
             raise TooLateError(answer["error"])
         if "error" in answer:
@@ -180,30 +229,29 @@ class ForkServer:
 
     def _next(self, status: StatusReader) -> dict[str, Any]:
         while (told := status.next(_NUDGE_SECONDS)) is None:
-            # A task of the same user may have stopped the server with SIGSTOP.
-            with self._lock:
-                if self._server is not None:
-                    self._server.send_signal(signal.SIGCONT)
+            self.nudge()
         return told
 
-    def _ensure_server(self) -> socket.socket:
+    def _ensure_server(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         if self._is_closed:
             raise SupervisionError("the fork server is closed")
         if self._server is not None and self._server.poll() is not None:
             self._discard_server()
-        if self._requests is None:
-            self._requests = self._launch()
-        return self._requests
+        if self._server is None or self._requests is None:
+            self._server, self._requests = self._launch()
+        return self._server, self._requests
 
-    def _launch(self) -> socket.socket:
+    def _launch(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         try:
+            if self._orphans is not None:
+                self._orphans.adopt()
             near, far = socket.socketpair()
             with far:
-                self._server = _run_server(far.fileno())
-            self._launched(self._server.pid)
+                server = _run_server(far.fileno())
+            self._launched(server.pid)
         except OSError as error:
             raise SupervisionError(f"the fork server cannot start: {error}") from error
-        return near
+        return server, near
 
     def _discard_server(self) -> None:
         """Forget a server that no longer answers. Its supervisors go on without it."""
@@ -213,6 +261,34 @@ class ForkServer:
             self._server.kill()
             self._server.wait()
         self._requests = self._server = None
+        self._servers_lost += 1
+
+    @property
+    def _server_pid(self) -> int | None:
+        return self._server.pid if self._server is not None else None
+
+    @property
+    def _has_lost_server(self) -> bool:
+        """Whether supervisors may be children of this process."""
+        is_dead = self._server is not None and self._server.poll() is not None
+        return is_dead or self._servers_lost > 0
+
+    def _end_orphans(self, supervisor: int, server: subprocess.Popen[bytes]) -> bool:
+        """Look for what is left of a supervisor that died, and not by the hand of its server.
+
+        True if nothing is: the end is proven. To be repeated until then; looks for a moment.
+        """
+        if self._orphans is None:
+            return True
+        # It has died too, or said what it left: only then what was below it is below here.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(REST_SECONDS)
+        with self._lock:
+            self._orphans.forget(supervisor)
+            if self._orphans.sweep(self._server_pid):
+                return True
+        time.sleep(ORPHANS_SECONDS)
+        return False
 
     def _remember(self, process: SupervisedProcess) -> None:
         with self._lock:
@@ -224,39 +300,25 @@ class ForkServer:
             _await_end(process)
             raise SupervisionError("the fork server is closed")
 
-    def _forget(self, process: SupervisedProcess) -> None:
+    def _forget(self, supervisor: int, process: SupervisedProcess) -> None:
         with self._lock:
             self._running.discard(process)
+        self._release(supervisor)
+
+    def _release(self, supervisor: int) -> None:
+        """It has nothing more to do; if its server has died, it is to be collected here."""
+        with self._lock:
+            if self._orphans is not None:
+                self._orphans.forget(supervisor)
+                if self._has_lost_server:
+                    self._orphans.reap(self._server_pid)
 
 
-class _Pipes(NamedTuple):
-    """The worker's ends of a task's three pipes, and the ends that go to the supervisor."""
-
-    output: int
-    control: int
-    status: int
-    far_ends: list[int]
-
-    def close_far_ends(self) -> None:
-        for descriptor in self.far_ends:
-            os.close(descriptor)
-
-    def close_near_ends(self) -> None:
-        for descriptor in (self.output, self.control, self.status):
-            os.close(descriptor)
-
-
-def _open_pipes() -> _Pipes:
-    opened: list[int] = []
-    try:
-        for _ in range(3):
-            opened.extend(os.pipe())
-    except OSError as error:
-        for descriptor in opened:
-            os.close(descriptor)
-        raise SupervisionError(f"no pipe for the task: {error.strerror}") from error
-    output, log, orders, control, status, report = opened
-    return _Pipes(output, control, status, [log, orders, report])
+def _repeat(end_orphans: Callable[[], bool]) -> None:
+    """As long as is waited for what the program had written."""
+    deadline = time.monotonic() + REST_SECONDS
+    while not end_orphans() and time.monotonic() < deadline:
+        pass
 
 
 def _run_server(requests: int) -> subprocess.Popen[bytes]:

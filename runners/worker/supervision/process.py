@@ -12,8 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from runners.worker.supervision.errors import SupervisionError
+from runners.worker.supervision.errors import SupervisorLostError
 from runners.worker.supervision.status import StatusReader
+
+# How long one look at what is left of a tree takes, whose supervisor and fork server are dead.
+ORPHANS_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Ending:
     leftovers: how many processes the program left behind that had to be ended.
     steps: plain sentences of what was sent, in order: "SIGINT sent to 3 processes".
     seconds: from the first of them to the end; None if there was none.
-    lease_ended: whether its `Terms` ended it.
+    lease_ended: whether its `Terms` ended the program; not if it had ended by itself before.
     """
 
     exit_code: int | None
@@ -96,6 +99,7 @@ class SupervisedProcess:
         control: int,
         status: StatusReader,
         on_end: Callable[[SupervisedProcess], None],
+        end_orphans: Callable[[], bool] = lambda: True,
         on_step: Callable[[StepDone], None] = lambda step: None,
     ) -> None:
         self.pid = pid
@@ -107,6 +111,7 @@ class SupervisedProcess:
         self._status_lock = threading.Lock()
         self._outcome: Ending | str | None = None
         self._on_end = on_end
+        self._end_orphans = end_orphans
         self._on_step = on_step
 
     @property
@@ -139,9 +144,9 @@ class SupervisedProcess:
     def wait(self, timeout: float | None = None) -> Ending | None:
         """Return the ending once every process of the tree is gone; None after `timeout` seconds.
 
-        Steps of a stop are told to `on_step` meanwhile, in this thread. Raises SupervisionError
-        if the supervisor itself was killed. The fork server has ended the tree by then, unless it
-        was killed as well.
+        Steps of a stop are told to `on_step` meanwhile, in this thread. Raises SupervisorLostError
+        if the supervisor itself was killed. The fork server has ended the tree by then; if that was
+        killed as well, this does it.
         """
         deadline = None if timeout is None else time.monotonic() + max(0.0, timeout)
         if not self._status_lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
@@ -155,7 +160,7 @@ class SupervisedProcess:
         finally:
             self._status_lock.release()
         if isinstance(self._outcome, str):
-            raise SupervisionError(self._outcome)
+            raise SupervisorLostError(self._outcome)
         return self._outcome
 
     def _read_outcome(self, deadline: float | None) -> Ending | str | None:
@@ -164,6 +169,10 @@ class SupervisedProcess:
             try:
                 told = self._status.next(remaining)
             except EOFError:
+                if not (self._status.is_tree_ended or self._end_orphans()):
+                    if remaining is not None and remaining <= ORPHANS_SECONDS:
+                        return None
+                    continue
                 return f"the supervisor of process {self.pid} died without a report"
             if told is None:
                 return None

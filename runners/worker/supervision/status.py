@@ -10,7 +10,13 @@ from typing import Any
 
 
 class StatusReader:
-    """The worker's end of a status pipe: JSON objects, one a line. For one thread at a time."""
+    """The worker's end of a status pipe: JSON objects, one a line. For one thread at a time.
+
+    is_tree_ended: the supervisor was killed, and the fork server says that it has ended all that
+    was below it. A pipe that ends with neither this nor an ending tells that both were killed.
+    """
+
+    is_tree_ended = False
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -30,6 +36,9 @@ class StatusReader:
             self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\n")
         told: dict[str, Any] = json.loads(line)
+        if "tree_ended" in told:
+            self.is_tree_ended = True
+            raise EOFError
         return told
 
     def close(self) -> None:

@@ -148,6 +148,7 @@ class Server:
         if set(children_of(os.getpid())) <= self._supervisors.keys():
             for status, private in self._bereaved:
                 remove_folder(private)
+                tell(status, {"tree_ended": True})
                 os.close(status)
             self._bereaved.clear()
 

@@ -107,12 +107,15 @@ class Supervisor:
         self._is_stop_ordered = False
         self._wait_status: int | None = None
         self._leftovers: set[int] = set()
+        self._is_cut_short = False
 
     def run(self) -> dict[str, Any]:
         """Return the ending once there is no child left."""
         while self._reap():
             self._mind_lease()
             signalled = self._stopping.advance()
+            # Not if it had ended by itself, and only what it left behind is still to be ended.
+            self._is_cut_short |= self._lease.has_ended and self._pid in signalled
             if self._wait_status is not None:
                 self._leftovers |= signalled
             self._wait()
@@ -180,7 +183,7 @@ class Supervisor:
             "leftovers": len(self._leftovers),
             "steps": self._stopping.sentences(),
             "seconds": self._stopping.seconds(),
-            "lease_ended": self._lease.has_ended,
+            "lease_ended": self._is_cut_short,
         }
 
 

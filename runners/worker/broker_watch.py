@@ -1,0 +1,42 @@
+"""Whether the broker can be reached from here: without that a runner hears of no task.
+
+Forge knows it from nobody else. Its own controller may reach the broker well, and so may the other
+runners, while a proxy between this host and Forge lets everything through but the tunnel.
+"""
+
+from __future__ import annotations
+
+import time
+
+from runners.worker.fields import printable
+from runners.worker.protocol import MAXIMUM_TROUBLE
+
+# A broker that is started again, or a web process with its tunnels, is back before that.
+PATIENCE_SECONDS = 10.0
+
+
+class BrokerWatch:
+    """Written by the thread that connects to the broker, read by the one that sends heartbeats."""
+
+    def __init__(self) -> None:
+        self._away: tuple[float, str] | None = None
+
+    def note_absence(self, why: str) -> None:
+        """It could not be reached just now; `why` is a sentence, or the words of an error."""
+        since = self._away[0] if self._away else time.monotonic()
+        self._away = (since, why)
+
+    def note_presence(self) -> bool:
+        """It answers; says whether it was away for so long that Forge was told."""
+        was_told = bool(self.trouble)
+        self._away = None
+        return was_told
+
+    @property
+    def trouble(self) -> str:
+        """As in a heartbeat, without a full stop; empty while all is well or may soon be again."""
+        away = self._away
+        if away is None or time.monotonic() - away[0] < PATIENCE_SECONDS:
+            return ""
+        said = printable(f"Its host cannot reach the broker: {away[1]}", MAXIMUM_TROUBLE)
+        return said[:MAXIMUM_TROUBLE].rstrip(" .")

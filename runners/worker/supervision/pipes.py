@@ -1,0 +1,63 @@
+"""The three pipes between the worker and a task's supervisor."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from typing import NamedTuple
+
+from runners.worker.supervision.errors import SupervisionError
+
+# How long, and how much, is read of a program whose supervisor died as it started it.
+REST_SECONDS = 5.0
+_REST_BYTES = 1024 * 1024
+
+
+class Pipes(NamedTuple):
+    """The worker's ends of a task's three pipes, and the ends that go to the supervisor."""
+
+    output: int
+    control: int
+    status: int
+    far_ends: list[int]
+
+    def close_far_ends(self) -> None:
+        for descriptor in self.far_ends:
+            os.close(descriptor)
+
+    def close_near_ends(self) -> None:
+        for descriptor in (self.output, self.control, self.status):
+            os.close(descriptor)
+
+
+def open_pipes() -> Pipes:
+    """New ones. Raises SupervisionError where the process may open no more files."""
+    opened: list[int] = []
+    try:
+        for _ in range(3):
+            opened.extend(os.pipe())
+    except OSError as error:
+        for descriptor in opened:
+            os.close(descriptor)
+        raise SupervisionError(f"no pipe for the task: {error.strerror}") from error
+    output, log, orders, control, status, report = opened
+    return Pipes(output, control, status, [log, orders, report])
+
+
+def rest_of(output: int) -> tuple[bytes, bool]:
+    """What is in the pipe and comes until its end, and whether that came; it is a pipe's at most.
+
+    The fork server ends the program, which nobody reads from any more.
+    """
+    rest, deadline = b"", time.monotonic() + REST_SECONDS
+    while (left := deadline - time.monotonic()) > 0:
+        if not select.select([output], [], [], left)[0]:
+            break
+        data = os.read(output, _REST_BYTES)
+        if not data:
+            return rest, True
+        rest += data
+        if len(rest) >= _REST_BYTES:
+            break
+    return rest, False

@@ -128,6 +128,18 @@ def try_to_apply(runner: Runner) -> None:
         logger.warning("account of runner %s not applied yet: %s", runner.name, error)
 
 
+def try_to_narrow(runner: Runner) -> None:
+    """As `apply_account`, and what was taken under the wider rules ends.
+
+    A broker that is away is logged and left to the controller, which does the same.
+    """
+    try:
+        apply_account(runner)
+        cut_connections(runner)
+    except redis.RedisError as error:
+        logger.warning("account of runner %s not narrowed yet: %s", runner.name, error)
+
+
 def try_to_cut(runner: Runner, *, now: datetime) -> None:
     """As `cut_ended_tokens`; a broker that is away is logged and left to the controller."""
     try:

@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.template.response import TemplateResponse
 from django.utils import timezone
 
-from projects.admin import ProjectFilter, ReadOnlyAdmin, RemovableAdmin, TokenAdmin
+from projects.admin import ProjectAdmin
+from projects.admin_bases import (
+    ProjectFilter,
+    ReadOnlyAdmin,
+    RemovableAdmin,
+    TokenAdmin,
+    YesNoFilter,
+)
+from projects.admin_inlines import ShownInline, linked
 from projects.errors import ForgeError
+from projects.models import Project
 from runners import wheel
 from runners.errors import RunnerNameTakenError
 from runners.models import (
-    MAXIMUM_TAGS,
     BrokerContact,
     Queue,
-    RegistrationToken,
     Runner,
-    RunnerToken,
     Tag,
-    is_tag_name,
 )
 from runners.operations import (
+    change_runner,
     create_runner,
+    drain_runner,
+    end_older_tokens,
     lift_quarantine,
     pause_runner,
     resume_runner,
     rotate_token,
 )
 from runners.overlap import OverlapForm, overlap_in_words
-from runners.pause_form import PauseForm
-from runners.registration import create_registration_token, revoke_registration_token
+from runners.pause_form import DrainForm, PauseForm
 from runners.status import RunnerStatus
+from runners.tag_names import TagNamesField
+from runners.token_admin import RunnerTokensInline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from django.contrib.auth.models import User
     from django.db.models import QuerySet
     from django.http import HttpRequest, HttpResponse
@@ -48,20 +59,12 @@ else:
 CONNECTED = (RunnerStatus.IDLE, RunnerStatus.BUSY, RunnerStatus.DRAINING)
 
 
-class TagNamesField(forms.CharField):
-    """Names of tags with spaces or commas between them; cleaned to a list."""
+class VersionFilter(admin.AllValuesFieldListFilter):
+    """Also offers those that have told none, in words: a link needs a text."""
 
-    def __init__(self) -> None:
-        help_text = f"At most {MAXIMUM_TAGS}, with spaces or commas between them."
-        super().__init__(required=False, max_length=500, label="Tags", help_text=help_text)
-
-    def clean(self, value: Any) -> Any:
-        names = list(dict.fromkeys(str(super().clean(value)).replace(",", " ").split()))
-        if len(names) > MAXIMUM_TAGS:
-            raise forms.ValidationError(f"At most {MAXIMUM_TAGS} tags are possible.")
-        for name in names:
-            is_tag_name(name)
-        return names
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        for choice in super().choices(changelist):
+            yield choice if choice["display"] else {**choice, "display": "Never connected"}
 
 
 class NewRunnerForm(ModelForm):
@@ -80,42 +83,96 @@ class NewRunnerForm(ModelForm):
         return given
 
 
+class RunnerForm(ModelForm):
+    """What may be changed of it: the node name follows from the rest."""
+
+    tag_names = TagNamesField()
+
+    class Meta:
+        model = Runner
+        fields = ("concurrency", "takes_untagged")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        names = [tag.name for tag in self.instance.tags.all()]
+        self.initial["tag_names"] = " ".join(names)
+
+
+def contact_of(runner: Runner) -> str:
+    """Which tasks it holds is not asked here, so idle and busy are one."""
+    status = runner.status_at(timezone.now(), running=0)
+    return "Connected" if status in CONNECTED else str(status.label)
+
+
+def _of_runner(operation: Callable[..., Any], runner: Runner, **given: Any) -> Any:
+    """The operation, with its runner where `act` puts it."""
+    return operation(runner=runner, **given)
+
+
+class RunnersInline(ShownInline):
+    model = Runner
+    fields = ("runner", "contact", "concurrency", "version", "address", "last_heartbeat_at")
+    ordering = ("name",)
+    all_by = "project__id__exact"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Runner]:
+        return super().get_queryset(request).filter(removed_at=None)
+
+    @admin.display(description="runner")
+    def runner(self, runner: Runner) -> str:
+        return linked(runner)
+
+    @admin.display(description="contact")
+    def contact(self, runner: Runner) -> str:
+        return contact_of(runner)
+
+
+class EquippedProjectAdmin(ProjectAdmin):
+    """With its runners, which `projects` knows nothing of."""
+
+    inlines = (*ProjectAdmin.inlines, RunnersInline)
+
+
+admin.site.unregister(Project)
+admin.site.register(Project, EquippedProjectAdmin)
+
+
 @admin.register(Runner)
 class RunnerAdmin(TokenAdmin, RemovableAdmin):
+    inlines: ClassVar[Any] = (RunnerTokensInline,)
     list_display = (
         "name",
         "project",
         "contact",
         "tag_list",
         "concurrency",
-        "takes_untagged",
         "version",
+        "address",
         "last_heartbeat_at",
-        "quarantined_until",
+        "trouble",
         "paused_until",
-        "removed_at",
     )
     list_filter = (
-        ("removed_at", admin.EmptyFieldListFilter),
+        ("removed_at", YesNoFilter),
         ("project", ProjectFilter),
         "takes_untagged",
-        "version",
+        ("version", VersionFilter),
         "last_heartbeat_at",
-        "quarantined_until",
-        ("paused_at", admin.EmptyFieldListFilter),
+        ("trouble", YesNoFilter),
+        ("paused_at", YesNoFilter),
+        ("quarantined_until", YesNoFilter),
     )
     list_select_related = ("project",)
-    search_fields = ("name", "host_name", "project__name", "tags__name")
+    search_fields = ("name", "host_name", "address", "project__name", "tags__name")
+    search_help_text = "A part of its name, host, address, project or tags"
     autocomplete_fields = ("project",)
-    actions = ("lift_quarantine", "pause", "resume", "rotate")
+    actions = ("pause", "resume", "drain", "rotate", "end_older", "lift_quarantine")
     date_hierarchy = "created_at"
     new_fields = ("project", "name", "tag_names", "concurrency", "takes_untagged")
-    # What the broker account and the node name follow from stays as it was registered.
+    # What the node name follows from stays as it was registered.
     readonly_fields = (
         "project",
         "name",
-        "tag_list",
-        "takes_untagged",
         "contact",
         "last_heartbeat_at",
         "connected_at",
@@ -125,6 +182,7 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
         "address",
         "quarantined_until",
         "quarantine_reason",
+        "trouble",
         "paused_at",
         "paused_by",
         "paused_until",
@@ -133,21 +191,28 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
         "created_at",
         "removed_at",
     )
-    fields = ("project", "name", "tag_list", "concurrency", *readonly_fields[3:])
+    edited_fields = ("tag_names", "concurrency", "takes_untagged")
+    fields = ("project", "name", *edited_fields, *readonly_fields[2:])
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Runner]:
         return super().get_queryset(request).prefetch_related("tags")
 
+    def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
+        return () if obj is None else self.inlines
+
     def get_form(self, request: HttpRequest, obj: Any = None, *args: Any, **kwargs: Any) -> Any:
-        if obj is None:
-            kwargs["form"] = NewRunnerForm
+        kwargs["form"] = NewRunnerForm if obj is None else RunnerForm
         return super().get_form(request, obj, *args, **kwargs)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return self.new_fields if obj is None else self.fields
+        if obj is None:
+            return self.new_fields
+        if self.has_change_permission(request, obj):
+            return self.fields
+        return ["tag_list" if name == "tag_names" else name for name in self.fields]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return () if obj is None else self.readonly_fields
+        return () if obj is None else (*self.readonly_fields, "tag_list")
 
     @admin.display(description="tags")
     def tag_list(self, runner: Runner) -> str:
@@ -155,42 +220,75 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
 
     @admin.display(description="contact")
     def contact(self, runner: Runner) -> str:
-        """Which tasks it holds is not asked here, so idle and busy are one."""
-        status = runner.status_at(timezone.now(), running=0)
-        return "Connected" if status in CONNECTED else str(status.label)
+        return contact_of(runner)
 
     @admin.action(description="Let selected runners back to the broker", permissions=["change"])
     def lift_quarantine(self, request: HttpRequest, queryset: QuerySet[Runner]) -> None:
         by, now = cast("User", request.user), timezone.now()
-        lifted = [row for row in queryset if lift_quarantine(runner=row, by=by, now=now)]
-        self.message_user(request, f"{len(lifted)} of the selected runners were in quarantine.")
+        lift = partial(_of_runner, lift_quarantine, by=by, now=now)
+        words = {"done": "Let back to the broker", "unless": "they were not in quarantine"}
+        self.act(request, self.chosen(request, queryset), lift, **words)
 
     @admin.action(description="Pause selected runners", permissions=["change"])
     def pause(self, request: HttpRequest, queryset: QuerySet[Runner]) -> HttpResponse | None:
         """Ask for reason and length, then pause."""
-        runners = list(queryset.filter(removed_at=None))
+        runners = self.chosen(request, queryset)
         form = PauseForm(request.POST if "sure" in request.POST else None)
-        if runners and not form.is_valid():
-            context = {
-                **self.admin_site.each_context(request),
-                "title": "Pause runners",
-                "opts": self.opts,
-                "runners": runners,
-                "form": form,
-            }
-            return TemplateResponse(request, "admin/pause_runners.html", context)
+        if not runners:
+            return None
+        if not form.is_valid():
+            asked: dict[str, Any] = {"title": "Pause runners", "button": "Pause", "form": form}
+            return self.ask(request, runners, template="admin/pause_runners.html", **asked)
         by, now = cast("User", request.user), timezone.now()
-        for row in runners:
-            reason = form.cleaned_data["reason"]
-            pause_runner(runner=row, reason=reason, until=form.until(now), by=by, now=now)
-        self.message_user(request, f"Paused: {len(runners)}. What they run goes on.")
+        given = {"reason": form.cleaned_data["reason"], "until": form.until(now)}
+        pause = partial(_of_runner, pause_runner, by=by, now=now, **given)
+        self.act(request, runners, pause, done="Paused", unless="")
         return None
 
     @admin.action(description="Resume selected runners", permissions=["change"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Runner]) -> None:
         by, now = cast("User", request.user), timezone.now()
-        resumed = [row for row in queryset if resume_runner(runner=row, by=by, now=now)]
-        self.message_user(request, f"{len(resumed)} of the selected runners were paused.")
+        resume = partial(_of_runner, resume_runner, by=by, now=now)
+        words = {"done": "Resumed", "unless": "they were not paused"}
+        self.act(request, self.chosen(request, queryset), resume, **words)
+
+    @admin.action(description="End the older tokens of selected runners", permissions=["change"])
+    def end_older(self, request: HttpRequest, queryset: QuerySet[Runner]) -> HttpResponse | None:
+        """Ask, then end the overlap of their rotations."""
+        runners = self.chosen(request, queryset)
+        if not runners:
+            return None
+        if "sure" not in request.POST:
+            asked: dict[str, Any] = {"title": "End older tokens", "button": "End older tokens"}
+            template = "admin/end_older_tokens.html"
+            return self.ask(request, runners, template=template, is_grave=True, **asked)
+        end = partial(_of_runner, end_older_tokens, now=timezone.now())
+        words = {"done": "Older tokens ended of runners", "unless": "they had none"}
+        self.act(request, runners, lambda row: end(row) > 0, **words)
+        return None
+
+    @admin.action(description="Drain selected runners", permissions=["change"])
+    def drain(self, request: HttpRequest, queryset: QuerySet[Runner]) -> HttpResponse | None:
+        """Ask why, then let their workers finish and end."""
+        runners = self.chosen(request, queryset)
+        form = DrainForm(request.POST if "sure" in request.POST else None)
+        if not runners:
+            return None
+        if not form.is_valid():
+            asked: dict[str, Any] = {"title": "Drain runners", "button": "Drain", "form": form}
+            return self.ask(request, runners, template="admin/drain_runners.html", **asked)
+        by, now = cast("User", request.user), timezone.now()
+        drain = partial(_of_runner, drain_runner, by=by, now=now, **form.cleaned_data)
+        self.act(request, runners, drain, done="Told to drain", unless="")
+        return None
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if not change:
+            super().save_model(request, obj, form, change)
+            return
+        given = {name: form.cleaned_data[name] for name in form.changed_data}
+        tags = given.pop("tag_names", None)
+        change_runner(runner=obj, changes=given, tags=tags)
 
     def create(self, request: HttpRequest, obj: Any, form: Any) -> None:
         new = create_runner(
@@ -218,7 +316,9 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
             return None
         form = OverlapForm(request.POST if "sure" in request.POST else None)
         if not form.is_valid():
-            return self._ask_for_overlap(request, runner, form)
+            title = f"Make a new token for runner {runner}"
+            asked: dict[str, Any] = {"title": title, "button": "Make a new token", "form": form}
+            return self.ask(request, [runner], template="admin/rotate_token.html", **asked)
         try:
             overlap = form.cleaned_data["overlap"]
             user, now = cast("User", request.user), timezone.now()
@@ -229,135 +329,6 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
         words, title = overlap_in_words(overlap), f"Runner {runner} has a new token"
         return self.show_token(request, runner, new.token, title, way="rotate", overlap_words=words)
 
-    def _ask_for_overlap(
-        self, request: HttpRequest, runner: Runner, form: OverlapForm
-    ) -> HttpResponse:
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"Make a new token for runner {runner}",
-            "opts": self.opts,
-            "object": runner,
-            "form": form,
-        }
-        return TemplateResponse(request, "admin/rotate_token.html", context)
-
-
-@admin.register(RunnerToken)
-class RunnerTokenAdmin(ReadOnlyAdmin):
-    """Made by a rotation, ended by the next; the digest is nobody's business."""
-
-    list_display = ("runner", "created_at", "created_by", "expires_at", "last_used_at")
-    list_filter = (
-        ("expires_at", admin.EmptyFieldListFilter),
-        ("runner__project", ProjectFilter),
-        "created_at",
-    )
-    list_select_related = ("runner", "created_by")
-    search_fields = ("runner__name", "runner__project__name")
-    date_hierarchy = "created_at"
-    fields = ("runner", "created_at", "created_by", "expires_at", "cut_at", "last_used_at")
-
-
-class NewRegistrationTokenForm(ModelForm):
-    tag_names = TagNamesField()
-
-    class Meta:
-        model = RegistrationToken
-        fields = (
-            "project",
-            "name",
-            "concurrency",
-            "takes_untagged",
-            "max_uses",
-            "expires_at",
-        )
-
-
-@admin.register(RegistrationToken)
-class RegistrationTokenAdmin(TokenAdmin, RemovableAdmin):
-    """Deleting one revokes it: runners that were made with it point at its row."""
-
-    list_display = ("name", "project", "status", "uses", "max_uses", "expires_at", "created_by")
-    list_filter = (
-        ("revoked_at", admin.EmptyFieldListFilter),
-        ("project", ProjectFilter),
-        "expires_at",
-    )
-    list_select_related = ("project", "created_by")
-    search_fields = ("name", "project__name", "tags__name")
-    autocomplete_fields = ("project",)
-    date_hierarchy = "created_at"
-    new_fields = (
-        "project",
-        "name",
-        "tag_names",
-        "concurrency",
-        "takes_untagged",
-        "max_uses",
-        "expires_at",
-    )
-    fields = (
-        "project",
-        "name",
-        "status",
-        "tag_list",
-        "concurrency",
-        "takes_untagged",
-        "uses",
-        "max_uses",
-        "created_by",
-        "created_at",
-        "expires_at",
-        "revoked_at",
-    )
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[RegistrationToken]:
-        return super().get_queryset(request).prefetch_related("tags")
-
-    def get_form(self, request: HttpRequest, obj: Any = None, *args: Any, **kwargs: Any) -> Any:
-        if obj is None:
-            kwargs["form"] = NewRegistrationTokenForm
-        return super().get_form(request, obj, *args, **kwargs)
-
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return self.new_fields if obj is None else self.fields
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """What somebody was handed the token for does not change under them."""
-        return () if obj is None else self.fields
-
-    @admin.display(description="tags")
-    def tag_list(self, token: RegistrationToken) -> str:
-        return ", ".join(tag.name for tag in token.tags.all())
-
-    @admin.display(description="status")
-    def status(self, token: RegistrationToken) -> str:
-        return str(token.status_at(timezone.now()).label)
-
-    def is_present(self, obj: RegistrationToken) -> bool:
-        return obj.revoked_at is None
-
-    def remove(self, request: HttpRequest, obj: RegistrationToken) -> None:
-        revoke_registration_token(token=obj, now=timezone.now())
-
-    def create(self, request: HttpRequest, obj: Any, form: Any) -> None:
-        new = create_registration_token(
-            project=obj.project,
-            name=obj.name,
-            tags=form.cleaned_data["tag_names"],
-            concurrency=obj.concurrency,
-            takes_untagged=obj.takes_untagged,
-            max_uses=obj.max_uses,
-            expires_at=obj.expires_at,
-            by=cast("User", request.user),
-            now=timezone.now(),
-        )
-        obj.pk = new.row.pk
-        self.keep_token(request, new.token)
-
-    def token_context(self) -> dict[str, str]:
-        return {"way": "register", "forge_url": settings.FORGE_URL, "wheel": wheel.NAME}
-
 
 @admin.register(Tag)
 class TagAdmin(ReadOnlyAdmin):
@@ -367,6 +338,7 @@ class TagAdmin(ReadOnlyAdmin):
     list_filter = (("project", ProjectFilter),)
     list_select_related = ("project",)
     search_fields = ("name", "project__name")
+    search_help_text = "A part of its name or of its project's name"
 
 
 @admin.register(Queue)
@@ -375,6 +347,7 @@ class QueueAdmin(ReadOnlyAdmin):
     list_filter = (("project", ProjectFilter),)
     list_select_related = ("project",)
     search_fields = ("name", "project__name")
+    search_help_text = "A part of its name or of its project's name"
 
 
 @admin.register(BrokerContact)

@@ -84,9 +84,9 @@ def welcome(runner: Runner) -> ConnectReply:
 def queue_names(runner: Runner) -> tuple[str, ...]:
     """What the worker listens to. Its own name stands in when no queue fits: Celery needs one.
 
-    Nothing fits while the runner is paused.
+    Nothing fits while the runner is paused, or drained.
     """
-    if runner.is_paused(now=timezone.now()):
+    if runner.is_paused(now=timezone.now()) or runner.drain_order:
         return (runner.account,)
     names = tuple(runner.queues().values_list("name", flat=True))
     return names or (runner.account,)

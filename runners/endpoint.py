@@ -20,6 +20,7 @@ from django.views.decorators.http import require_POST
 from projects.audit.actor import Actor, Way, acting
 from projects.tokens import RUNNER_PREFIX, bearer_token, digest_of
 from runners import quotas
+from runners.knocks import knocks
 from runners.models import Runner, RunnerToken
 from runners.refusals import refusals
 from runners.worker.fields import Message, ProtocolError
@@ -116,7 +117,10 @@ def refuse_stranger(request: HttpRequest, code: str, sentence: str) -> HttpRespo
     if wait:
         refusals.of_stranger(network, "too_many_wrong_tokens", "more than anybody mistypes")
         return _too_many("Too many requests with a wrong token came from your address.", wait)
-    refusals.of_stranger(network, *_about_token(request))
+    about, detail = _about_token(request)
+    refusals.of_stranger(network, about, detail)
+    if about == "unknown_token":
+        knocks.note()
     return refusal(401, code, sentence)
 
 

@@ -51,6 +51,17 @@ class RunnerRemovedError(ForgeError):
         self.runner = runner
 
 
+class RunnerNotConnectedError(ForgeError):
+    """There is no worker to be told something."""
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(
+            f"No worker of runner {runner.name} is connected, so there is none to drain. Pause the "
+            "runner, if it is to take nothing when one comes back."
+        )
+        self.runner = runner
+
+
 class TooManyTokensError(ForgeError):
     """So many older tokens of one runner still work that another rotation is refused."""
 

@@ -22,6 +22,7 @@ from runners.token_models import (
     RegistrationToken,
     RunnerToken,
 )
+from runners.worker.protocol import MAXIMUM_ORDER, MAXIMUM_TROUBLE
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -101,14 +102,49 @@ class Queue(models.Model):
         return set(tags.split("+")) if tags else set()
 
 
+_GLANCE = (
+    "project_id",
+    "name",
+    "concurrency",
+    "host_slots",
+    "takes_untagged",
+    "created_at",
+    "removed_at",
+    "session",
+    "last_heartbeat_at",
+    "is_draining",
+    "drain_order",
+    "paused_at",
+    "paused_until",
+    "pause_reason",
+    "paused_by__username",
+    "quarantined_until",
+    "quarantine_reason",
+    "trouble",
+)
+
+
 class RunnerQuerySet(models.QuerySet["Runner"]):
     def for_user(self, user: User | AnonymousUser) -> RunnerQuerySet:
         """The runners, removed ones aside, of the projects that `user` may see."""
-        return self.present().filter(project__in=Project.objects.for_user(user))
+        return self.ever_for_user(user).present()
+
+    def ever_for_user(self, user: User | AnonymousUser) -> RunnerQuerySet:
+        """As `for_user`, and the removed ones, whose history stays."""
+        if user.is_superuser:
+            return self.all()
+        return self.filter(project__in=Project.objects.for_user(user))
 
     def present(self) -> RunnerQuerySet:
         """Runners that were not removed."""
         return self.filter(removed_at=None)
+
+    def at_a_glance(self) -> RunnerQuerySet:
+        """Only what their status, their slots and the reason of a pause are told from.
+
+        For pages that look at all runners of a project, of which there may be hundreds.
+        """
+        return self.select_related("paused_by").only(*_GLANCE)
 
     def with_account(self, now: datetime) -> RunnerQuerySet:
         """Runners that the broker is to let in: neither removed nor in quarantine."""
@@ -166,10 +202,16 @@ class Runner(Pausable):
     last_heartbeat_at = models.DateTimeField(null=True, blank=True, editable=False)
     # Its worker was told to end: it takes nothing new and lets its tasks finish.
     is_draining = models.BooleanField(default=False, editable=False)
+    # Why somebody told it so, from Forge; empty if it was a signal. Ends with the session.
+    drain_order = models.CharField(max_length=MAXIMUM_ORDER, blank=True, editable=False)
+    # What keeps its worker from taking tasks, in the worker's own words, without a full stop.
+    trouble = models.CharField(max_length=MAXIMUM_TROUBLE, blank=True, editable=False)
     version = models.CharField(max_length=40, blank=True, editable=False)
     system = models.CharField(max_length=120, blank=True, editable=False)
     host_name = models.CharField(max_length=255, blank=True, editable=False)
     address = models.GenericIPAddressField(null=True, blank=True, editable=False)
+    # 0: as many as `concurrency` says. A host has only so many users to run tasks as.
+    host_slots = models.PositiveIntegerField(default=0, editable=False)
 
     # Cut off from the broker for what it did there, until then or until somebody lifts it.
     quarantined_until = models.DateTimeField(null=True, blank=True, editable=False)
@@ -302,6 +344,30 @@ class Runner(Pausable):
         rows = type(self).objects.present().filter(is_free | (is_silent & has_started), pk=self.pk)
         return bool(rows.update(**fields))
 
+    @property
+    def slots(self) -> int:
+        """How many tasks it runs at once: what it may, and no more than its host lets it."""
+        return min(self.concurrency, self.host_slots or self.concurrency)
+
+    def note_trouble(self, trouble: str) -> bool:
+        """Store what its worker says of itself; True if that is something new.
+
+        False too when the session in which it was said has ended meanwhile.
+        """
+        if trouble == self.trouble:
+            return False
+        rows = type(self).objects.filter(pk=self.pk, session=self.session)
+        changed = rows.exclude(trouble=trouble).update(trouble=trouble)
+        self.trouble = trouble
+        return bool(changed)
+
+    def drain(self, order: str) -> bool:
+        """Let its worker end after its tasks; False if none is connected."""
+        rows = type(self).objects.present().filter(pk=self.pk).exclude(session="")
+        changed = rows.update(drain_order=order, is_draining=True)
+        self.refresh_from_db()
+        return bool(changed)
+
     def is_silent(self, *, now: datetime) -> bool:
         """Whether it was shut down, or so many heartbeats are missing that it counts as offline."""
         if self.last_heartbeat_at is None or not self.session:
@@ -314,12 +380,14 @@ class Runner(Pausable):
             return RunnerStatus.REVOKED
         if self.last_heartbeat_at is None:
             return RunnerStatus.NEVER_CONTACTED
-        if self.is_silent(now=now):
+        is_paused = self.is_paused(now=now)
+        # Whoever paused it may end its worker in good order, and is not to be alarmed by that.
+        if self.is_silent(now=now) and (self.session or not is_paused):
             return RunnerStatus.OFFLINE
-        if self.is_quarantined(now=now):
+        if self.is_quarantined(now=now) or self.trouble:
             return RunnerStatus.UNHEALTHY
         if self.is_draining:
             return RunnerStatus.DRAINING
-        if self.is_paused(now=now):
+        if is_paused:
             return RunnerStatus.PAUSED
         return RunnerStatus.BUSY if running else RunnerStatus.IDLE

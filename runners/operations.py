@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import Case, Q, Value, When
 from django.utils import timezone
 
 from projects.audit.entry import Verb
-from projects.audit.recording import record, record_saved
+from projects.audit.recording import record, record_saved, snapshot
 from projects.tokens import RUNNER_PREFIX, digest_of, new_token
+from projects.versions import require_version
 from runners import accounts, control
 from runners.errors import (
     RunnerInUseError,
     RunnerNameTakenError,
+    RunnerNotConnectedError,
     RunnerQuarantinedError,
     RunnerRemovedError,
     TooManyTokensError,
@@ -138,6 +141,46 @@ def add_runner(*, runner: Runner, tags: Sequence[Tag], digest: str, now: datetim
     transaction.on_commit(partial(accounts.try_to_apply, runner))
 
 
+def change_runner(
+    *,
+    runner: Runner,
+    changes: Mapping[str, object],
+    tags: Sequence[str] | None = None,
+    version: str = "",
+) -> Runner:
+    """Write the named fields and no others, and its tags unless they are None.
+
+    Its worker obeys at once; what runs goes on. Raises RunnerRemovedError, ValidationError, and
+    ChangedMeanwhileError if it is not of this `version` any more.
+    """
+    with transaction.atomic():
+        require_version(runner, version)
+        # Locked: of two changes at once each records what the other has left.
+        row = Runner.objects.present().select_for_update(no_key=True).filter(pk=runner.pk).first()
+        if row is None:
+            raise RunnerRemovedError(runner)
+        before, could_take = snapshot(row), set(row.queues())
+        for name, value in changes.items():
+            setattr(row, name, value)
+        row.clean_fields()
+        row.save(update_fields=list(changes))
+        if tags is not None:
+            row.tags.set(tags_named(project=row.project, names=tags))
+        if record_saved(row, before):
+            is_narrower = bool(could_take - set(row.queues()))
+            transaction.on_commit(partial(_apply_change, row, is_narrower=is_narrower))
+    return row
+
+
+def _apply_change(runner: Runner, *, is_narrower: bool) -> None:
+    """What a BRPOP that waits already may take is ended with its connection."""
+    if is_narrower:
+        accounts.try_to_narrow(runner)
+    else:
+        accounts.try_to_apply(runner)
+    control.ask_to_beat(runner)
+
+
 def rotate_token(*, runner: Runner, overlap: timedelta, by: User, now: datetime) -> NewRunner:
     """A new token; all earlier ones end after `overlap`, or sooner if they already were to.
 
@@ -227,19 +270,13 @@ def pause_runner(
     """
     if until is not None and not now < until <= now + LONGEST_PAUSE:
         raise ValidationError({"until": "Give a time that is to come, within a year from now."})
-    reason = reason.strip()
-    if not reason:
-        raise ValidationError({"reason": "Say why, for those whose tasks wait."})
-    try:
-        Runner._meta.get_field("pause_reason").clean(reason, runner)
-    except ValidationError as error:
-        raise ValidationError({"reason": error.messages}) from error
+    reason = _checked_reason(runner, reason)
     with transaction.atomic():
         if not runner.pause(reason=reason, until=until, by=by, now=now):
             raise RunnerRemovedError(runner)
         logger.info("%s paused runner %s", by.get_username(), runner.name)
         end = f" Until {until:%Y-%m-%d %H:%M} UTC." if until else ""
-        record(Verb.PAUSED, runner, detail=f"{reason}{end}")
+        record(Verb.PAUSED, runner, detail=f"{reason.rstrip('.')}.{end}" if end else reason)
         transaction.on_commit(partial(control.ask_to_beat, runner))
 
 
@@ -252,6 +289,38 @@ def resume_runner(*, runner: Runner, by: User, now: datetime) -> bool:
             record(Verb.RESUMED, runner)
             transaction.on_commit(partial(control.ask_to_beat, runner))
     return is_resumed
+
+
+def drain_runner(
+    *, runner: Runner, reason: str, stays_paused: bool, by: User, now: datetime
+) -> None:
+    """Let its worker take nothing new, finish its tasks, and end.
+
+    With `stays_paused` the runner is paused too, so that whatever starts its worker again does not
+    bring it back before somebody resumes it. Raises RunnerNotConnectedError, RunnerRemovedError,
+    and ValidationError for a reason as `pause_runner` does.
+    """
+    reason = _checked_reason(runner, reason)
+    with transaction.atomic():
+        if stays_paused and not runner.pause(reason=reason, until=None, by=by, now=now):
+            raise RunnerRemovedError(runner)
+        if runner.is_silent(now=now) or not runner.drain(f"{by.get_username()}: {reason}"):
+            raise RunnerNotConnectedError(runner)
+        logger.info("%s drains runner %s", by.get_username(), runner.name)
+        end = " It stays paused." if stays_paused else ""
+        record(Verb.DRAINED, runner, detail=f"{reason.rstrip('.')}.{end}" if end else reason)
+        transaction.on_commit(partial(control.ask_to_beat, runner))
+
+
+def _checked_reason(runner: Runner, reason: str) -> str:
+    reason = reason.strip()
+    if not reason:
+        raise ValidationError({"reason": "Say why, for those whose tasks wait."})
+    try:
+        Runner._meta.get_field("pause_reason").clean(reason, runner)
+    except ValidationError as error:
+        raise ValidationError({"reason": error.messages}) from error
+    return reason
 
 
 def connect_runner(
@@ -273,9 +342,10 @@ def connect_runner(
         "system": request.system,
         "host_name": request.host_name,
         "address": address,
+        "host_slots": request.slots,
     }
     if runner.session != request.session:
-        fields |= {"connected_at": now, "is_draining": False}
+        fields |= {"connected_at": now, "is_draining": False, "drain_order": "", "trouble": ""}
     silence = timedelta(seconds=max(3 * settings.FORGE_HEARTBEAT_SECONDS, 3))
     has_begun = runner.begin_session(fields, silent_since=now - silence, starting_since=now - START)
     runner.refresh_from_db()
@@ -294,6 +364,23 @@ def note_heartbeat(
     A session that has ended meanwhile says nothing about the one that has taken its place.
     """
     changes = {"session": "", "instance": ""} if is_leaving else {}
-    is_draining = is_draining and not is_leaving
+    # An order to drain that was given since the worker sent this stands.
+    drains = Case(When(~Q(drain_order=""), Value(value=True)), default=Value(is_draining))
     rows = Runner.objects.filter(pk=runner.pk, session=runner.session)
-    rows.update(last_heartbeat_at=now, is_draining=is_draining, **changes)
+    rows.update(
+        last_heartbeat_at=now, is_draining=Value(value=False) if is_leaving else drains, **changes
+    )
+
+
+def note_trouble(*, runner: Runner, trouble: str) -> bool:
+    """Note what keeps the runner's worker from taking tasks; True if nothing does any more.
+
+    False when there is no news.
+    """
+    if not runner.note_trouble(trouble):
+        return False
+    if trouble:
+        logger.warning("runner %s cannot take tasks: %s", runner.name, trouble)
+    else:
+        logger.warning("runner %s can take tasks again", runner.name)
+    return not trouble

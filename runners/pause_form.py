@@ -1,4 +1,4 @@
-"""A pause, as people ask for it on pages and in the admin."""
+"""A pause or a drain, as people ask for them on pages and in the admin."""
 
 from __future__ import annotations
 
@@ -19,13 +19,26 @@ LENGTHS = {
 }
 
 
-class PauseForm(forms.Form):
+class _WithReason(forms.Form):
     reason = forms.CharField(
         max_length=PAUSE_REASON_LENGTH,
         validators=[is_one_line],
         help_text="Whoever wonders why a task waits reads this.",
         widget=forms.TextInput(attrs={"placeholder": "Kernel update", "autofocus": True}),
     )
+
+
+class DrainForm(_WithReason):
+    stays_paused = forms.BooleanField(
+        label="Keep it paused until somebody resumes it",
+        required=False,
+        initial=True,
+        help_text="Otherwise it takes tasks again as soon as something starts its worker, such as "
+        "systemd or a reboot: for an upgrade.",
+    )
+
+
+class PauseForm(_WithReason):
     length = forms.TypedChoiceField(
         label="For how long",
         required=False,

@@ -91,11 +91,13 @@ def create_registration_token(
     return NewRegistrationToken(row, token)
 
 
-def revoke_registration_token(*, token: RegistrationToken, now: datetime) -> None:
-    """No further host can use it. Runners that were made with it stay."""
+def revoke_registration_token(*, token: RegistrationToken, now: datetime) -> bool:
+    """No further host can use it; False if it was revoked before. Its runners stay."""
     with transaction.atomic():
-        if token.revoke(now=now):
+        is_revoked = token.revoke(now=now)
+        if is_revoked:
             record(Verb.REVOKED, token)
+    return is_revoked
 
 
 def register_runner(*, token: RegistrationToken, request: RegisterRequest, now: datetime) -> Runner:

@@ -10,6 +10,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from projects.models import DIGEST_LENGTH, LAST_USE_RESOLUTION_SECONDS, Project, is_one_line
+from projects.single import single
 from projects.tokens import digest_of, is_same_digest
 from runners.status import RegistrationStatus
 
@@ -36,8 +37,7 @@ class RunnerTokenQuerySet(models.QuerySet["RunnerToken"]):
     def find(self, token: str) -> RunnerToken | None:
         """The row of this clear-text token, with runner and project, whatever its state."""
         digest = digest_of(token)
-        rows = self.filter(digest=digest).select_related("runner__project")
-        row = rows.order_by().first()  # there is at most one, and this is asked with each request
+        row = single(self.filter(digest=digest).select_related("runner__project"))
         return row if row is not None and is_same_digest(row.digest, digest) else None
 
 
@@ -105,8 +105,7 @@ class RegistrationTokenQuerySet(models.QuerySet["RegistrationToken"]):
     def find(self, token: str) -> RegistrationToken | None:
         """The row of this clear-text token, whatever its state."""
         digest = digest_of(token)
-        rows = self.filter(digest=digest).select_related("project", "created_by")
-        row = rows.order_by().first()
+        row = single(self.filter(digest=digest).select_related("project", "created_by"))
         return row if row is not None and is_same_digest(row.digest, digest) else None
 
 

@@ -6,21 +6,31 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.forms import (
+    ReadOnlyPasswordHashField,
+    ReadOnlyPasswordHashWidget,
+    UserChangeForm,
+)
+from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group, User
 from django.db import transaction
 
-from projects.admin import ReadOnlyAdmin, RefusingAdmin
+from projects.admin_bases import ReadOnlyAdmin, RefusingAdmin
+from projects.admin_inlines import ShownInline, linked
 from projects.audit.entry import AuditEntry, Verb
 from projects.audit.recording import record, record_saved, snapshot
 from projects.members import remove_user
+from projects.models import Membership, UserToken
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
     from django.http import HttpRequest
 
     _UserAdmin = UserAdmin[User]
+    _UserChangeForm = UserChangeForm[User]
 else:
     _UserAdmin = UserAdmin
+    _UserChangeForm = UserChangeForm
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -48,9 +58,58 @@ class RecordedAdmin(RefusingAdmin):
                 self.delete_model(request, row)
 
 
+class MembershipsInline(ShownInline):
+    model = Membership
+    fields = ("membership", "role", "created_at")
+    list_select_related = ("user", "project")
+    ordering = ("pk",)
+    all_by = "user__id__exact"
+    verbose_name_plural = "Member of"
+
+    @admin.display(description="project")
+    def membership(self, membership: Membership) -> str:
+        return linked(membership, membership.project.name)
+
+
+class ApiTokensInline(ShownInline):
+    """Never what they are, only that they are there."""
+
+    model = UserToken
+    fields = ("token", "created_at", "expires_at", "last_used_at")
+    ordering = ("-pk",)
+    all_by = "user__id__exact"
+
+    @admin.display(description="name")
+    def token(self, token: UserToken) -> str:
+        return linked(token, token.name)
+
+
+class PasswordSetWidget(ReadOnlyPasswordHashWidget):
+    """Says that there is a password, where Django shows how its hash begins."""
+
+    def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
+        context: dict[str, Any] = super().get_context(name, value, attrs)
+        is_set = value and is_password_usable(value)
+        words = "A password is set." if is_set else "No password is set."
+        return context | {"summary": [{"label": words}]}
+
+
+class AccountForm(_UserChangeForm):
+    password = ReadOnlyPasswordHashField(label="Password", widget=PasswordSetWidget)
+
+
 @admin.register(User)
 class AccountAdmin(RecordedAdmin, _UserAdmin):
     """Django's own, with each change in the audit log and no project left without an owner."""
+
+    form = AccountForm
+    list_display = ("username", "first_name", "last_name", "email", "is_staff", "last_login")
+    list_filter = ("is_active", "is_staff", "is_superuser", "groups", "last_login")
+    search_help_text = "A part of the user name, the name or the email address"
+    inlines = (MembershipsInline, ApiTokensInline)
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
+        return () if obj is None else self.inlines
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:  # noqa: A002  # Django calls it so
         with transaction.atomic():
@@ -74,9 +133,12 @@ def record_new_password(before: User | None) -> None:
 class AccountGroupAdmin(RecordedAdmin, GroupAdmin):
     """Which rights in the admin its members have."""
 
+    search_help_text = "A part of its name"
+
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyAdmin):
     list_display = ("at", "actor", "way", "verb", "kind", "name", "project", "address")
-    list_filter = ("way", "at")
+    list_filter = ("way", "verb", "kind", "at")
     search_fields = ("=actor", "=name", "=address", "=verb", "=kind")
+    search_help_text = "A user name, an object's name, an address, a verb or a kind, in full"

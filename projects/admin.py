@@ -1,232 +1,98 @@
-"""The Django admin of projects, members and API tokens, and what all admins of Forge share."""
+"""The Django admin of projects, members and API tokens."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
+from django import forms
+from django.contrib import admin
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.utils import timezone
 
-from projects.audit.recording import record_saved, snapshot
-from projects.errors import ForgeError
+from projects.admin_bases import (
+    SEARCH_WARNING,
+    AutocompleteAdmin,
+    OperationAdmin,
+    ProjectFilter,
+    TokenAdmin,
+)
+from projects.admin_inlines import ShownInline, linked
 from projects.members import add_member, change_role, remove_member
 from projects.models import Membership, Project, UserToken
 from projects.operations import create_project, create_user_token, revoke_user_token
-from projects.pagination import BoundedPaginator
 from projects.permissions import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from django.contrib.auth.models import User
-    from django.db.models import Model, QuerySet
+    from django.db.models import QuerySet
+    from django.http import HttpRequest, HttpResponse
 
-    ModelAdmin = admin.ModelAdmin[Any]
     TabularInline = admin.TabularInline[Any, Any]
+    BaseInlineFormSet = forms.BaseInlineFormSet[Any, Any, Any]
 else:
     # Django's own classes cannot be subscripted at run time.
-    ModelAdmin = admin.ModelAdmin
     TabularInline = admin.TabularInline
+    BaseInlineFormSet = forms.BaseInlineFormSet
 
 
-ONCE_SHOWN = "admin/new_token.html"
+# So many members can be changed in the form of their project.
+FORMS_OF_MEMBERS = 50
+# By what people are known.
+PERSON = ("user__username", "user__first_name", "user__last_name", "user__email")
 
 
-# Fields whose values nobody is shown, and nobody may guess letter by letter with a filter.
-UNSEEN_FIELDS = frozenset({"digest", "nonce", "session", "instance", "secret", "password"})
+class MembershipForms(BaseInlineFormSet):
+    """Rows without labels: each field says by itself what it is."""
+
+    def add_fields(self, form: Any, index: int | None) -> None:
+        super().add_fields(form, index)
+        if form.instance.pk and "user" in form.fields:
+            # Read with the rows; a widget would ask for each by itself.
+            user = form.instance.user
+            form.fields["user"].widget.widget.known = {str(user.pk): str(user)}
+        for name, words in (("role", "Role"), ("DELETE", "Remove")):
+            if name in form.fields:
+                form.fields[name].widget.attrs["aria-label"] = words
 
 
-# A filter that offers more is a list of its own; the search finds them by name.
-OFFERED_PROJECTS = 20
-
-
-class ProjectFilter(admin.RelatedFieldListFilter):
-    """Offers the first projects by name, and the one that is chosen."""
-
-    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
-        rows = Project.objects.order_by("name").values_list("pk", "name")
-        found = dict(rows[:OFFERED_PROJECTS])
-        value: Any = self.lookup_val
-        chosen = str(value[-1] if isinstance(value, list) and value else value or "")
-        if chosen.isascii() and chosen.isdigit() and int(chosen) not in found:
-            found |= dict(rows.filter(pk=chosen[:18]))
-        return list(found.items())
-
-
-class DiscreetAdmin(ModelAdmin):
-    """Answers no question about what it does not show, and counts no list to its end."""
-
-    paginator = BoundedPaginator
-    show_full_result_count = False
-
-    def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
-        """Django allows every lookup on a model's own fields, `digest__startswith` among them."""
-        if UNSEEN_FIELDS & set(lookup.split("__")):
-            return False
-        return bool(super().lookup_allowed(lookup, value, request))
-
-
-class RefusingAdmin(ModelAdmin):
-    """Shows the errors of operations as sentences, on the page where they were asked for."""
-
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        here = request.get_full_path()
-        return self._refused(request, here, super().changeform_view, *args, **kwargs)
-
-    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> Any:
-        view = super().delete_view
-        return self._refused(request, self._list(), view, object_id, extra_context)
-
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        return self._refused(request, self._list(), super().changelist_view, extra_context)
-
-    def _list(self) -> str:
-        return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
-
-    def _refused(
-        self, request: HttpRequest, place: str, view: Any, *args: Any, **kwargs: Any
-    ) -> Any:
-        """The view's answer, or its refusal as a message at `place`."""
-        try:
-            return view(request, *args, **kwargs)
-        except (ForgeError, ValidationError) as error:
-            for sentence in getattr(error, "messages", [str(error)]):
-                self.message_user(request, sentence, messages.ERROR)
-            return HttpResponseRedirect(place)
-
-
-class OperationAdmin(RefusingAdmin, DiscreetAdmin):
-    """Changes rows through operations, or as they do: with a record in the same transaction."""
-
-    def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
-        if change:
-            with transaction.atomic():
-                before = snapshot(obj)
-                self.save_changes(request, obj, form)
-                record_saved(obj, before)
-        else:
-            self.create(request, obj, form)
-
-    def save_changes(self, request: HttpRequest, obj: Any, form: Any) -> None:
-        """Only what was edited: the rest of the row may have moved on since it was read."""
-        obj.save(update_fields=[name for name in form.changed_data if name in form.fields])
-
-    def create(self, request: HttpRequest, obj: Any, form: Any) -> None:
-        obj.save()
-
-
-class ReadOnlyAdmin(DiscreetAdmin):
-    """Rows that Forge alone writes: an edit would break a rule."""
-
-    actions = None
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-
-class RemovableAdmin(OperationAdmin):
-    """Rows that are removed by an operation which hides them; history keeps pointing at them."""
-
-    def remove(self, request: HttpRequest, obj: Any) -> None:
-        raise NotImplementedError
-
-    def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        self.remove(request, obj)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        for row in queryset:
-            self.remove(request, row)
-
-    def get_deleted_objects(self, objs: Iterable[Any], request: HttpRequest) -> Any:
-        """Nothing else goes with them, so nothing stands in the way."""
-        names = [str(row) for row in objs]
-        return names, {str(self.opts.verbose_name_plural): len(names)}, set(), []
-
-    def is_present(self, obj: Any) -> bool:
-        """Whether it was not removed before."""
-        return obj.removed_at is None
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        is_there = obj is None or self.is_present(obj)
-        return super().has_change_permission(request, obj) and is_there
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        is_there = obj is None or self.is_present(obj)
-        return super().has_delete_permission(request, obj) and is_there
-
-
-class TokenAdmin(OperationAdmin):
-    """Rows with a token. The page that answers the creation shows it, and nothing else does.
-
-    It goes from the operation into that answer, past sessions, cookies and the database.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._tokens: WeakKeyDictionary[HttpRequest, str] = WeakKeyDictionary()
-
-    def keep_token(self, request: HttpRequest, token: str) -> None:
-        """Remember the token until this request is answered."""
-        self._tokens[request] = token
-
-    def response_add(
-        self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
-    ) -> HttpResponse:
-        title = f"{self.opts.verbose_name} {obj} was created".capitalize()
-        return self.show_token(request, obj, self._tokens.pop(request), title)
-
-    def show_token(
-        self, request: HttpRequest, obj: Any, token: str, title: str, **more: Any
-    ) -> HttpResponse:
-        """The page with the token, which nobody else may keep."""
-        context = {
-            **self.admin_site.each_context(request),
-            **self.token_context(),
-            "title": title,
-            "opts": self.opts,
-            "object": obj,
-            "token": token,
-            **more,
-        }
-        answer = TemplateResponse(request, ONCE_SHOWN, context)
-        answer["Cache-Control"] = "no-store"
-        return answer
-
-    def token_context(self) -> dict[str, str]:
-        """What the page says besides the token; `way` chooses the words of the template."""
-        return {"way": "header"}
-
-
-class MembershipInline(TabularInline):
+class MembershipInline(AutocompleteAdmin, TabularInline):
     """Saved by the project's admin, through the operations for members."""
 
     model = Membership
+    formset = MembershipForms
     extra = 0
     autocomplete_fields = ("user",)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return ("created_at",)
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
+        return super().get_queryset(request).select_related("user", "project")
+
+
+class MembersInline(ShownInline):
+    """Those of a project that has too many for a form. Each is changed in the form of its own."""
+
+    model = Membership
+    fields = ("member", "role", "created_at")
+    list_select_related = ("user", "project")
+    ordering = ("pk",)
+    all_by = "project__id__exact"
+
+    @admin.display(description="member")
+    def member(self, membership: Membership) -> str:
+        return linked(membership, membership.user.get_username())
+
 
 @admin.register(Project)
 class ProjectAdmin(OperationAdmin):
     list_display = ("name", "description", "max_parallel_tasks", "created_at")
     search_fields = ("name", "description")
+    search_help_text = "A part of its name or description"
+    list_filter = ("created_at",)
     date_hierarchy = "created_at"
     readonly_fields = ("created_at",)
-    inlines = (MembershipInline,)
+    inlines: ClassVar[Any] = (MembershipInline, MembersInline)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         new = ("name", "description")
@@ -234,7 +100,15 @@ class ProjectAdmin(OperationAdmin):
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         """A new project has whoever creates it as its owner; the others come after."""
-        return () if obj is None else self.inlines
+        if obj is None:
+            return ()
+        if request.method == "POST":
+            # What was sent is what the form had when it was drawn.
+            has_forms = "memberships-TOTAL_FORMS" in request.POST
+        else:
+            has_forms = len(obj.memberships.order_by()[: FORMS_OF_MEMBERS + 1]) <= FORMS_OF_MEMBERS
+        unused = MembersInline if has_forms else MembershipInline
+        return [inline for inline in self.inlines if inline is not unused]
 
     def create(self, request: HttpRequest, obj: Any, form: Any) -> None:
         given = {"name": obj.name, "description": obj.description}
@@ -266,7 +140,10 @@ class MembershipAdmin(OperationAdmin):
     list_display = ("user", "project", "role", "created_at")
     list_filter = ("role", ("project", ProjectFilter))
     list_select_related = ("user", "project")
-    search_fields = ("user__username", "user__email", "project__name")
+    search_fields = (*PERSON, "project__name")
+    search_help_text = (
+        "A part of a person's name, user name or email address, or of a project's name"
+    )
     autocomplete_fields = ("user", "project")
     date_hierarchy = "created_at"
 
@@ -293,10 +170,15 @@ class MembershipAdmin(OperationAdmin):
 
 @admin.register(UserToken)
 class UserTokenAdmin(TokenAdmin):
+    actions = ("revoke",)
+    offers_deletion = False
     list_display = ("name", "user", "created_at", "expires_at", "last_used_at")
     list_filter = ("created_at", "expires_at", "last_used_at")
     list_select_related = ("user",)
-    search_fields = ("name", "user__username")
+    search_fields = ("name", *PERSON)
+    search_help_text = (
+        f"A part of its name, or of its user's name or email address. {SEARCH_WARNING}"
+    )
     autocomplete_fields = ("user",)
     date_hierarchy = "created_at"
 
@@ -318,10 +200,21 @@ class UserTokenAdmin(TokenAdmin):
         obj.pk = new.row.pk
         self.keep_token(request, new.token)
 
+    @admin.action(description="Revoke selected API tokens", permissions=["delete"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[UserToken]) -> HttpResponse | None:
+        """Ask, then revoke."""
+        tokens = self.chosen(request, queryset)
+        if not tokens:
+            return None
+        if "sure" not in request.POST:
+            asked: dict[str, Any] = {"title": "Revoke API tokens", "button": "Revoke"}
+            template = "admin/revoke_user_tokens.html"
+            return self.ask(request, tokens, template=template, is_grave=True, **asked)
+        unless = "they were revoked before"
+        self.act(
+            request, tokens, lambda row: revoke_user_token(token=row), done="Revoked", unless=unless
+        )
+        return None
+
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         revoke_user_token(token=obj)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        with transaction.atomic():
-            for row in queryset:
-                revoke_user_token(token=row)

@@ -19,7 +19,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from projects.errors import ForgeError
+from projects.errors import ChangedMeanwhileError, ForgeError
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ def answer_for(error: Exception, context: dict[str, Any]) -> Response:
     if response is not None:
         response.data = _body(error, context)
         return response
+    if isinstance(error, ChangedMeanwhileError):
+        return _answer(HTTPStatus.PRECONDITION_FAILED, _code_of(error), str(error))
     if isinstance(error, ForgeError):
         return _answer(HTTPStatus.CONFLICT, _code_of(error), str(error))
     if isinstance(error, django_errors.RequestDataTooBig):

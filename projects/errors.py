@@ -7,6 +7,17 @@ class ForgeError(Exception):
     """Base of all errors that a user may see."""
 
 
+class ChangedMeanwhileError(ForgeError):
+    """What was opened for a change is not what is stored any more."""
+
+    def __init__(self, name: str, noun: str) -> None:
+        super().__init__(
+            f"The {noun} {name} was changed after you had opened it, so nothing was saved. Read it "
+            "again, and repeat your change if it is still right."
+        )
+        self.name = name
+
+
 class AuditLogError(ForgeError):
     """Somebody tried to change what was recorded."""
 

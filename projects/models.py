@@ -19,6 +19,7 @@ from projects.characters import UNSEEN_IN_NAMES
 from projects.encryption import Sealed, SealedField
 from projects.errors import SecretsKeyError, SecretUnreadableError
 from projects.permissions import ACTIONS_OF, Action, Role
+from projects.single import single
 from projects.tokens import digest_of, is_same_digest
 from projects.variables import is_shared_environment, is_shared_variable_name
 
@@ -55,6 +56,18 @@ class ProjectQuerySet(models.QuerySet["Project"]):
             return self.none()
         return self.filter(memberships__user=user)
 
+    def allowing(self, user: User | AnonymousUser, action: Action) -> ProjectQuerySet:
+        """The projects where the role of `user` allows `action`; all of them for a superuser."""
+        if user.is_superuser:
+            return self
+        if user.is_anonymous:
+            return self.none()
+        roles = [role for role, actions in ACTIONS_OF.items() if action in actions]
+        return self.filter(memberships__user=user, memberships__role__in=roles)
+
+
+MAXIMUM_PARALLEL_TASKS = 10_000
+
 
 class Project(models.Model):
     """The tenant: members, templates, runners. The boundary that a runner cannot cross."""
@@ -63,7 +76,7 @@ class Project(models.Model):
     description = models.CharField(max_length=200, blank=True, validators=[is_one_line])
     max_parallel_tasks = models.PositiveIntegerField(
         default=0,
-        validators=[MaxValueValidator(10_000)],
+        validators=[MaxValueValidator(MAXIMUM_PARALLEL_TASKS)],
         help_text="How many tasks of this project may run at once. 0 means no limit.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
@@ -83,8 +96,7 @@ class Project(models.Model):
             return Role.OWNER
         if user.is_anonymous:
             return None
-        # There is at most one: its model's order, which joins two tables, would only cost time.
-        membership = self.memberships.filter(user=user).order_by().first()
+        membership = single(self.memberships.filter(user=user))
         return Role(membership.role) if membership else None
 
     def allows(self, user: User | AnonymousUser, action: Action) -> bool:
@@ -133,7 +145,7 @@ class UserTokenQuerySet(models.QuerySet["UserToken"]):
         digest = digest_of(token)
         unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=now)
         rows = self.filter(unexpired, digest=digest, user__is_active=True)
-        row = rows.select_related("user").order_by().first()
+        row = single(rows.select_related("user"))
         return row if row is not None and is_same_digest(row.digest, digest) else None
 
 

@@ -34,6 +34,7 @@ from projects.variables import (
     check_secret,
     is_shared_variable_name,
 )
+from projects.versions import require_version
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -63,13 +64,18 @@ def create_project(*, name: str, description: str, owner: User, now: datetime) -
     return project
 
 
-def change_project(*, project: Project, changes: Mapping[str, object]) -> Project:
-    """Write the named fields and no others. Raises ProjectNameTakenError and ValidationError."""
+def change_project(
+    *, project: Project, changes: Mapping[str, object], version: str = ""
+) -> Project:
+    """Write the named fields and no others. Raises ProjectNameTakenError and ValidationError,
+    and ChangedMeanwhileError if the project is not of this version (`projects.versions`).
+    """
     for name, value in changes.items():
         setattr(project, name, value)
     project.clean_fields()
     try:
         with transaction.atomic():
+            require_version(project, version)
             before = snapshot(project)
             project.save(update_fields=list(changes))
             record_saved(project, before)
@@ -119,11 +125,16 @@ def _check_end(expires_at: datetime | None, by: UserToken | None, *, now: dateti
         )
 
 
-def revoke_user_token(*, token: UserToken) -> None:
-    """It opens nothing from now on. The row goes: only the audit log remembers it."""
+def revoke_user_token(*, token: UserToken) -> bool:
+    """It opens nothing from now on; False if it was revoked before.
+
+    The row goes: only the audit log remembers it.
+    """
     with transaction.atomic():
-        record(Verb.REVOKED, token, detail=f"It belonged to {token.user.get_username()}.")
-        token.delete()
+        revoked, _ = UserToken.objects.filter(pk=token.pk).delete()
+        if revoked:
+            record(Verb.REVOKED, token, detail=f"It belonged to {token.user.get_username()}.")
+    return bool(revoked)
 
 
 # --- access keys and variable groups ---

@@ -1,211 +1,100 @@
-"""The Django admin of templates, tasks, logs and leadership, and how runners are removed there."""
+"""The Django admin of tasks, logs and leadership, and how runners are removed there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from django import forms
 from django.contrib import admin
-from django.db import transaction
+from django.contrib.auth.models import User
 from django.db.models import Q
 from django.db.models.functions import Length
 from django.utils import timezone
 
-from projects.admin import ProjectFilter, ReadOnlyAdmin, RemovableAdmin
-from projects.models import AccessKey
-from runners.admin import RunnerAdmin, TagNamesField
+from projects.admin_bases import AskingAdmin, ProjectFilter, ReadOnlyAdmin
+from projects.admin_inlines import ShownInline, linked
+from runners.admin import RunnerAdmin
 from runners.models import Runner
-from tasks import source_admin  # noqa: F401  # registers what templates draw on
-from tasks.errors import TaskFinishedError, TemplateNameTakenError, TemplateRemovedError
+from tasks import source_admin, template_admin  # noqa: F401  # registers them
+from tasks.lifecycle import HELD
+from tasks.log_columns import LogOutline
 from tasks.models import Leadership, LogChunk, Task, TaskAttempt, TaskTemplate
-from tasks.operations import (
-    force_stop_task,
-    remove_template,
-    retire_runner,
-    save_template,
-    stop_task,
-)
-from tasks.policy_fields import StopStepsField, WaitField
+from tasks.operations import force_stop_task, retire_runner, stop_task
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import User
+    from collections.abc import Callable, Iterable
+
     from django.db.models import QuerySet
-    from django.http import HttpRequest
-
-    ModelForm = forms.ModelForm[Any]
-else:
-    ModelForm = forms.ModelForm
+    from django.http import HttpRequest, HttpResponse
 
 
-# So many templates and runners of a name are looked for.
+# So many templates, runners and users of a name are looked for.
 NAMED = 200
-POLICY_FIELDS = (
-    "lost_runner_policy",
-    "lost_runner_wait_seconds",
-    "safe_to_rerun",
-    "max_attempts",
-    "stop_steps",
-)
+
+
+class TasksInline(ShownInline):
+    """What a runner holds now: its list has what it held before, too."""
+
+    model = Task
+    fields = ("task", "project", "state", "attempt", "started_at", "created_by")
+    list_select_related = ("template", "project", "created_by")
+    ordering = ("-pk",)
+    all_by = "runner__id__exact"
+    verbose_name_plural = "Running tasks"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
+        rows = super().get_queryset(request).filter(state__in=sorted(HELD))
+        return rows.defer("script", "environment", "template__script", "template__environment")
+
+    @admin.display(description="task")
+    def task(self, task: Task) -> str:
+        return linked(task)
+
+
+class AttemptsInline(ShownInline):
+    """Those before the latest, which is the task's own row."""
+
+    model = TaskAttempt
+    fields = ("attempt_number", "runner", "state", "reason", "claimed_at", "ended_at")
+    list_select_related = ("runner",)
+    ordering = ("-pk",)
+    all_by = "task__id__exact"
+    verbose_name_plural = "Earlier attempts"
+
+    @admin.display(description="attempt")
+    def attempt_number(self, attempt: TaskAttempt) -> str:
+        return linked(attempt, str(attempt.number))
 
 
 class RetiringRunnerAdmin(RunnerAdmin):
     """Removing a runner ends its tasks, which `runners` knows nothing of."""
 
+    inlines = (TasksInline, *RunnerAdmin.inlines)
+
     def remove(self, request: HttpRequest, obj: Any) -> None:
         retire_runner(runner=obj, by=cast("User", request.user), now=timezone.now())
+
+    def get_deleted_objects(self, objs: Iterable[Any], request: HttpRequest) -> Any:
+        """With each runner, how many tasks end with it."""
+        runners = list(objs)
+        names, *rest = super().get_deleted_objects(runners, request)
+        ended = Counter(
+            Task.objects.held().filter(runner__in=runners).values_list("runner_id", flat=True)
+        )
+        for place, runner in enumerate(runners):
+            if count := ended[runner.pk]:
+                names[place] += f": {count} of its tasks {'ends' if count == 1 else 'end'} with it"
+        return names, *rest
 
 
 admin.site.unregister(Runner)
 admin.site.register(Runner, RetiringRunnerAdmin)
 
 
-class TemplateForm(ModelForm):
-    lost_runner_wait_seconds = WaitField(
-        label="Wait for it at most", help_text="As 90 s, 60 min, 36 h, 3 d. Empty: the default."
-    )
-    stop_steps = StopStepsField(
-        label="Stop by", help_text="Signals and seconds, as INT 120, TERM 30; KILL comes last."
-    )
-    # Not stripped: a script is stored as it was written.
-    script = forms.CharField(strip=False, widget=forms.Textarea(attrs={"rows": 20, "cols": 100}))
-    tag_names = TagNamesField()
-    key_names = forms.CharField(
-        label="Access keys",
-        required=False,
-        widget=forms.Textarea(attrs={"rows": 4}),
-        help_text="VARIABLE=name of the access key, one a line.",
-    )
-
-    class Meta:
-        model = TaskTemplate
-        fields = (
-            "project",
-            "name",
-            "description",
-            "app",
-            "script",
-            "timeout_seconds",
-            "environment",
-            "variable_groups",
-            "allow_parallel",
-            *POLICY_FIELDS,
-        )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # Left out, they keep the model's defaults.
-        for field in {"lost_runner_policy", "max_attempts"} & self.fields.keys():
-            self.fields[field].required = False
-        if self.instance.pk:
-            names = (tag.name for tag in self.instance.tags.all())
-            self.fields["tag_names"].initial = " ".join(names)
-            uses = self.instance.access_key_uses.select_related("access_key")
-            lines = (f"{use.variable}={use.access_key.name}" for use in uses)
-            self.fields["key_names"].initial = "\n".join(lines)
-
-    def clean_script(self) -> str:
-        """Browsers send CRLF, which shells take for part of a command."""
-        return str(self.cleaned_data["script"]).replace("\r\n", "\n")
-
-    def clean_key_names(self) -> dict[int, str]:
-        """Variable names by id of the access key."""
-        project = self.cleaned_data.get("project", self.instance.project_id)
-        ids = dict(AccessKey.objects.filter(project=project).values_list("name", "pk"))
-        found: dict[int, str] = {}
-        for line in filter(str.strip, str(self.cleaned_data["key_names"]).splitlines()):
-            variable, _, name = map(str.strip, line.partition("="))
-            if name not in ids:
-                raise forms.ValidationError(f"This project has no access key called {name[:80]!r}.")
-            found[ids[name]] = variable
-        return found
-
-    def clean(self) -> dict[str, Any]:
-        """Say at the field what the database would say later."""
-        given = super().clean() or {}
-        name = given.get("name", "")
-        project = given.get("project", self.instance.project_id)
-        others = TaskTemplate.objects.present().exclude(pk=self.instance.pk)
-        if others.filter(project=project, name__iexact=name).exists():
-            self.add_error("name", str(TemplateNameTakenError(name)))
-        return given
-
-
-@admin.register(TaskTemplate)
-class TaskTemplateAdmin(RemovableAdmin):
-    form = TemplateForm
-    fields = (
-        "project",
-        "name",
-        "description",
-        "app",
-        "script",
-        "tag_names",
-        "timeout_seconds",
-        "environment",
-        "variable_groups",
-        "key_names",
-        "allow_parallel",
-        *POLICY_FIELDS,
-    )
-    list_display = ("name", "project", "app", "tag_list", "timeout_seconds", "updated_at")
-    list_filter = (
-        ("removed_at", admin.EmptyFieldListFilter),
-        "app",
-        "allow_parallel",
-        "lost_runner_policy",
-        ("project", ProjectFilter),
-    )
-    list_select_related = ("project",)
-    search_fields = ("name", "description", "project__name")
-    autocomplete_fields = ("project",)
-    date_hierarchy = "created_at"
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[TaskTemplate]:
-        return super().get_queryset(request).prefetch_related("tags")
-
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Who may only look has no form, so no field of one."""
-        if self.has_change_permission(request, obj):
-            return self.fields
-        shown = (name for name in self.fields if name not in ("tag_names", "key_names"))
-        return (*shown, "tag_list")
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        if obj is None:
-            return ()
-        is_open = self.has_change_permission(request, obj)
-        return ("project",) if is_open else ("project", "tag_list")
-
-    @admin.display(description="tags")
-    def tag_list(self, template: TaskTemplate) -> str:
-        return ", ".join(tag.name for tag in template.tags.all())
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        with transaction.atomic():
-            if change:
-                _hold(obj)
-            given = form.cleaned_data
-            save_template(
-                template=obj,
-                tags=given["tag_names"],
-                groups=[group.pk for group in given["variable_groups"]],
-                keys=given["key_names"],
-            )
-
-    def remove(self, request: HttpRequest, obj: Any) -> None:
-        remove_template(template=obj, now=timezone.now())
-
-
-def _hold(template: TaskTemplate) -> None:
-    """Lock the row, so that saving it cannot bring back what was removed a moment ago."""
-    rows = TaskTemplate.objects.present().filter(pk=template.pk).order_by()
-    if not rows.select_for_update().exists():
-        raise TemplateRemovedError(template.name)
-
-
 @admin.register(Task)
-class TaskAdmin(ReadOnlyAdmin):
+class TaskAdmin(AskingAdmin, ReadOnlyAdmin):
+    inlines = (AttemptsInline,)
     actions = ("stop", "force_stop")  # type: ignore[assignment]  # its base has none
     list_display = (
         "id",
@@ -228,8 +117,8 @@ class TaskAdmin(ReadOnlyAdmin):
         ("project", ProjectFilter),
     )
     list_select_related = ("project", "template", "runner", "created_by")
-    search_fields = ("=id", "template__name", "runner__name")
-    search_help_text = "A number, or a part of a template's or a runner's name"
+    search_fields = ("=id", "template__name", "runner__name", "created_by__username")
+    search_help_text = "A number, or a part of the name of a template, a runner or a user"
     exclude = ("nonce",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
@@ -247,36 +136,51 @@ class TaskAdmin(ReadOnlyAdmin):
         digits = text.removeprefix("#")
         if digits.isascii() and digits.isdigit():
             return queryset.filter(pk=int(digits[:18])), False
-        named = [
-            list(rows.filter(name__icontains=text).order_by().values_list("pk", flat=True)[:NAMED])
-            for rows in (TaskTemplate.objects.all(), Runner.objects.all())
-        ]
-        return queryset.filter(Q(template__in=named[0]) | Q(runner__in=named[1])), False
+        found = Q()
+        for field, name, rows in (
+            ("template", "name", TaskTemplate.objects.all()),
+            ("runner", "name", Runner.objects.all()),
+            ("created_by", "username", User.objects.all()),
+        ):
+            named = rows.filter(**{f"{name}__icontains": text}).order_by()
+            if ids := list(named.values_list("pk", flat=True)[:NAMED]):
+                found |= Q(**{f"{field}__in": ids})
+        return (queryset.filter(found) if found else queryset.none()), False
 
     def has_stop_permission(self, request: HttpRequest) -> bool:
         """The rows themselves are nobody's to edit; to stop a task changes it."""
         return request.user.has_perm("tasks.change_task")
 
     @admin.action(description="Stop selected tasks", permissions=["stop"])
-    def stop(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
-        self._end(request, queryset, stop_task)
+    def stop(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
+        words = {"title": "Stop tasks", "button": "Stop", "template": "admin/stop_tasks.html"}
+        return self._end(request, queryset, stop_task, **words)
 
     @admin.action(description="Force-stop selected tasks: kill at once", permissions=["stop"])
-    def force_stop(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
-        self._end(request, queryset, force_stop_task)
+    def force_stop(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
+        template = "admin/force_stop_tasks.html"
+        words = {"title": "Force-stop tasks", "button": "Force stop", "template": template}
+        return self._end(request, queryset, force_stop_task, **words)
 
     def _end(
-        self, request: HttpRequest, queryset: QuerySet[Task], operation: Callable[..., None]
-    ) -> None:
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[Task],
+        operation: Callable[..., bool],
+        **words: Any,
+    ) -> HttpResponse | None:
+        """Say what will happen, then tell them to stop."""
+        tasks = self.chosen(request, queryset)
+        if not tasks:
+            return None
+        if "sure" not in request.POST:
+            open_tasks = [task for task in tasks if not task.is_finished]
+            return self.ask(request, tasks, open_tasks=open_tasks, is_grave=True, **words)
         by, now = cast("User", request.user), timezone.now()
-        finished = 0
-        for task in queryset.select_related("runner"):
-            try:
-                operation(task=task, by=by, now=now)
-            except TaskFinishedError:
-                finished += 1
-        asked = queryset.count() - finished
-        self.message_user(request, f"{asked} were told to stop, {finished} had ended before.")
+        unless = "somebody had asked for it before"
+        end = partial(operation, by=by, now=now)
+        self.act(request, tasks, lambda row: end(task=row), done="Told to stop", unless=unless)
+        return None
 
 
 @admin.register(TaskAttempt)
@@ -287,6 +191,7 @@ class TaskAttemptAdmin(ReadOnlyAdmin):
     list_filter = ("state", "ended_at")
     list_select_related = ("runner",)
     search_fields = ("=task__id", "runner__name", "reason")
+    search_help_text = "A task's number, or a part of a runner's name or of the reason"
     ordering = ("-id",)
 
     @admin.display(description="task", ordering="task_id")
@@ -301,6 +206,7 @@ class LogChunkAdmin(ReadOnlyAdmin):
     list_display = ("id", "task_number", "attempt", "offset", "size", "received_at")
     list_select_related = ("task__template",)
     search_fields = ("=task__id",)
+    search_help_text = "A task's number"
     ordering = ("-id",)
     fields = ("task", "attempt", "offset", "size", "received_at")
 
@@ -317,7 +223,24 @@ class LogChunkAdmin(ReadOnlyAdmin):
         return int(chunk.size)
 
 
+@admin.register(LogOutline)
+class LogOutlineAdmin(ReadOnlyAdmin):
+    """How far a log was looked through; what was found is on the task's page."""
+
+    list_display = ("id", "task_number", "attempt", "offset", "line")
+    list_select_related = ("task__template",)
+    search_fields = ("=task__id",)
+    search_help_text = "A task's number"
+    ordering = ("-id",)
+    fields = ("task", "attempt", "offset", "line", "masked")
+
+    @admin.display(description="task", ordering="task_id")
+    def task_number(self, outline: LogOutline) -> str:
+        return f"#{outline.task_id}"
+
+
 @admin.register(Leadership)
 class LeadershipAdmin(ReadOnlyAdmin):
     list_display = ("name", "holder", "expires_at")
     search_fields = ("holder",)
+    search_help_text = "A part of its holder's name"

@@ -32,7 +32,7 @@ class Candidate:
 
     @property
     def is_free(self) -> bool:
-        return self.is_online and self.held < self.runner.concurrency
+        return self.is_online and self.held < self.runner.slots
 
     @property
     def why_not(self) -> str:
@@ -45,7 +45,10 @@ class Candidate:
             return "Has not connected yet"
         if not self.is_online:
             return f"Matches, but {self.hindrance()}"
-        return "Free" if self.is_free else f"All {self.runner.concurrency} slots are taken"
+        if self.is_free:
+            return "Free"
+        slots = self.runner.slots
+        return "Its slot is taken" if slots == 1 else f"All {slots} slots are taken"
 
     def hindrance(self) -> str:
         """Why it takes nothing, after its name: `is paused by anna until 14:30 UTC: Update`."""
@@ -55,15 +58,23 @@ class Candidate:
             return f"is paused by {runner.pauser}{until}: {runner.pause_reason.rstrip('.')}"
         if self.status == RunnerStatus.NEVER_CONTACTED:
             return "has not connected yet"
-        if self.status == RunnerStatus.UNHEALTHY and runner.quarantined_until:
-            until = clock(runner.quarantined_until, self.now)
-            why = runner.quarantine_reason.rstrip(".")
-            return f"is cut off from the broker until {until}: {why}"
+        if self.status == RunnerStatus.UNHEALTHY:
+            return self._illness()
         if self.status == RunnerStatus.OFFLINE and runner.last_heartbeat_at:
             return f"is offline, last heard {ago(runner.last_heartbeat_at, self.now)}"
         if self.status == RunnerStatus.DRAINING:
-            return "is being shut down"
+            order = runner.drain_order.rstrip(".")
+            return f"is being drained by {order}" if order else "is being shut down"
         return f"is {self.status.label.lower()}"
+
+    def _illness(self) -> str:
+        """What makes it unhealthy: what it did to the broker, or what its worker says of itself."""
+        runner = self.runner
+        if runner.quarantined_until and runner.is_quarantined(now=self.now):
+            until = clock(runner.quarantined_until, self.now)
+            why = runner.quarantine_reason.rstrip(".")
+            return f"is cut off from the broker until {until}: {why}"
+        return f"cannot take tasks: {runner.trouble.rstrip('.')}"
 
 
 class Situation:
@@ -82,7 +93,7 @@ class Situation:
         self.now = now
         self.runners = [
             (runner, counts[runner.pk], frozenset(tags[runner.pk]))
-            for runner in runners.select_related("paused_by")
+            for runner in runners.at_a_glance()
         ]
         self.running = counts.total()
         # By the tags that are required: many tasks require the same.
@@ -106,7 +117,7 @@ class Situation:
     def free_slots(self, required: Iterable[str]) -> int:
         """How many such tasks could start at this moment."""
         return sum(
-            one.runner.concurrency - one.held
+            one.runner.slots - one.held
             for one in self.candidates(sorted(required))
             if one.is_entitled and one.is_free
         )

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from projects.errors import ForgeError
 from projects.models import Project
+from projects.single import single
 from runners.endpoint import refusal, runner_endpoint
 from runners.models import Runner
 from runners.worker.failpoints import reached
@@ -20,13 +21,21 @@ from runners.worker.protocol import ClaimRequest, Job
 from tasks.errors import ClaimRefusedError
 from tasks.lifecycle import HELD, TaskState
 from tasks.live import announce
-from tasks.models import Task
+from tasks.models import Task, TaskTemplate
 from tasks.policies import LostRunnerPolicy
 from tasks.publish import put_out_project
 from tasks.sources import deliver
 from tasks.transitions import REASON_LENGTH
 
 logger = logging.getLogger(__name__)
+
+# Of the template only its name goes along: all else was copied into the task, the script too.
+_READ = ("id", "name", "project")
+_UNREAD = tuple(
+    f"template__{field.name}"
+    for field in TaskTemplate._meta.concrete_fields
+    if field.name not in _READ
+)
 
 
 @runner_endpoint(ClaimRequest)
@@ -52,10 +61,12 @@ def _reached(place: str, request: ClaimRequest, runner: Runner) -> None:
 
 def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
     """Give the task to the runner. Raises ClaimRefusedError when it is not its to start."""
-    rows = Task.objects.select_related("project", "template", "queue")
-    task = rows.filter(pk=request.task, project_id=runner.project_id).first()
+    rows = Task.objects.select_related("template", "queue").defer(*_UNREAD)
+    task = single(rows.filter(pk=request.task, project_id=runner.project_id))
     if task is None or not runner.may_take(task.queue):
         raise ClaimRefusedError(request.task, "it is not this runner's")
+    # Came with the runner; without this line the database would be asked for it again.
+    task.project = runner.project
     if is_repeated(task, runner, request):
         return _repeat(task, runner, request, now=now)
     _check_runner(task, runner, request, now=now)
@@ -92,6 +103,9 @@ def _check_runner(task: Task, runner: Runner, request: ClaimRequest, *, now: dat
     if runner.is_paused(now=now):
         _take_back_hint(task)
         raise ClaimRefusedError(task.pk, f"{runner.name} is paused by {runner.pauser}")
+    if runner.drain_order:
+        _take_back_hint(task)
+        raise ClaimRefusedError(task.pk, f"{runner.name} is being drained")
 
 
 class ProjectFullError(Exception):
@@ -103,13 +117,15 @@ class RunnerFullError(Exception):
 
 
 def _check_hoard(runner: Runner) -> None:
-    """A worker never runs more at once than its row says; of one that asks for more, no more than
-    as many again may be on their way: finished, and not yet reported as such.
+    """A worker never runs more at once than its row says, as the last heartbeat's answer said it;
+    of one that asks for more, no more than as many again may be on their way: finished, and not yet
+    reported as such.
 
     The row is locked, so that of many claims at once none can slip past the count.
     """
-    row = Runner.objects.select_for_update(no_key=True).get(pk=runner.pk)
-    if Task.objects.held_by(row).count() >= 2 * row.concurrency:
+    row = Runner.objects.select_for_update(no_key=True).filter(pk=runner.pk)
+    concurrency = row.values_list("concurrency", flat=True).get()
+    if Task.objects.held_by(runner).count() >= 2 * concurrency:
         raise RunnerFullError
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from projects.errors import ForgeError
 
 if TYPE_CHECKING:
-    from tasks.models import Task
+    from tasks.models import Task, TaskTemplate
 
 
 class TemplateNameTakenError(ForgeError):
@@ -17,7 +17,20 @@ class TemplateNameTakenError(ForgeError):
         self.name = name
 
 
-class TemplateRemovedError(ForgeError):
+class TemplateNotRunnableError(ForgeError):
+    """Base of what keeps a template from being run."""
+
+
+class TemplateDisabledError(TemplateNotRunnableError):
+    def __init__(self, template: TaskTemplate) -> None:
+        super().__init__(
+            f"The template {template.name} cannot be run: {template.disabler} disabled it "
+            f"({template.disabled_reason.rstrip('.')}). A manager of its project can enable it."
+        )
+        self.template = template
+
+
+class TemplateRemovedError(TemplateNotRunnableError):
     def __init__(self, name: str) -> None:
         super().__init__(f"The template {name} was removed and cannot be run.")
         self.name = name

@@ -13,7 +13,7 @@ from django.utils import timezone
 from runners.connect import queue_names
 from runners.endpoint import refusal, runner_endpoint
 from runners.models import Runner
-from runners.operations import note_heartbeat
+from runners.operations import note_heartbeat, note_trouble
 from runners.worker.protocol import Heartbeat, HeartbeatReply, StopOrder, TaskRef
 from tasks.lifecycle import HELD, TaskState
 from tasks.live import announce
@@ -39,9 +39,13 @@ def heartbeat(
 
 def take_heartbeat(*, runner: Runner, message: Heartbeat, now: datetime) -> HeartbeatReply:
     """Note the runner as alive, bring its tasks up to date, and answer with orders."""
+    has_recovered = note_trouble(runner=runner, trouble=message.trouble)
     note_heartbeat(
         runner=runner, is_leaving=message.is_leaving, is_draining=message.is_draining, now=now
     )
+    if has_recovered:
+        # Where the project has a limit, nothing was announced to it meanwhile.
+        put_out_project(runner.project_id, now=now)
     said = {(item.task, item.attempt) for item in message.held}
     held = _renewed(runner, said, now=now)
     for key, task in held.items():
@@ -58,6 +62,8 @@ def take_heartbeat(*, runner: Runner, message: Heartbeat, now: datetime) -> Hear
         heartbeat_seconds=settings.FORGE_HEARTBEAT_SECONDS,
         renewed=tuple(TaskRef(*key) for key in sorted(said & held.keys())),
         lease_seconds=settings.FORGE_LEASE_SECONDS,
+        concurrency=runner.concurrency,
+        drain=runner.drain_order,
     )
 
 

@@ -86,7 +86,7 @@ def _references(report: Report) -> list[tuple[int, int]]:
 
 def _tasks_of(report: Report) -> dict[int, Task]:
     ids = {task for task, _ in _references(report)}
-    return Task.objects.select_related("queue").in_bulk(ids)
+    return Task.objects.in_bulk(ids)
 
 
 def is_held_by(task: Task, runner: Runner, attempt: int) -> bool:
@@ -100,9 +100,7 @@ def _take_task(task: Task, runner: Runner, report: Report, *, now: datetime) -> 
         return
     changed = [_take_start(task, runner, item, now=now) for item in report.started]
     changed += [_take_overflow(task, item) for item in report.overflows]
-    changed += [
-        _take_stretch(task, offset, data, now=now) for offset, data in _stretches(task, report)
-    ]
+    changed += [_take_stretch(task, stretch, now=now) for stretch in _stretches(task, report)]
     changed += [_take_result(task, runner, item, now=now) for item in report.results]
     if any(changed):
         announce(task.pk)
@@ -126,32 +124,48 @@ def _take_start(task: Task, runner: Runner, item: Started, *, now: datetime) -> 
 
 
 def _moment(task: Task, age_seconds: float, *, now: datetime) -> datetime:
-    """When something happened `age_seconds` ago, never before the claim."""
+    """When something happened `age_seconds` ago, never before the claim and the start.
+
+    Each report is some time on its way: what a slow one says seems to be later than it was.
+    """
     moment = now - timedelta(seconds=age_seconds)
-    return max(moment, task.claimed_at) if task.claimed_at else moment
+    return max([moment, *filter(None, (task.claimed_at, task.started_at))])
 
 
-def _stretches(task: Task, report: Report) -> Iterator[tuple[int, bytes]]:
-    """The task's pieces with their offsets, those that follow each other made one."""
-    offset, parts = 0, list[bytes]()
+def _stretches(task: Task, report: Report) -> Iterator[list[Piece]]:
+    """The task's pieces, those that follow each other together."""
+    together: list[Piece] = []
+    end = 0
     for item in report.pieces:
         if not _concerns(task, item):
             continue
-        if parts and item.offset != offset + sum(map(len, parts)):
-            yield offset, b"".join(parts)
-            parts = []
-        offset = offset if parts else item.offset
-        parts.append(item.data)
-    if parts:
-        yield offset, b"".join(parts)
+        if together and item.offset != end:
+            yield together
+            together = []
+        together.append(item)
+        end = item.offset + len(item.data)
+    if together:
+        yield together
 
 
-def _take_stretch(task: Task, offset: int, data: bytes, *, now: datetime) -> bool:
+def _take_stretch(task: Task, pieces: list[Piece], *, now: datetime) -> bool:
+    offset, data = pieces[0].offset, b"".join(piece.data for piece in pieces)
     before = task.log_bytes
-    after = append(task, offset=offset, data=data, now=now)
+    after = append(task, offset=offset, data=data, now=now, ages=_ages_of(pieces))
     if after > before:
         digests.grew(task, before, data[before - offset : after - offset])
     return after > before
+
+
+def _ages_of(pieces: Iterable[Piece]) -> Iterator[tuple[int, float | None]]:
+    """Counted in all of them; of what a piece does not speak nothing is known."""
+    begin = 0
+    for piece in pieces:
+        if not piece.ages or piece.ages[0][0]:
+            yield begin, None
+        for offset, age in piece.ages:
+            yield begin + offset, age
+        begin += len(piece.data)
 
 
 def _take_overflow(task: Task, item: Overflow) -> bool:
@@ -171,7 +185,7 @@ def _take_result(task: Task, runner: Runner, item: Result, *, now: datetime) -> 
     if item.is_cut_short and task.may_retry and _retry(task, item, log, now=ended_at):
         return True
     if task.state == TaskState.STARTING and item.outcome == "succeeded":
-        task.start(runner=runner, attempt=item.attempt, now=now)
+        task.start(runner=runner, attempt=item.attempt, now=ended_at)
     elif task.state == TaskState.STARTING and item.outcome == "stopped":
         task.request_stop(reason=item.reason, now=now)
     to, reason = _verdict(task, item)
@@ -215,8 +229,8 @@ def _about_log(task: Task, item: Result) -> dict[str, Any]:
 
 
 def _verdict(task: Task, item: Result) -> tuple[TaskState, str]:
-    """The state to enter. What ended by itself while a stop was under way counts as stopped."""
-    if task.state == TaskState.STOPPING and item.outcome == "succeeded":
+    """The state to enter. What ended otherwise while a stop was asked for counts as stopped."""
+    if task.stop_requested_at is not None and item.outcome != TaskState.STOPPED:
         return TaskState.STOPPED, f"{item.reason} A stop was under way: {task.stop_reason}"[:500]
     return TaskState(item.outcome), item.reason
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Iterable
 from types import TracebackType
 
 import redis
@@ -28,6 +29,17 @@ def announce(task_id: int) -> None:
         administrator().publish(LIVE_CHANNEL, task_id)
     except redis.RedisError as error:
         logger.debug("announcement of task %s lost: %s", task_id, error)
+
+
+def announce_all(task_ids: Iterable[int]) -> None:
+    """As `announce`, for many in one round trip."""
+    try:
+        with administrator().pipeline(transaction=False) as pipe:
+            for task_id in task_ids:
+                pipe.publish(LIVE_CHANNEL, task_id)
+            pipe.execute()
+    except redis.RedisError as error:
+        logger.debug("announcements lost: %s", error)
 
 
 class Watch:

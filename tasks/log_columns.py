@@ -14,6 +14,7 @@ GAP_MARKER_BYTES = 1000
 # What an attempt begins with.
 NO_LOG: dict[str, Any] = {
     "log_bytes": 0,
+    "log_lines": 0,
     "log_sha256": "",
     "log_complete": False,
     "log_written_bytes": 0,
@@ -31,6 +32,8 @@ class LogColumns(models.Model):
     """Length and SHA-256 of the committed bytes, and what they lack."""
 
     log_bytes = models.BigIntegerField(default=0)
+    # How many line ends are in them.
+    log_lines = models.BigIntegerField(default=0)
     log_sha256 = models.CharField(max_length=64, blank=True)
     log_complete = models.BooleanField(default=False)
     # What the process wrote, where a part of it is left out (docs/runners.md, "Long logs").
@@ -51,3 +54,24 @@ class LogColumns(models.Model):
     def about_log(self) -> dict[str, Any]:
         """These columns by name."""
         return {name: getattr(self, name) for name in NO_LOG}
+
+
+class LogOutline(models.Model):
+    """What `tasks.log_outline` has found in one attempt's log so far, for it reads all of it."""
+
+    task = models.ForeignKey("tasks.Task", on_delete=models.CASCADE, related_name="log_outlines")
+    attempt = models.PositiveIntegerField()
+    # How far it has read: a beginning of a line, and its number from 0.
+    offset = models.BigIntegerField()
+    line = models.BigIntegerField()
+    marks = models.JSONField()
+    masked = models.BigIntegerField()
+
+    class Meta:
+        ordering = ("task", "attempt")
+        constraints = (
+            models.UniqueConstraint(fields=("task", "attempt"), name="log_outline_unique"),
+        )
+
+    def __str__(self) -> str:
+        return f"outline of the log of task {self.task_id}"

@@ -7,6 +7,7 @@ and colours, titles and what a progress bar wrote over are left out as there.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -26,24 +27,53 @@ _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True)
 class Found:
-    """Numbers of lines, from 1, ascending, at most MAXIMUM_LINES of `total`."""
+    """Numbers of lines, from 1, ascending, at most MAXIMUM_LINES of `total`.
+
+    `first` is how many hits stand before them.
+    """
 
     lines: list[int]
     total: int
+    first: int = 0
 
 
-def find_lines(task: Task, text: str) -> Found:
-    """The lines of the current attempt's log that hold `text`, small and capital letters alike."""
-    wanted, lines, total, before = text.lower(), [], 0, 0
+class _Window:
+    """Some hits of however many: those after `skip`, or those around the line `near`."""
+
+    def __init__(self, skip: int, near: int) -> None:
+        self._skip = skip
+        self._near = near
+        self._before: deque[int] = deque(maxlen=MAXIMUM_LINES // 2)
+        self._lines: list[int] = []
+        self._earlier = self.total = 0
+
+    def add(self, line: int) -> None:
+        self.total += 1
+        if line < self._near:
+            self._before.append(line)
+            self._earlier += 1
+        elif len(self._before) + len(self._lines) < MAXIMUM_LINES and self.total > self._skip:
+            self._lines.append(line)
+
+    def found(self) -> Found:
+        first = self._earlier - len(self._before) if self._near else min(self._skip, self.total)
+        return Found([*self._before, *self._lines], self.total, first)
+
+
+def find_lines(task: Task, text: str, *, skip: int = 0, near: int = 0) -> Found:
+    """The lines of the current attempt's log that hold `text`, small and capital letters alike.
+
+    Of very many hits those after the first `skip` are told, or those around the line `near`.
+    """
+    wanted, before = text.lower(), 0
+    window = _Window(0 if near else skip, near)
     if not wanted or "\n" in wanted:
         return Found([], 0)
     for block in _whole_lines(read_log(task)):
         for line in _lines_with(wanted, as_seen(block).lower()):
-            total += 1
-            if total <= MAXIMUM_LINES:
-                lines.append(before + line)
+            window.add(before + line)
         before += block.count(b"\n")
-    return Found(lines, total)
+    return window.found()
 
 
 def _lines_with(wanted: str, text: str) -> Iterator[int]:

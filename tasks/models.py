@@ -15,6 +15,7 @@ from django.db.models.functions import Lower
 from projects.models import AccessKey, Project, VariableGroup, is_one_line
 from projects.variables import is_environment, is_shared_variable_name
 from runners.models import Queue, Runner, Tag
+from tasks.disabling import Disableable
 from tasks.lifecycle import BAD, HELD, TERMINAL, UNFINISHED, TaskState
 from tasks.log_columns import GAP_IS_MARKED, GAP_MARKER_BYTES, LogColumns
 from tasks.policies import (
@@ -43,7 +44,7 @@ class App(models.TextChoices):
     PYTHON = "python", "Python"
 
 
-class TaskTemplate(RunPolicy):
+class TaskTemplate(Disableable, RunPolicy):
     """What to run, with what, where."""
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="templates")
@@ -102,6 +103,10 @@ class TaskTemplate(RunPolicy):
                     lost_runner_wait_seconds__lte=MAXIMUM_WAIT_SECONDS,
                 ),
                 name="template_wait_in_range",
+            ),
+            models.CheckConstraint(
+                condition=Q(disabled_at=None) | ~Q(disabled_reason=""),
+                name="template_disabled_has_reason",
             ),
             models.CheckConstraint(
                 condition=Q(max_attempts__gte=2, max_attempts__lte=MAXIMUM_ATTEMPTS),
@@ -331,14 +336,28 @@ class LogChunk(models.Model):
     offset = models.BigIntegerField()
     data = models.BinaryField()
     received_at = models.DateTimeField()
+    # How many line ends are before it, and how many in it: lines are found by their number.
+    lines_before = models.BigIntegerField(default=0)
+    line_ends = models.PositiveIntegerField(default=0)
+    # Since when its bytes are written, as `[[3, 500]]`: those from the fourth on for 500 ms before
+    # `received_at`; null in a pair, or before the first: nobody knows.
+    ages = models.JSONField(null=True)
 
     class Meta:
         ordering = ("task", "attempt", "offset")
+        indexes = (
+            models.Index(
+                fields=("task", "attempt", "lines_before", "offset"), name="log_chunk_by_line"
+            ),
+        )
         constraints = (
             models.UniqueConstraint(
                 fields=("task", "attempt", "offset"), name="log_chunk_offset_unique"
             ),
             models.CheckConstraint(condition=Q(offset__gte=0), name="log_chunk_offset_positive"),
+            models.CheckConstraint(
+                condition=Q(lines_before__gte=0), name="log_chunk_lines_before_positive"
+            ),
         )
 
     def __str__(self) -> str:

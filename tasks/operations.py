@@ -7,17 +7,21 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from projects.audit.entry import Verb
 from projects.audit.recording import record, record_saved, snapshot
 from projects.operations import write_access_key, write_variable_group
+from projects.versions import require_version
 from runners.operations import queue_for, remove_runner, tags_named
 from runners.worker.failpoints import reached
 from tasks import control
+from tasks.duplicating import copy_of
 from tasks.errors import (
     SourceInUseError,
     TaskFinishedError,
+    TemplateDisabledError,
     TemplateNameTakenError,
     TemplateRemovedError,
 )
@@ -47,12 +51,13 @@ def save_template(
     tags: Sequence[str],
     groups: Sequence[int] | None = None,
     keys: Mapping[int, str] | None = None,
+    version: str = "",
 ) -> TaskTemplate:
     """Store a new or changed template with its required tags, and open their queue.
 
     `groups` are ids of variable groups, `keys` variable names by id of access key; None leaves
     what it has. Raises ValidationError, TemplateNameTakenError, SourceUnknownError and
-    SourceConflictError.
+    SourceConflictError, and ChangedMeanwhileError if what is stored is not of this version.
     """
     template.clean_fields(exclude=("queue",))
     template.clean()
@@ -61,10 +66,11 @@ def save_template(
     try:
         with transaction.atomic():
             hold_templates(pk=template.pk)
+            require_version(template, version)
             before = snapshot(template)
             found = tags_named(project=template.project, names=tags)
             template.queue = queue_for(project=template.project, tags=found)
-            template.save()
+            template.save(update_fields=_edited(template))
             template.tags.set(found)
             set_sources(template, groups=groups, keys=keys)
             settle_sources(template)
@@ -72,6 +78,58 @@ def save_template(
     except IntegrityError as error:
         raise TemplateNameTakenError(template.name) from error
     return template
+
+
+def _edited(template: TaskTemplate) -> list[str] | None:
+    """What saving writes of a template that is there: not what others may have done meanwhile."""
+    if template.pk is None:
+        return None
+    kept = {"disabled_at", "disabled_by", "disabled_reason", "removed_at"}
+    fields = (field for field in template._meta.concrete_fields if not field.primary_key)
+    return [field.name for field in fields if field.name not in kept]
+
+
+def duplicate_template(*, template: TaskTemplate, name: str = "") -> TaskTemplate:
+    """A copy with the same tags, variable groups and access keys; without a name, under a free one.
+
+    It can be run, also if the template is disabled. Raises what `save_template` does.
+    """
+    copy = copy_of(template)
+    copy.name = name or copy.name
+    return save_template(
+        template=copy,
+        tags=[tag.name for tag in template.tags.all()],
+        groups=[group.pk for group in template.variable_groups.all()],
+        keys=dict(template.access_key_uses.values_list("access_key_id", "variable")),
+    )
+
+
+def disable_template(*, template: TaskTemplate, reason: str, by: User, now: datetime) -> None:
+    """Have it run by nobody, until it is enabled. Tasks that wait or run go on.
+
+    Raises TemplateRemovedError, and ValidationError for a reason that is empty, too long or not
+    one line.
+    """
+    reason = reason.strip()
+    if not reason:
+        raise ValidationError({"reason": "Say why, for those who want to run it."})
+    try:
+        TaskTemplate._meta.get_field("disabled_reason").clean(reason, template)
+    except ValidationError as error:
+        raise ValidationError({"reason": error.messages}) from error
+    with transaction.atomic():
+        if not template.disable(reason=reason, by=by, now=now):
+            raise TemplateRemovedError(template.name)
+        record(Verb.DISABLED, template, detail=reason)
+
+
+def enable_template(*, template: TaskTemplate) -> bool:
+    """Let it be run again; False if it was not disabled."""
+    with transaction.atomic():
+        if not template.enable():
+            return False
+        record(Verb.ENABLED, template)
+    return True
 
 
 def _settle(templates: QuerySet[TaskTemplate]) -> None:
@@ -83,28 +141,34 @@ def _settle(templates: QuerySet[TaskTemplate]) -> None:
         settle_sources(template)
 
 
-def save_access_key(*, key: AccessKey, parts: Mapping[str, str], now: datetime) -> AccessKey:
+def save_access_key(
+    *, key: AccessKey, parts: Mapping[str, str], now: datetime, version: str = ""
+) -> AccessKey:
     """Store a new or changed access key; its kind stays. `parts` empty leaves the secret.
 
-    Raises ValidationError, AccessKeyNameTakenError and SecretsKeyError.
+    Raises ValidationError, AccessKeyNameTakenError and SecretsKeyError, and ChangedMeanwhileError
+    if what is stored is not of this version.
     """
     with transaction.atomic():
         hold_templates(access_keys=key.pk)
+        require_version(key, version)
         write_access_key(key=key, parts=parts, now=now)
         _settle(TaskTemplate.objects.filter(access_keys=key))
     return key
 
 
 def save_variable_group(
-    *, group: VariableGroup, secrets: Mapping[str, str | None], now: datetime
+    *, group: VariableGroup, secrets: Mapping[str, str | None], now: datetime, version: str = ""
 ) -> VariableGroup:
     """Store a new or changed group; `secrets` names what to set, and with None what to remove.
 
     Raises ValidationError, VariableGroupNameTakenError, SecretsKeyError, and SourceConflictError
-    when a template that uses it would get one name from two places.
+    when a template that uses it would get one name from two places, and ChangedMeanwhileError if
+    what is stored is not of this version.
     """
     with transaction.atomic():
         hold_templates(variable_groups=group.pk)
+        require_version(group, version)
         write_variable_group(group=group, secrets=secrets, now=now)
         _settle(TaskTemplate.objects.filter(variable_groups=group))
     return group
@@ -144,9 +208,14 @@ def remove_template(*, template: TaskTemplate, now: datetime) -> None:
 def run_template(
     *, template: TaskTemplate, by: User, now: datetime, rerun_of: Task | None = None
 ) -> Task:
-    """Queue one run of the template as it is now. Raises TemplateRemovedError."""
+    """Queue one run of the template as it is now.
+
+    Raises TemplateRemovedError and TemplateDisabledError.
+    """
     if template.removed_at is not None:
         raise TemplateRemovedError(template.name)
+    if template.is_disabled:
+        raise TemplateDisabledError(template)
     hinted_at = now if may_hint_at_once(template, now=now) else None
     with transaction.atomic():
         task = Task.objects.create(
@@ -182,10 +251,11 @@ def _announce_new(task: Task) -> None:
 
 
 @transaction.atomic
-def stop_task(*, task: Task, by: User, now: datetime) -> None:
+def stop_task(*, task: Task, by: User, now: datetime) -> bool:
     """Stop a task: at once if it waits, by its runner otherwise, by the steps of its template.
 
-    An unreachable one is stopped when its runner is heard again. Raises TaskFinishedError.
+    An unreachable one is stopped when its runner is heard again. False if somebody asked for it
+    before. Raises TaskFinishedError.
     """
     reason = f"Stopped by {by.get_username()}."
     task.refresh_from_db()
@@ -198,38 +268,40 @@ def stop_task(*, task: Task, by: User, now: datetime) -> None:
         transaction.on_commit(partial(announce, task.pk))
     else:
         _require_unfinished(task)
-        return
+        return False
     record(Verb.STOPPED, task)
+    return True
 
 
 @transaction.atomic
-def force_stop_task(*, task: Task, by: User, now: datetime) -> None:
+def force_stop_task(*, task: Task, by: User, now: datetime) -> bool:
     """Have the task's processes killed, without their time to clean up.
 
     What waits is stopped at once. Of an unreachable task it ends the wait: the task is lost,
-    because what still runs there is ended only when its runner is heard again. Raises
-    TaskFinishedError.
+    because what still runs there is ended only when its runner is heard again. False if somebody
+    asked for it before. Raises TaskFinishedError.
     """
     reason = f"Force-stopped by {by.get_username()}."
     task.refresh_from_db()
     if task.stop_before_start(reason=reason, now=now) or _lose_by_force(task, reason, now=now):
         transaction.on_commit(partial(_after_end, task))
         record(Verb.FORCE_STOPPED, task)
-        return
+        return True
     task.request_stop(reason=reason, now=now)
     if task.force_stop(reason=reason, now=now):
         transaction.on_commit(partial(control.order_stop, task))
         transaction.on_commit(partial(announce, task.pk))
         record(Verb.FORCE_STOPPED, task)
-    else:
-        _require_unfinished(task)
+        return True
+    _require_unfinished(task)
+    return False
 
 
 def _lose_by_force(task: Task, reason: str, *, now: datetime) -> bool:
     """End the wait for an unreachable task."""
     if task.state != TaskState.UNREACHABLE:
         return False
-    where = f"Its runner {task.runner} is out of reach, so it may still run there until then."
+    where = f"Its runner {task.runner} is out of reach, and may let it run until it hears of this."
     return task.lose(reason=f"{reason} {where}", now=now)
 
 

@@ -68,7 +68,13 @@ def may_hint_at_once(template: TaskTemplate, *, now: datetime) -> bool:
 
 
 def put_out_project(project_id: int, *, now: datetime | None = None) -> None:
-    """As `put_out`, for every queue of the project."""
+    """As `put_out`, for every queue of the project.
+
+    Follows every end of a task, and mostly there is nothing to put out.
+    """
+    queues = Queue.objects.filter(project_id=project_id).order_by().values("pk")
+    if not Task.objects.to_hint().filter(queue__in=queues).exists():
+        return
     now = now or timezone.now()
     for _ in _put_out_all(_waiting_in(project_id), now=now):
         pass

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
 from django.db.models import OuterRef, Subquery
 
 from projects.models import Project
-from tasks.lifecycle import HELD, TERMINAL, TaskState
+from projects.permissions import Action
+from tasks.lifecycle import HELD, TERMINAL, UNFINISHED, TaskState
 from tasks.policies import lease_end
 
 if TYPE_CHECKING:
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 QUEUED = TaskState.QUEUED
 
 
+def never_started(reason: str, *, now: datetime) -> dict[str, Any]:
+    """What a task is given that was stopped before anything was started."""
+    return {
+        "reason": reason,
+        "stop_requested_at": now,
+        "finished_at": now,
+        "log_complete": True,  # nothing was written, and nothing is missing
+    }
+
+
 class TaskTemplateQuerySet(models.QuerySet["TaskTemplate"]):
     def for_user(self, user: User | AnonymousUser) -> TaskTemplateQuerySet:
         """The templates, removed ones aside, of the projects that `user` may see."""
@@ -29,11 +40,32 @@ class TaskTemplateQuerySet(models.QuerySet["TaskTemplate"]):
     def present(self) -> TaskTemplateQuerySet:
         return self.filter(removed_at=None)
 
+    def runnable_by(self, user: User | AnonymousUser) -> TaskTemplateQuerySet:
+        """Those that `user` may run now."""
+        projects = Project.objects.allowing(user, Action.TASK_RUN)
+        return self.present().filter(project__in=projects, disabled_at=None)
+
 
 class TaskQuerySet(models.QuerySet["Task"]):
     def for_user(self, user: User | AnonymousUser) -> TaskQuerySet:
         """The tasks of the projects that `user` may see."""
+        if user.is_superuser:
+            return self  # all: the database would look project by project
         return self.filter(project__in=Project.objects.for_user(user))
+
+    def waiting(self) -> TaskQuerySet:
+        """Tasks that nothing was started of yet: queued, or not approved."""
+        # In the words of an index's condition first: without them SQLite would sort all that wait.
+        unfinished = self.filter(state__in=sorted(UNFINISHED))
+        return unfinished.filter(state__in=sorted((QUEUED, TaskState.AWAITING_APPROVAL)))
+
+    def to_stop(self) -> TaskQuerySet:
+        """Held tasks whose stop nobody has asked for."""
+        return self.held().filter(stop_requested_at=None)
+
+    def stop_before_start(self, *, reason: str, now: datetime) -> int:
+        """`queued | awaiting_approval -> stopped`, those that still wait; returns how many."""
+        return self.waiting().update(state=TaskState.STOPPED, **never_started(reason, now=now))
 
     def held(self) -> TaskQuerySet:
         """Tasks that a runner holds: they take a slot of the runner and of the project."""

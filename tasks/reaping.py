@@ -51,7 +51,7 @@ def _is_stopped(task: Task, *, now: datetime) -> bool:
 
 def _gone(task: Task) -> str:
     """For what its runner ends itself: a lost runner is no riddle then."""
-    return f"Runner {task.runner} was out of reach, and has ended its processes with their lease."
+    return f"Runner {task.runner} was out of reach, and ends its processes with their lease."
 
 
 def _why_lost(task: Task, *, now: datetime) -> str:

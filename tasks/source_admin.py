@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils import timezone
 
-from projects.admin import OperationAdmin, ProjectFilter, ReadOnlyAdmin
+from projects.admin_bases import OperationAdmin, ProjectFilter, ReadOnlyAdmin
 from projects.errors import AccessKeyNameTakenError, VariableGroupNameTakenError
 from projects.models import AccessKey, SecretVariable, VariableGroup
 from projects.secret_fields import PasswordField, SecretField
@@ -95,6 +95,7 @@ class AccessKeyAdmin(SourceAdmin):
     list_filter = ("kind", ("project", ProjectFilter))
     list_select_related = ("project",)
     search_fields = ("name", "login", "project__name")
+    search_help_text = "A part of its name, login or project. Secrets are not searched"
     autocomplete_fields = ("project",)
     date_hierarchy = "created_at"
 
@@ -156,6 +157,9 @@ class VariableGroupAdmin(SourceAdmin):
     list_filter = (("project", ProjectFilter),)
     list_select_related = ("project",)
     search_fields = ("name", "description", "project__name", "secrets__name")
+    search_help_text = (
+        "A part of its name, description, project or of a secret's name. Values are not searched"
+    )
     autocomplete_fields = ("project",)
     date_hierarchy = "created_at"
 
@@ -185,7 +189,9 @@ class SecretVariableAdmin(ReadOnlyAdmin):
 
     list_display = ("name", "group", "changed_at")
     list_select_related = ("group",)
-    search_fields = ("name", "group__name")
+    list_filter = (("group__project", ProjectFilter), "changed_at")
+    search_fields = ("name", "group__name", "group__project__name")
+    search_help_text = "A part of its name, group or project. Values are not searched"
     date_hierarchy = "changed_at"
     fields = ("group", "name", "changed_at", "problem")
     readonly_fields = ("problem",)
@@ -197,5 +203,7 @@ class TemplateAccessKeyAdmin(ReadOnlyAdmin):
 
     list_display = ("variable", "access_key", "template")
     list_select_related = ("access_key", "template")
+    list_filter = (("template__project", ProjectFilter),)
     search_fields = ("variable", "access_key__name", "template__name")
+    search_help_text = "A part of the variable's, the access key's or the template's name"
     fields = ("template", "access_key", "variable")

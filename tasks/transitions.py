@@ -18,7 +18,7 @@ from runners.models import Runner
 from tasks.lifecycle import HELD, TaskState, predecessors
 from tasks.log_columns import NO_LOG
 from tasks.policies import CLOCK_DIFFERENCE, LostRunnerPolicy, RunPolicy, lease_end
-from tasks.querysets import TaskQuerySet
+from tasks.querysets import TaskQuerySet, never_started
 
 REASON_LENGTH = 500
 
@@ -117,14 +117,7 @@ class TaskTransitions(RunPolicy):
     def stop_before_start(self, *, reason: str, now: datetime) -> bool:
         """`queued | awaiting_approval -> stopped`: nothing was started."""
         waiting = Q(state__in=(TaskState.QUEUED, TaskState.AWAITING_APPROVAL))
-        return self._move(
-            TaskState.STOPPED,
-            fence=waiting,
-            reason=reason,
-            stop_requested_at=now,
-            finished_at=now,
-            log_complete=True,  # nothing was written, and nothing is missing
-        )
+        return self._move(TaskState.STOPPED, fence=waiting, **never_started(reason, now=now))
 
     def request_stop(self, *, reason: str, now: datetime) -> bool:
         """`starting | running -> stopping`; the runner ends the process."""

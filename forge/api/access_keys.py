@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from forge.api.base import ApiView, found
 from forge.api.errors import ERRORS
 from forge.api.parsing import StrictMixin
+from forge.api.versions import IF_MATCH, OUTDATED, version_wanted, with_version
 from projects.models import AccessKey
 from projects.permissions import Action
 from projects.variables import MAXIMUM_VALUE_CHARACTERS
@@ -92,12 +93,14 @@ class AccessKeyDetail(ApiView):
     @extend_schema(operation_id="read_access_key", responses={200: AccessKeySerializer, **ERRORS})
     def get(self, request: Request, pk: int) -> Response:
         """One access key, without its secret."""
-        return Response(AccessKeySerializer(self._key(pk, Action.PROJECT_VIEW)).data)
+        key = self._key(pk, Action.PROJECT_VIEW)
+        return with_version(key, AccessKeySerializer)
 
     @extend_schema(
         operation_id="change_access_key",
+        parameters=[IF_MATCH],
         request=AccessKeySerializer(partial=True),
-        responses={200: AccessKeySerializer, **ERRORS},
+        responses={200: AccessKeySerializer, **ERRORS, **OUTDATED},
     )
     def patch(self, request: Request, pk: int) -> Response:
         """Changes the fields that the body names. A new secret replaces the old one as a whole,
@@ -111,8 +114,9 @@ class AccessKeyDetail(ApiView):
                 raise ValidationError({"kind": "The kind stays. Make another key instead."})
             for name, value in given.items():
                 setattr(key, name, value)
-            save_access_key(key=key, parts=parts, now=timezone.now())
-        return Response(AccessKeySerializer(key).data)
+            version = version_wanted(request)
+            save_access_key(key=key, parts=parts, now=timezone.now(), version=version)
+            return with_version(key, AccessKeySerializer)
 
     @extend_schema(operation_id="remove_access_key", responses={204: None, **ERRORS})
     def delete(self, request: Request, pk: int) -> Response:

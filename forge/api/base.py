@@ -14,6 +14,7 @@ from rest_framework.serializers import BaseSerializer
 from forge.api.parsing import BoundedJSONParser
 from projects.models import Project
 from projects.permissions import Action
+from projects.single import single
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,7 +84,7 @@ class ApiView(GenericAPIView[Any]):
 
 def found(rows: QuerySet[Row], pk: int) -> Row:
     """The row with this id, or 404. Ids beyond 64 bits match nothing."""
-    row = rows.filter(pk=pk).order_by().first()  # there is one: an order would only cost time
+    row = single(rows.filter(pk=pk))
     if row is None:
         raise Http404
     return row

@@ -1,4 +1,4 @@
-"""Pause a runner, and resume it."""
+"""Pause a runner, resume it, drain it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from forge.api.errors import ERRORS
 from forge.api.parsing import StrictMixin
 from forge.api.runners import NoFieldsSerializer, RunnerSerializer, RunnerView, runners_of
 from projects.permissions import Action
-from runners.operations import pause_runner, resume_runner
+from runners.operations import drain_runner, pause_runner, resume_runner
 from runners.pausing import PAUSE_REASON_LENGTH
 
 if TYPE_CHECKING:
@@ -30,6 +30,16 @@ class PauseSerializer(StrictMixin):
         allow_null=True,
         default=None,
         help_text="When it resumes by itself, within a year. Null: until it is resumed.",
+    )
+
+
+class DrainSerializer(StrictMixin):
+    reason = serializers.CharField(
+        max_length=PAUSE_REASON_LENGTH, help_text="One line, for those whose tasks wait."
+    )
+    stays_paused = serializers.BooleanField(
+        default=True,
+        help_text="Pause it too: a worker that is started again takes nothing until it is resumed.",
     )
 
 
@@ -56,4 +66,18 @@ class RunnerResume(RunnerView):
         runner = self.runner(pk, Action.RUNNER_CHANGE)
         self.checked(NoFieldsSerializer)
         resume_runner(runner=runner, by=self.user, now=timezone.now())
+        return Response(RunnerSerializer(found(runners_of(self.user), pk)).data)
+
+
+class RunnerDrain(RunnerView):
+    @extend_schema(
+        operation_id="drain_runner",
+        request=DrainSerializer,
+        responses={200: RunnerSerializer, **ERRORS},
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Lets its worker take nothing new, finish its tasks, and end. 409 if none is connected."""
+        runner = self.runner(pk, Action.RUNNER_CHANGE)
+        given = self.checked(DrainSerializer).validated_data
+        drain_runner(runner=runner, by=self.user, now=timezone.now(), **given)
         return Response(RunnerSerializer(found(runners_of(self.user), pk)).data)

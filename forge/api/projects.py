@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from forge.api.base import ApiView
 from forge.api.errors import ERRORS
 from forge.api.parsing import StrictMixin
+from forge.api.versions import IF_MATCH, OUTDATED, version_wanted, with_version
 from projects.models import Project
 from projects.operations import change_project, create_project
 from projects.permissions import Action
@@ -65,16 +66,18 @@ class ProjectDetail(ApiView):
     def get(self, request: Request, pk: int) -> Response:
         """One project."""
         project = self.project(pk, Action.PROJECT_VIEW)
-        return Response(ProjectSerializer(project).data)
+        return with_version(project, ProjectSerializer)
 
     @extend_schema(
         operation_id="change_project",
+        parameters=[IF_MATCH],
         request=ProjectSerializer(partial=True),
-        responses={200: ProjectSerializer, **ERRORS},
+        responses={200: ProjectSerializer, **ERRORS, **OUTDATED},
     )
     def patch(self, request: Request, pk: int) -> Response:
         """Changes the fields that the body names, and no others."""
         project = self.project(pk, Action.PROJECT_CHANGE)
         serializer = self.checked(ProjectSerializer, project)
-        change_project(project=project, changes=serializer.validated_data)
-        return Response(ProjectSerializer(project).data)
+        changes, version = serializer.validated_data, version_wanted(request)
+        change_project(project=project, changes=changes, version=version)
+        return with_version(project, ProjectSerializer)

@@ -1,4 +1,4 @@
-"""Runners: list, register, read, remove."""
+"""Runners: list, register, read, change, remove."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from forge.api.base import ApiView, found
 from forge.api.errors import ERRORS
 from forge.api.parsing import StrictMixin
 from forge.api.tags import TagNames
+from forge.api.versions import IF_MATCH, OUTDATED, version_wanted, with_version
 from projects.permissions import Action
 from runners.models import Runner
-from runners.operations import create_runner, lift_quarantine
+from runners.operations import change_runner, create_runner, lift_quarantine
 from runners.status import RunnerStatus
 from tasks.models import Task
 from tasks.operations import retire_runner
@@ -37,6 +38,10 @@ class RunnerSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
         help_text="Until then the broker does not let it in. Null while it does."
     )
     quarantine_reason = serializers.SerializerMethodField(help_text="What it did; or empty.")
+    trouble = serializers.CharField(
+        read_only=True,
+        help_text="What its worker last said that keeps it from taking tasks; or empty.",
+    )
     paused_at = serializers.SerializerMethodField(help_text="Null while it is not paused.")
     paused_by = serializers.SerializerMethodField(
         help_text="Who paused it; null while it is not paused, or if that user was deleted."
@@ -54,14 +59,17 @@ class RunnerSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
         model = Runner
         fields: tuple[str, ...] = (
             "id",
+            "project",
             "name",
             "status",
             "tags",
             "last_heartbeat_at",
+            "version",
             "concurrency",
             "takes_untagged",
             "quarantined_until",
             "quarantine_reason",
+            "trouble",
             "paused_at",
             "paused_by",
             "paused_until",
@@ -69,7 +77,7 @@ class RunnerSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
             "token_created_at",
             "older_token_expires_at",
         )
-        read_only_fields = ("id", "last_heartbeat_at")
+        read_only_fields = ("id", "project", "last_heartbeat_at", "version")
         validators: tuple[()] = ()
 
     def get_status(self, runner: Runner) -> RunnerStatus:
@@ -105,6 +113,16 @@ class RunnerSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
         return older[0].expires_at if older else None
 
 
+class RunnerChangeSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
+    """What may be changed of a runner: not its name, which its worker goes by."""
+
+    tags = TagNames(required=False)
+
+    class Meta:
+        model = Runner
+        fields = ("tags", "concurrency", "takes_untagged")
+
+
 class NoFieldsSerializer(StrictMixin):
     """The body of a request that needs none."""
 
@@ -120,9 +138,14 @@ class NewRunnerSerializer(RunnerSerializer):
 
 def runners_of(user: User) -> QuerySet[Runner]:
     """The runners that `user` may see, each with `running`, the number of tasks it holds."""
+    return with_running(Runner.objects.for_user(user))
+
+
+def with_running(runners: QuerySet[Runner]) -> QuerySet[Runner]:
+    """These, with all that is told of each."""
     held = Task.objects.held().filter(runner=OuterRef("pk")).order_by().values("runner")
     count = Subquery(held.annotate(number=Count("pk")).values("number"))
-    rows = Runner.objects.for_user(user).annotate(running=Coalesce(count, 0))
+    rows = runners.annotate(running=Coalesce(count, 0))
     return rows.select_related("project", "paused_by").prefetch_related("tags", "tokens")
 
 
@@ -173,7 +196,21 @@ class RunnerDetail(RunnerView):
     @extend_schema(operation_id="read_runner", responses={200: RunnerSerializer, **ERRORS})
     def get(self, request: Request, pk: int) -> Response:
         """One runner, with its status at this moment."""
-        return Response(RunnerSerializer(self.runner(pk, Action.PROJECT_VIEW)).data)
+        return with_version(self.runner(pk, Action.PROJECT_VIEW), RunnerSerializer)
+
+    @extend_schema(
+        operation_id="change_runner",
+        parameters=[IF_MATCH],
+        request=RunnerChangeSerializer(partial=True),
+        responses={200: RunnerSerializer, **ERRORS, **OUTDATED},
+    )
+    def patch(self, request: Request, pk: int) -> Response:
+        """Changes the fields that the body names. Its worker obeys at once; what runs goes on."""
+        runner = self.runner(pk, Action.RUNNER_CHANGE)
+        changes = dict(self.checked(RunnerChangeSerializer, runner).validated_data)
+        tags, version = changes.pop("tags", None), version_wanted(request)
+        change_runner(runner=runner, changes=changes, tags=tags, version=version)
+        return with_version(found(runners_of(self.user), pk), RunnerSerializer)
 
     @extend_schema(operation_id="remove_runner", responses={204: None, **ERRORS})
     def delete(self, request: Request, pk: int) -> Response:

@@ -16,6 +16,7 @@ from forge.api.errors import ERRORS
 from forge.api.long_lists import LongPages
 from forge.api.parsing import StrictMixin, whole_number
 from projects.permissions import Action
+from projects.single import single
 from tasks.attempts import attempts_of
 from tasks.lifecycle import TaskState
 from tasks.models import Task, TaskAttempt, TaskTemplate
@@ -175,7 +176,7 @@ class TaskList(ApiView, ListAPIView[Task]):
 
     def _template(self, project: Project, pk: int) -> TaskTemplate:
         rows = TaskTemplate.objects.for_user(self.user)
-        template = rows.filter(project=project, pk=pk).first()
+        template = single(rows.filter(project=project, pk=pk).select_related("queue"))
         if template is None:
             raise ValidationError({"template": "This project has no template with this id."})
         # Fetched a moment ago; without this line the database would be asked again.

@@ -15,6 +15,7 @@ from forge.api.base import ApiView, found
 from forge.api.errors import ERRORS
 from forge.api.parsing import StrictMixin
 from forge.api.tags import TagNames
+from forge.api.versions import IF_MATCH, OUTDATED, version_wanted, with_version
 from projects.permissions import Action
 from projects.variables import is_environment
 from runners.worker.fields import MAXIMUM_ID
@@ -87,6 +88,13 @@ class TemplateSerializer(StrictMixin, serializers.ModelSerializer[TaskTemplate])
         source="access_key_uses", many=True, required=False, max_length=MAXIMUM_SOURCES
     )
 
+    disabled_at = serializers.DateTimeField(
+        read_only=True, help_text="Since when nobody can run it; null while everybody may."
+    )
+    disabled_by = serializers.SerializerMethodField(
+        help_text="Who disabled it; null while it is not disabled, or if that user was deleted."
+    )
+
     class Meta:
         model = TaskTemplate
         fields = (
@@ -106,9 +114,16 @@ class TemplateSerializer(StrictMixin, serializers.ModelSerializer[TaskTemplate])
             "safe_to_rerun",
             "max_attempts",
             "stop_steps",
+            "disabled_at",
+            "disabled_by",
+            "disabled_reason",
         )
+        read_only_fields = ("id", "disabled_at", "disabled_reason")
         # That a name is taken is for the database to say (409), not for a look before (400).
         validators: tuple[()] = ()
+
+    def get_disabled_by(self, template: TaskTemplate) -> str | None:
+        return template.disabled_by.get_username() if template.disabled_by else None
 
 
 class TemplateList(ApiView, ListAPIView[TaskTemplate]):
@@ -116,6 +131,7 @@ class TemplateList(ApiView, ListAPIView[TaskTemplate]):
 
     def get_queryset(self) -> QuerySet[TaskTemplate]:
         rows = TaskTemplate.objects.for_user(self.user).filter(project_id=self.kwargs["pk"])
+        rows = rows.select_related("disabled_by")
         return rows.prefetch_related("tags", "variable_groups", "access_key_uses")
 
     @extend_schema(operation_id="list_templates", responses={200: TemplateSerializer, **ERRORS})
@@ -140,40 +156,45 @@ class TemplateList(ApiView, ListAPIView[TaskTemplate]):
         return Response(TemplateSerializer(template).data, status=status.HTTP_201_CREATED)
 
 
-class TemplateDetail(ApiView):
+class TemplateView(ApiView):
     serializer_class = TemplateSerializer
 
-    def _template(self, pk: int, action: Action, *, lock: bool = False) -> TaskTemplate:
+    def template(self, pk: int, action: Action, *, lock: bool = False) -> TaskTemplate:
         rows = TaskTemplate.objects.for_user(self.user).select_related("project")
         template = found(rows.select_for_update(of=("self",)) if lock else rows, pk)
         self.demand(template.project, action)
         return template
 
+
+class TemplateDetail(TemplateView):
     @extend_schema(operation_id="read_template", responses={200: TemplateSerializer, **ERRORS})
     def get(self, request: Request, pk: int) -> Response:
         """One template."""
-        return Response(TemplateSerializer(self._template(pk, Action.PROJECT_VIEW)).data)
+        template = self.template(pk, Action.PROJECT_VIEW)
+        return with_version(template, TemplateSerializer)
 
     @extend_schema(
         operation_id="change_template",
+        parameters=[IF_MATCH],
         request=TemplateSerializer(partial=True),
-        responses={200: TemplateSerializer, **ERRORS},
+        responses={200: TemplateSerializer, **ERRORS, **OUTDATED},
     )
     def patch(self, request: Request, pk: int) -> Response:
         """Changes the fields that the body names. Tasks that were queued before keep theirs."""
         # Locked, so that of two changes at once the later does not undo the earlier.
         with transaction.atomic():
-            template = self._template(pk, Action.TEMPLATE_CHANGE, lock=True)
+            template = self.template(pk, Action.TEMPLATE_CHANGE, lock=True)
             serializer = self.checked(TemplateSerializer, template)
             changes = serializer.validated_data
             sources = _sources(changes)
-            save_template(template=template, tags=_apply(template, changes), **sources)
-        return Response(TemplateSerializer(template).data)
+            tags, version = _apply(template, changes), version_wanted(request)
+            save_template(template=template, tags=tags, version=version, **sources)
+            return with_version(template, TemplateSerializer)
 
     @extend_schema(operation_id="remove_template", responses={204: None, **ERRORS})
     def delete(self, request: Request, pk: int) -> Response:
         """Hides the template. Its tasks and their logs stay."""
-        template = self._template(pk, Action.TEMPLATE_CHANGE)
+        template = self.template(pk, Action.TEMPLATE_CHANGE)
         remove_template(template=template, now=timezone.now())
         return Response(status=status.HTTP_204_NO_CONTENT)
 

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from forge.api.base import ApiView, found
 from forge.api.errors import ERRORS
 from forge.api.parsing import StrictMixin
+from forge.api.versions import IF_MATCH, OUTDATED, version_wanted, with_version
 from projects.models import VariableGroup
 from projects.permissions import Action
 from projects.variables import MAXIMUM_VARIABLES, is_shared_environment
@@ -110,12 +111,14 @@ class VariableGroupDetail(ApiView):
     )
     def get(self, request: Request, pk: int) -> Response:
         """One variable group: plain variables with values, secrets by name."""
-        return Response(VariableGroupSerializer(self._group(pk, Action.PROJECT_VIEW)).data)
+        group = self._group(pk, Action.PROJECT_VIEW)
+        return with_version(group, VariableGroupSerializer)
 
     @extend_schema(
         operation_id="change_variable_group",
+        parameters=[IF_MATCH],
         request=VariableGroupSerializer(partial=True),
-        responses={200: VariableGroupSerializer, **ERRORS},
+        responses={200: VariableGroupSerializer, **ERRORS, **OUTDATED},
     )
     def patch(self, request: Request, pk: int) -> Response:
         """Changes the fields that the body names: `variables` as a whole, `secrets` one by one.
@@ -127,8 +130,9 @@ class VariableGroupDetail(ApiView):
             secrets = given.pop("secrets", {})
             for name, value in given.items():
                 setattr(group, name, value)
-            save_variable_group(group=group, secrets=secrets, now=timezone.now())
-        return Response(VariableGroupSerializer(group).data)
+            version = version_wanted(request)
+            save_variable_group(group=group, secrets=secrets, now=timezone.now(), version=version)
+            return with_version(group, VariableGroupSerializer)
 
     @extend_schema(operation_id="remove_variable_group", responses={204: None, **ERRORS})
     def delete(self, request: Request, pk: int) -> Response:

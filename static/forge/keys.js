@@ -1,9 +1,9 @@
 // Keys for those who would rather not reach for the mouse. The list of them is templates/keys.html.
-const PLACES = { o: "overview", t: "tasks", m: "templates", r: "runners" };
+const PLACES = { o: "overview", t: "tasks", q: "queue", m: "templates", r: "runners" };
 const CHORD = 1500; // ms between g and the letter after it
 
 const list = document.getElementById("keys");
-let goes = 0;
+let goes = -Infinity; // when g was pressed; at the beginning of a page it was not
 
 // The links that stand for rows, from top to bottom.
 function rows() {
@@ -26,7 +26,7 @@ document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, textarea, select, [contenteditable]");
   if (typing || event.ctrlKey || event.metaKey || event.altKey || !list) return;
   const follows = event.timeStamp - goes < CHORD;
-  goes = event.key === "g" ? event.timeStamp : 0;
+  goes = event.key === "g" ? event.timeStamp : -Infinity;
   if (event.key === "?") list.open ? list.close() : list.showModal();
   else if (list.open) return; // Escape closes it by itself
   else if (follows && PLACES[event.key]) go(event.key);

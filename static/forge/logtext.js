@@ -1,50 +1,13 @@
 // The log's text: bytes in, lines out.
 //
-// Nothing in a log can act: text reaches the page by textContent alone, colours by class names
-// from a fixed table, and every escape sequence but those colours is dropped.
+// Nothing in a log can act: text reaches the page by textContent alone, colours as numbers that
+// logcolours.js makes them from, and every escape sequence but those of colours is dropped.
 // tasks/log_search.py numbers and reads lines in the same way.
+import { PLAIN, restyled } from "./logstyle.js";
 
 const SHOWN_CHARACTERS = 4000; // of one line; the file has all of it
-const MAXIMUM_LINES = 1600000; // above, browsers run out of pixels for the scroll bar
-const DROPPED_AT_ONCE = 50000;
+const SHOWN_STRETCHES = 1000; // of one line; what follows looks like the last of them
 const MAXIMUM_SEQUENCE = 256;
-
-// ---- style of a stretch of text, as one number: colour in the low bits, then flags ----
-const COLOUR_CLASSES = ["", "c-k", "c-r", "c-g", "c-y", "c-b", "c-m", "c-c", "c-w"];
-const COLOUR = 15, BOLD = 16, DIM = 32, UNDERLINE = 64, ITALIC = 128;
-const FLAG_CLASSES = [[BOLD, "bo"], [DIM, "c-d"], [UNDERLINE, "un"], [ITALIC, "it"]];
-const FLAGS_SET = { 1: BOLD, 2: DIM, 3: ITALIC, 4: UNDERLINE };
-const FLAGS_CLEARED = { 22: BOLD | DIM, 23: ITALIC, 24: UNDERLINE };
-
-export function classesOf(style) {
-  const names = FLAG_CLASSES.filter(([flag]) => style & flag).map(([, name]) => name);
-  const colour = COLOUR_CLASSES[style & COLOUR];
-  // Dim has a colour of its own; a colour that is also dim keeps the colour.
-  return (colour ? [colour, ...names.filter((name) => name !== "c-d")] : names).join(" ");
-}
-
-// SGR, the sequence that sets colours: `ESC [ 1 ; 31 m`.
-function restyled(style, parameters) {
-  const codes = parameters === "" ? [0] : parameters.split(/[;:]/).map(Number);
-  for (let at = 0; at < codes.length; at += 1) {
-    const code = codes[at];
-    if (code === 0) style = 0;
-    else if (FLAGS_SET[code]) style |= FLAGS_SET[code];
-    else if (FLAGS_CLEARED[code]) style &= ~FLAGS_CLEARED[code];
-    else if (code >= 30 && code <= 37) style = (style & ~COLOUR) | (code - 29);
-    else if (code >= 90 && code <= 97) style = (style & ~COLOUR) | (code - 89);
-    else if (code === 39) style &= ~COLOUR;
-    else if (code === 38 || code === 48) {
-      // An extended colour takes the codes after it. Of 256, the first 16 are ours.
-      const isIndexed = codes[at + 1] === 5;
-      const index = codes[at + 2];
-      if (code === 38) style &= ~COLOUR;
-      if (code === 38 && isIndexed && index < 16) style |= (index % 8) + 1;
-      at += isIndexed ? 2 : 4;
-    }
-  }
-  return style;
-}
 
 // A line is its text and, only if something is styled, [from, style] stretches.
 class Line {
@@ -52,6 +15,8 @@ class Line {
   styles = null;
   omitted = 0;
   rewritten = 0;
+  at = 0; // milliseconds since 1970; 0: nobody told
+  isReceipt = false; // it was received then; when it was written is not known
 
   add(text, style) {
     const room = SHOWN_CHARACTERS - this.text.length;
@@ -60,8 +25,10 @@ class Line {
       text = text.slice(0, Math.max(room, 0));
     }
     if (!text) return;
-    const last = this.styles ? this.styles[this.styles.length - 1] : 0;
-    if (style !== last) (this.styles ??= [0, 0]).push(this.text.length, style);
+    const last = this.styles ? this.styles[this.styles.length - 1] : PLAIN;
+    if (style !== last && !(this.styles?.length > 2 * SHOWN_STRETCHES)) {
+      (this.styles ??= [0, PLAIN]).push(this.text.length, style);
+    }
     this.text += text;
   }
 
@@ -89,16 +56,25 @@ function seen(text) {
     .replace(TOWER, "$1");
 }
 
+// Lines from number `first` (from 0) on; of the last ones no more than `most` are kept.
 export class LogText {
   lines = [new Line()];
-  dropped = 0;
+  dropped;
   changedFrom = 0; // the first line that changed since somebody looked
+  #most;
+  #at = 0;
+  #isReceipt = false;
   // A byte order mark is a character like others here: shown, not swallowed.
   #decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  #style = 0;
+  #style = PLAIN;
   #returned = false;
   #state = "text";
   #sequence = "";
+
+  constructor(first = 0, most = Infinity) {
+    this.dropped = first;
+    this.#most = most;
+  }
 
   get count() {
     const last = this.lines[this.lines.length - 1];
@@ -108,6 +84,18 @@ export class LogText {
   push(bytes) {
     this.#write(this.#decoder.decode(bytes, { stream: true }));
     this.#forget();
+  }
+
+  // Lines that begin from here on are of that time.
+  stamp(at, isReceipt) {
+    this.#at = at;
+    this.#isReceipt = isReceipt;
+  }
+
+  // Forget the lines so far, but not the colour that holds on.
+  restart() {
+    this.lines = [new Line()];
+    this.#returned = false;
   }
 
   #write(text) {
@@ -128,15 +116,22 @@ export class LogText {
   }
 
   #print(text) {
-    const line = this.lines[this.lines.length - 1];
+    const line = this.#begun();
     if (this.#returned) line.clear();
     this.#returned = false;
     line.add(seen(text), this.#style);
     this.changedFrom = Math.min(this.changedFrom, this.lines.length - 1);
   }
 
+  #begun() {
+    const line = this.lines[this.lines.length - 1];
+    if (!line.at) [line.at, line.isReceipt] = [this.#at, this.#isReceipt];
+    return line;
+  }
+
   #control(character) {
     if (character === "\n") {
+      this.#begun();
       this.lines.push(new Line());
       this.#returned = false;
       this.changedFrom = Math.min(this.changedFrom, this.lines.length - 2);
@@ -197,9 +192,11 @@ export class LogText {
   }
 
   #forget() {
-    if (this.lines.length <= MAXIMUM_LINES) return;
-    this.lines.splice(0, DROPPED_AT_ONCE);
-    this.dropped += DROPPED_AT_ONCE;
-    this.changedFrom = 0;
+    const surplus = this.lines.length - this.#most;
+    if (surplus <= 0) return;
+    const gone = surplus + Math.ceil(this.#most / 10); // now and then many, not one each time
+    this.lines.splice(0, gone);
+    this.dropped += gone;
+    this.changedFrom = Math.max(this.changedFrom - gone, 0);
   }
 }

@@ -1,5 +1,8 @@
 // What every page does: fragments that refresh themselves, menus, copying, toasts, keys.
+import { lookAgain } from "./anew.js";
+import "./ask.js";
 import "./keys.js";
+import "./palette.js";
 import { clock, writeTimes } from "./times.js";
 
 const TICK = 2000;
@@ -10,8 +13,11 @@ const live = document.getElementById("live");
 const lost = document.getElementById("lost");
 let heardAt = new Date();
 
+export const heard = () => (heardAt = new Date());
+export const silence = () => Date.now() - heardAt;
+
 export function showConnection(isHeard) {
-  if (isHeard) heardAt = new Date();
+  if (isHeard) heard();
   if (live) {
     live.hidden = false;
     live.classList.toggle("lost", !isHeard);
@@ -42,11 +48,11 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
   const asked = new URL(requestConfig.path, location.href).pathname;
   if (new URL(xhr.responseURL || location.href).pathname !== asked) {
     event.detail.shouldSwap = false; // sent on to the sign-in page: the session has ended
-    location.reload();
+    lookAgain();
     return;
   }
   if (xhr.status === 404 || xhr.status === 403) {
-    location.reload();
+    lookAgain();
     return;
   }
   // An unchanged part stays as it is, with the reader's selection and pointer in it.
@@ -109,6 +115,10 @@ document.addEventListener("click", (event) => {
 setTimeout(() => {
   for (const toast of document.querySelectorAll("[data-passing]")) toast.remove();
 }, PASSING);
+
+// ---- long work goes on by itself, a part at a time ----
+const goesOn = document.querySelector("form[data-goes-on]");
+if (goesOn) setTimeout(() => goesOn.requestSubmit(), 0);
 
 // ---- a form is sent once ----
 document.addEventListener("submit", (event) => {

@@ -1,4 +1,7 @@
 // The search field of a log: Forge looks through all of it, this page goes from hit to hit.
+import { lookAgain } from "./anew.js";
+
+const counted = (number) => number.toLocaleString("en");
 
 export class LogSearch {
   #field;
@@ -10,13 +13,16 @@ export class LogSearch {
   #askedAt = -1;
   #lines = [];
   #total = 0;
+  #first = 0; // how many hits stand before these
+  #isAsking = false;
+  #note;
   #at = 0;
-  #waitsFor = 0;
 
   constructor(bar, view, size) {
     this.#field = bar.querySelector("[data-search]");
     this.#status = bar.querySelector("[data-hits]");
     this.#buttons = [...bar.querySelectorAll("[data-step]")];
+    this.#note = bar.querySelector("[data-hits-note]");
     this.#view = view;
     this.#size = size;
     bar.querySelector("[data-search-form]").addEventListener("submit", (event) => {
@@ -35,43 +41,57 @@ export class LogSearch {
     }
   }
 
-  // Called after each drawing: a hit further down than the log has come is shown when it comes.
-  drawn() {
-    if (this.#waitsFor && this.#view.lineCount >= this.#waitsFor) this.#show();
-  }
-
   async #go(step) {
     const text = this.#field.value;
     if (!text.trim()) return this.#clear();
+    if (this.#isAsking) return; // its answer goes on from where this was
     if (text === this.#asked && this.#size() === this.#askedAt) {
-      this.#at = (this.#at + step + this.#lines.length) % Math.max(this.#lines.length, 1);
-      return this.#show();
+      return this.#jump(this.#first + this.#at + step);
     }
     const isSame = text === this.#asked;
-    const before = isSame ? this.#lines[this.#at] : 0;
-    if (!(await this.#ask(text))) return;
+    const before = isSame ? (this.#lines[this.#at] ?? 0) : 0;
+    if (!(await this.#ask(text, { near: isSame ? before : this.#view.firstInView }))) return;
     if (isSame && step < 0) this.#at = this.#lines.findLastIndex((line) => line < before);
     else if (isSame) this.#at = this.#lines.findIndex((line) => line > before);
     else this.#at = this.#lines.findIndex((line) => line >= this.#view.firstInView);
-    if (this.#at < 0) this.#at = step < 0 ? this.#lines.length - 1 : 0;
+    if (this.#at >= 0) return this.#show();
+    return this.#jump(step < 0 ? this.#first - 1 : this.#first + this.#lines.length);
+  }
+
+  // To the hit of that number, of all; from the last on to the first, and back.
+  async #jump(number) {
+    if (!this.#total) return this.#show();
+    const wanted = (number + this.#total) % this.#total;
+    const size = this.#lines.length;
+    if (wanted < this.#first || wanted >= this.#first + size) {
+      const isBefore = wanted < this.#first || wanted === this.#total - 1;
+      const skip = isBefore ? Math.max(wanted - size + 1, 0) : wanted;
+      if (!(await this.#ask(this.#asked, { skip }))) return;
+    }
+    this.#at = Math.min(Math.max(wanted - this.#first, 0), Math.max(this.#lines.length - 1, 0));
     this.#show();
   }
 
-  async #ask(text) {
+  // `place`: {near: line} or {skip: number}, which hits are wanted if they are very many.
+  async #ask(text, place) {
     const size = this.#size();
     const address = new URL(this.#field.form.action);
     address.searchParams.set("q", text);
+    for (const [name, number] of Object.entries(place)) address.searchParams.set(name, number);
     this.#say("searching…");
+    this.#isAsking = true;
     try {
       const answer = await fetch(address, { headers: { Accept: "application/json" }, redirect: "manual" });
-      if (answer.type === "opaqueredirect" || answer.status === 404) location.reload(); // signed out
+      if (answer.type === "opaqueredirect" || answer.status === 404) lookAgain(); // signed out
       if (!answer.ok) throw new Error(answer.status);
       const found = await answer.json();
-      [this.#lines, this.#total] = [found.lines, found.total];
+      [this.#lines, this.#total, this.#first] = [found.lines, found.total, found.first];
     } catch {
       this.#say("no answer; Enter tries again");
       this.#asked = "";
       return false;
+    } finally {
+      this.#isAsking = false;
     }
     [this.#asked, this.#askedAt] = [text, size];
     return true;
@@ -80,10 +100,20 @@ export class LogSearch {
   #show() {
     const line = this.#lines[this.#at] ?? 0;
     for (const button of this.#buttons) button.disabled = !line;
-    const isThere = this.#view.mark(this.#asked, line);
-    this.#waitsFor = line && !isThere && line > this.#view.lineCount ? line : 0;
+    this.#view.mark(this.#asked, line, this.#lines);
     if (!line) this.#say("no line");
-    else this.#say(`${(this.#at + 1).toLocaleString("en")} of ${this.#total.toLocaleString("en")}`);
+    else this.#say(`${counted(this.#first + this.#at + 1)} of ${counted(this.#total)}`);
+    this.#tell();
+  }
+
+  // Of very many hits only some are marked: which ones, and how to have fewer.
+  #tell() {
+    const last = this.#first + this.#lines.length;
+    this.#note.hidden = this.#lines.length >= this.#total;
+    if (this.#note.hidden) return;
+    this.#note.textContent =
+      `${counted(this.#total)} lines have it. The ruler and folded lines count hits ` +
+      `${counted(this.#first + 1)} to ${counted(last)}; Enter goes on beyond. A longer text finds fewer.`;
   }
 
   #say(words) {
@@ -93,7 +123,8 @@ export class LogSearch {
   #clear() {
     this.#asked = this.#field.value = "";
     this.#lines = [];
-    this.#waitsFor = 0;
+    this.#first = this.#total = 0;
+    this.#tell();
     this.#say("");
     for (const button of this.#buttons) button.disabled = true;
     this.#view.mark("", 0);

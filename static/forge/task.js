@@ -1,10 +1,18 @@
 // One task's page: its log and its state come by one stream of events.
+import { lookAgain } from "./anew.js";
 import { LogView } from "./log.js";
-import { showConnection } from "./page.js";
+import { LogOutline } from "./logoutline.js";
+import { counted } from "./logrow.js";
+import { LogRuler } from "./logruler.js";
+import { bytesOf } from "./logstore.js";
+import { LogTools } from "./logtools.js";
+import { heard, showConnection, silence } from "./page.js";
 import { LogSearch } from "./search.js";
 import { clock, writeTimes } from "./times.js";
 
 const RETRY = 3000;
+// The stream has a word every ten seconds: after this long nobody is there, whatever TCP believes.
+const SILENT = 25000;
 const PARTS = { html: "task-head", waiting: "task-waiting", side: "task-side", log_note: "task-log-note" };
 
 const panel = document.getElementById("log");
@@ -20,13 +28,37 @@ let isEnded = false;
 let isPlaced = !/^#L\d+$/.test(location.hash);
 let writtenAt = null;
 
-const view = new LogView(find("lines"), find("canvas"), drawn);
-const search = new LogSearch(panel, view, () => bytes);
+const view = new LogView(find("lines"), find("canvas"), { fetch: (from, count) => ask("lines", { from, count }), onChange: drawn });
+const ruler = new LogRuler(find("ruler"), view);
+const outline = new LogOutline((after) => ask("outline", { after }), takeOutline);
+new LogSearch(panel, view, () => bytes);
+new LogTools(panel, view);
+
+// A part of this attempt's log, which the stream does not send.
+async function ask(name, parameters) {
+  const address = new URL(panel.dataset[`${name}At`], location.href);
+  // Of a log that has no byte yet nobody knows the attempt: the latest is meant.
+  const wanted = attempt ? { ...parameters, attempt } : parameters;
+  for (const [key, value] of Object.entries(wanted)) address.searchParams.set(key, value);
+  const answer = await fetch(address, { headers: { Accept: "application/json" }, redirect: "manual" });
+  if (answer.type === "opaqueredirect") lookAgain(); // signed out
+  if (!answer.ok) throw new Error(answer.status);
+  return answer.json();
+}
+
+function takeOutline({ marks, line, isFull, isAll, masked }) {
+  view.outline(marks, isAll && !isFull && isEnded ? view.lineCount : line, !isEnded || isFull);
+  const count = view.errors.count;
+  const button = find("errors");
+  button.hidden = count === 0;
+  button.textContent = `${counted(count, "error")}${isFull ? " or more" : ""}`;
+  find("masked").textContent = masked ? `${masked.toLocaleString("en")} masked` : "";
+}
 
 function drawn() {
-  find("line-count").textContent = `${view.lineCount.toLocaleString("en")} line${view.lineCount === 1 ? "" : "s"}`;
+  find("line-count").textContent = counted(view.lineCount, "line");
   find("nothing").hidden = bytes > 0;
-  search.drawn();
+  ruler.drawn();
   followButton.disabled = bytes === 0;
   followButton.setAttribute("aria-pressed", String(view.isFollowing && !isEnded));
   const fresh = view.newLines ? `, ${view.newLines.toLocaleString("en")} new` : "";
@@ -51,31 +83,50 @@ function sizeOf(count) {
   return `${size < 10 ? size.toFixed(1) : Math.round(size)} ${units[0]}`;
 }
 
-function bytesOf(text) {
-  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
-  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-}
-
 function takeLog(event) {
-  const { attempt: number, offset, data } = JSON.parse(event.data);
+  heard();
+  const { attempt: number, offset, data, times, line, cut } = JSON.parse(event.data);
   if (number !== attempt) {
     attempt = number;
     bytes = 0;
     view.clear();
+    outline.clear();
+  }
+  if (line !== undefined) {
+    // Far behind, or the log is long: from here on, and what is before when somebody looks there.
+    bytes = offset;
+    view.restart(line);
   }
   // After a reconnection the same bytes may come again; what is known is skipped.
   const piece = bytesOf(data).subarray(Math.max(bytes - offset, 0));
   position = event.lastEventId;
   if (!piece.length) return;
+  const begin = bytes;
   bytes += piece.length;
-  writtenAt = new Date();
-  view.push(piece);
+  writtenAt = new Date(times.at(-1)?.[1] ?? Date.now());
+  push(piece, begin, times, cut);
+  outline.grew();
   find("byte-count").textContent = sizeOf(bytes);
   if (!isPlaced) isPlaced = view.select(location.hash);
 }
 
+// `times`: [offset in the log, milliseconds since 1970, whether Forge only received it then]
+function push(piece, begin, times, cut) {
+  let done = 0;
+  for (const [index, [, at, isReceipt]] of times.entries()) {
+    const next = times[index + 1]?.[0] ?? Infinity;
+    const end = Math.min(next - begin, piece.length);
+    if (end <= done) continue;
+    view.stamp(at, isReceipt === 1);
+    view.push(piece.subarray(done, end), done ? 0 : cut);
+    done = end;
+  }
+  if (done < piece.length) view.push(piece.subarray(done), done ? 0 : cut);
+}
+
 // A swap keeps the focus where it was, on the element with the same id.
 function takeState(event) {
+  heard();
   const state = JSON.parse(event.data);
   const focused = document.activeElement?.id;
   for (const [name, id] of Object.entries(PARTS)) {
@@ -93,6 +144,7 @@ function takeState(event) {
 
 function end() {
   isEnded = true;
+  outline.grew(true);
   source.close();
   showConnection(true);
   say("Ended", "mute", "status-ended");
@@ -100,8 +152,14 @@ function end() {
   drawn();
 }
 
+function lose() {
+  say("Reconnecting", "warn", "status-lost");
+  showConnection(false);
+}
+
 function connect() {
   const address = new URL(panel.dataset.stream, location.href);
+  address.searchParams.set("tail", "");
   if (position) address.searchParams.set("from", position);
   source = new EventSource(address);
   source.addEventListener("open", () => {
@@ -110,10 +168,10 @@ function connect() {
   });
   source.addEventListener("log", takeLog);
   source.addEventListener("state", takeState);
+  source.addEventListener("beat", heard);
   source.addEventListener("end", end);
   source.addEventListener("error", () => {
-    say("Reconnecting", "warn", "status-lost");
-    showConnection(false);
+    lose();
     // The browser tries again by itself after a cut, and gives up after a refusal.
     if (source.readyState === EventSource.CLOSED) setTimeout(connect, RETRY);
   });
@@ -122,7 +180,13 @@ function connect() {
 followButton.addEventListener("click", () => view.follow(isEnded || !view.isFollowing));
 
 setInterval(() => {
-  if (isEnded || !writtenAt) return;
+  if (isEnded) return;
+  if (source.readyState === EventSource.OPEN && silence() > SILENT) {
+    lose();
+    source.close();
+    setTimeout(connect, RETRY);
+  }
+  if (!writtenAt) return;
   const age = (Date.now() - writtenAt) / 1000;
   find("remark").textContent = age < 60 ? `last write ${Math.round(age)} s ago` : `last write ${clock(writtenAt)}`;
 }, 1000);

@@ -22,19 +22,29 @@ function moment(at, now) {
   return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
 }
 
-function exact(at) {
-  const date = `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
+// In a sentence: the time of day, with the day if it is another one.
+function minute(at, now) {
+  const time = clock(at).slice(0, 5);
+  const day = `${at.getDate()} ${MONTHS[at.getMonth()]}`;
+  return at.toDateString() === now.toDateString() ? time : `${day} ${time}`;
+}
+
+const dateOf = (at) => `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
+
+export function exact(at) {
+  const date = dateOf(at);
   return `${date} ${clock(at)}.${String(at.getMilliseconds()).padStart(3, "0")} ${zone}`;
 }
 
 function write(element, now) {
   const at = new Date(element.dateTime);
   if (Number.isNaN(at.getTime())) return;
-  const kinds = { moment, clock, elapsed: (from) => duration((now - from) / SECOND) };
+  const kinds = { moment, minute, clock, elapsed: (from) => duration((now - from) / SECOND) };
   const text = kinds[element.dataset.time]?.(at, now);
   if (text !== undefined && element.textContent !== text) element.textContent = text;
   if (!element.dataset.titled) {
-    element.title = exact(at);
+    const toTheMinute = element.dataset.time === "minute";
+    element.title = toTheMinute ? `${dateOf(at)} ${clock(at).slice(0, 5)} ${zone}` : exact(at);
     element.dataset.titled = "1";
   }
 }

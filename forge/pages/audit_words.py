@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
 
 MAXIMUM_NAMED = 3
+# After the first sign of `@@ -12,5 +12,6 @@`.
+_PLACE = re.compile(r"@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@")
 MAXIMUM_INLINE = 40
 _ICONS: dict[str, str] = {
     Verb.CREATED: "plus",
@@ -23,6 +26,8 @@ _ICONS: dict[str, str] = {
     Verb.REMOVED: "trash",
     Verb.PAUSED: "paused",
     Verb.RESUMED: "play",
+    Verb.DISABLED: "revoked",
+    Verb.ENABLED: "check",
     Verb.DRAINED: "draining",
     Verb.ROTATED: "key",
     Verb.ENDED_OLDER: "key",
@@ -33,6 +38,7 @@ _ICONS: dict[str, str] = {
     Verb.APPROVED: "check",
     Verb.STOPPED: "stop",
     Verb.FORCE_STOPPED: "stop",
+    Verb.STOPPED_ALL: "stop",
     Verb.SIGNED_IN: "right",
     Verb.SIGN_IN_FAILED: "failed",
     Verb.SIGNED_OUT: "out",
@@ -45,8 +51,10 @@ _LOOKS: dict[str, str] = {
     Verb.QUARANTINED: "bad",
     Verb.REMOVED: "warn",
     Verb.REVOKED: "warn",
+    Verb.STOPPED_ALL: "warn",
 }
 # These say all by themselves: whose account it was stands beside them.
+_DANGLING = re.compile(r" (to|of|in)$")
 _ALONE = frozenset({Verb.SIGNED_IN, Verb.SIGNED_OUT})
 
 
@@ -59,6 +67,24 @@ class Change:
     new: str = ""
     secret: str = ""
     diff: list[tuple[str, str]] | None = None
+
+    @property
+    def numbered(self) -> list[tuple[str, int | str, str]]:
+        """The lines of `diff` with their numbers: of the new text, and where taken away, the old.
+
+        Where lines are left out between two places there is a line with the sign `@`.
+        """
+        found: list[tuple[str, int | str, str]] = []
+        old = new = 0
+        for sign, text in self.diff or []:
+            if sign == "@" and (place := _PLACE.match(text)):
+                old, new = int(place[1]), int(place[2])
+                found += [("@", "", "")] if found else []
+                continue
+            found.append((sign, old if sign == "-" else new, text))
+            old += sign != "+"
+            new += sign != "-"
+        return found
 
     @property
     def in_short(self) -> str:
@@ -85,6 +111,11 @@ class Line:
     @property
     def look(self) -> str:
         return _LOOKS.get(self.entry.verb, "")
+
+    @property
+    def done(self) -> str:
+        """What was done, where everything is done to the same object: `Gave a new token`."""
+        return _DANGLING.sub("", self.entry.verb_label)
 
     @property
     def object_words(self) -> str:

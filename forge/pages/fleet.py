@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from django.db.models import OuterRef, Subquery
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from tasks.querysets import TaskQuerySet
 
 MAXIMUM_NAMED_TASKS = 4
-_ORDER = (
+# The worst first.
+ORDER = (
     RunnerStatus.UNHEALTHY,
     RunnerStatus.OFFLINE,
     RunnerStatus.NEVER_CONTACTED,
@@ -36,11 +37,19 @@ _ORDER = (
 _TROUBLE = (RunnerStatus.UNHEALTHY, RunnerStatus.OFFLINE, RunnerStatus.NEVER_CONTACTED)
 
 
+class Held(NamedTuple):
+    """A task that a runner holds, without what nobody asks of it here."""
+
+    pk: int
+    state: str
+    runner_id: int
+
+
 @dataclass(frozen=True)
 class RunnerRow:
     runner: Runner
     status: RunnerStatus
-    held: tuple[Task, ...]
+    held: tuple[Held, ...]
     last_task_id: int | None
     now: datetime
     load: Sparkline | None = None
@@ -60,11 +69,20 @@ class RunnerRow:
     @property
     def is_heard(self) -> bool:
         """Whether what it holds runs, as far as anybody knows."""
-        return self.is_online or self.status in (RunnerStatus.DRAINING, RunnerStatus.PAUSED)
+        heard = (RunnerStatus.DRAINING, RunnerStatus.PAUSED, RunnerStatus.UNHEALTHY)
+        is_silent = self.runner.is_silent(now=self.now)
+        return not is_silent and (self.is_online or self.status in heard)
+
+    @property
+    def is_drainable(self) -> bool:
+        """Whether a worker is there that was not told to end yet."""
+        return not (
+            self.runner.is_draining or self.runner.removed_at
+        ) and not self.runner.is_silent(now=self.now)
 
     @property
     def free(self) -> int:
-        return max(self.runner.concurrency - len(self.held), 0) if self.is_online else 0
+        return max(self.runner.slots - len(self.held), 0) if self.is_online else 0
 
     @property
     def edge(self) -> str:
@@ -75,6 +93,8 @@ class RunnerRow:
 
     @property
     def label(self) -> str:
+        if self.status == RunnerStatus.REVOKED:
+            return "Removed"
         silence = self.runner.last_heartbeat_at
         if self.status == RunnerStatus.OFFLINE and silence:
             return f"Offline {about((self.now - silence).total_seconds())}"
@@ -98,9 +118,11 @@ class RunnerRow:
 
     @property
     def reason(self) -> str:
+        if self.status == RunnerStatus.REVOKED:
+            return "Its tokens open nothing. What it did and its history stay"
         if self.status == RunnerStatus.UNHEALTHY:
-            return f"Cut off from the broker for {self.quarantine_left} more"
-        if self.is_paused:
+            return self._illness()
+        if self.is_paused and self.status != RunnerStatus.DRAINING:
             return self._pause_in_words()
         if self.status == RunnerStatus.NEVER_CONTACTED:
             age = about((self.now - self.runner.created_at).total_seconds())
@@ -109,7 +131,8 @@ class RunnerRow:
             return f"Added {age} ago{name}"
         if self.status == RunnerStatus.DRAINING:
             what = f"lets {self._named()} finish" if self.held else "hands over what it has"
-            return f"Its worker was told to end and {what}"
+            order = self.runner.drain_order
+            return f"Drained by {order}; {what}" if order else f"Its worker was told to end; {what}"
         if self.held:
             return f"{self._what_it_does()} {self._named()}"
         if self.status == RunnerStatus.OFFLINE and not self.runner.session:
@@ -118,10 +141,23 @@ class RunnerRow:
             return f"Last task #{self.last_task_id}"
         return "No task yet"
 
+    @property
+    def trouble(self) -> str:
+        """What its worker says keeps it from taking tasks; empty for one that is not heard."""
+        return self.runner.trouble if self.status == RunnerStatus.UNHEALTHY else ""
+
+    def _illness(self) -> str:
+        if left := self.quarantine_left:
+            return f"Cut off from the broker for {left} more"
+        held = f"; running {self._named()}" if self.held else ""
+        return f"Cannot take tasks: {self.runner.trouble}{held}"
+
     def _pause_in_words(self) -> str:
         left = f" for {self.pause_left} more" if self.pause_left else ""
         held = f"; running {self._named()}" if self.held else ""
-        return f"Paused by {self.runner.pauser}{left}: {self.runner.pause_reason}{held}"
+        said = f"Paused by {self.runner.pauser}{left}: {self.runner.pause_reason}{held}"
+        has_ended = self.status == RunnerStatus.PAUSED and not self.runner.session
+        return f"{said}; its worker was shut down" if has_ended else said
 
     def _what_it_does(self) -> str:
         if self.status != RunnerStatus.OFFLINE:
@@ -139,13 +175,13 @@ class RunnerRow:
 
 def rows_of(project: Project, *, now: datetime) -> list[RunnerRow]:
     """All runners of the project, trouble first: enough to count them and to choose from them."""
-    held: dict[int | None, list[Task]] = defaultdict(list)
+    held: dict[int | None, list[Held]] = defaultdict(list)
     for task in _by_number(Task.objects.filter(project=project).held()):
         held[task.runner_id].append(task)
-    runners = Runner.objects.present().filter(project=project).order_by()
+    runners = Runner.objects.present().filter(project=project).at_a_glance().order_by()
     return sorted(
         (_row(one, held[one.pk], now) for one in runners),
-        key=lambda row: (_ORDER.index(row.status), row.runner.name),
+        key=lambda row: (ORDER.index(row.status), row.runner.name),
     )
 
 
@@ -172,25 +208,27 @@ def _load_of(row: RunnerRow, load: Mapping[int, Sequence[int]] | None) -> Sequen
     return None if load is None else load.get(row.runner.pk, ())
 
 
-def row_of(runner: Runner, *, now: datetime) -> RunnerRow:
+def row_of(
+    runner: Runner, *, now: datetime, load: Mapping[int, Sequence[int]] | None = None
+) -> RunnerRow:
     (found,) = _with_last_task(Runner.objects.filter(pk=runner.pk))
-    return _row(found, _by_number(Task.objects.held_by(runner)), now)
+    held = _by_number(Task.objects.held_by(runner))
+    return _row(found, held, now, None if load is None else load.get(runner.pk, ()))
 
 
 def rows_among(runners: RunnerQuerySet, *, now: datetime) -> list[RunnerRow]:
     """Of any projects, in the order of their names, trouble first; without their load."""
     found = list(_with_last_task(runners).select_related("created_by", "project"))
-    held: dict[int | None, list[Task]] = defaultdict(list)
+    held: dict[int | None, list[Held]] = defaultdict(list)
     for task in _by_number(Task.objects.held().filter(runner__in=[one.pk for one in found])):
         held[task.runner_id].append(task)
     rows = (_row(one, held[one.pk], now) for one in found)
-    return sorted(rows, key=lambda row: (_ORDER.index(row.status), row.runner.name))
+    return sorted(rows, key=lambda row: (ORDER.index(row.status), row.runner.name))
 
 
-def _by_number(tasks: TaskQuerySet) -> list[Task]:
+def _by_number(tasks: TaskQuerySet) -> list[Held]:
     """Sorted here: for an ORDER BY the database would read all finished tasks too."""
-    found = tasks.order_by().only("pk", "state", "runner_id")
-    return sorted(found, key=lambda task: task.pk)
+    return sorted(Held(*row) for row in tasks.order_by().values_list("pk", "state", "runner_id"))
 
 
 def _with_last_task(runners: RunnerQuerySet) -> RunnerQuerySet:
@@ -200,7 +238,7 @@ def _with_last_task(runners: RunnerQuerySet) -> RunnerQuerySet:
 
 
 def _row(
-    runner: Runner, held: Sequence[Task], now: datetime, load: Sequence[int] | None = None
+    runner: Runner, held: Sequence[Held], now: datetime, load: Sequence[int] | None = None
 ) -> RunnerRow:
     return RunnerRow(
         runner=runner,
@@ -241,5 +279,5 @@ def trouble_in_words(rows: Sequence[RunnerRow]) -> str:
 
 
 def slots_in_words(rows: Sequence[RunnerRow]) -> str:
-    out = sum(row.runner.concurrency for row in rows if not row.is_online)
+    out = sum(row.runner.slots for row in rows if not row.is_online)
     return f"{counted(out, 'more is', 'more are')} out of service" if out else "all are in service"

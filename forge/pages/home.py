@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
-from django.db.models import Count, OuterRef, Subquery
+from django.db.models import Count, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
 PAGE_PROJECTS = 25
+MAXIMUM_TEXT = 80
+NO_PROJECTS = "No projects yet. A project holds members, templates and runners."
 
 
 @login_required
@@ -43,14 +46,41 @@ def home(request: HttpRequest) -> HttpResponse:
             return redirect("project", project.pk)
         except ProjectNameTakenError as error:
             form.add_error("name", str(error))
+    part = request.GET.get("part", "")
+    context = _projects_of(request) if part != "live" else {}
+    context |= {"form": form} | (_activity(signed_in(request)) if part != "projects" else {})
+    name = {"live": "home_live.html", "projects": "home_projects.html"}.get(part, "home.html")
+    answer = render(request, name, context, status=400 if form.errors else 200)
+    if part == "projects":
+        # What is typed stands in the address, to be kept and sent on.
+        query = context["page_query"]
+        answer["HX-Replace-Url"] = f"{request.path}?{query}" if query else request.path
+    return answer
+
+
+def _projects_of(request: HttpRequest) -> dict[str, Any]:
+    """One page of the projects whose name or description has the text, if one is given."""
     user = signed_in(request)
-    projects = Paged(_projects(user), whole_number(request.GET.get("page", "")), PAGE_PROJECTS)
-    sentence = _sentence(user, projects.count)
-    context: dict[str, Any] = {"projects": projects, "sentence": sentence, "form": form}
-    if projects.rows:
-        context["activity"] = activity_of(user, now=timezone.now())
-    name = "home_live.html" if "part" in request.GET else "home.html"
-    return render(request, name, context, status=400 if form.errors else 200)
+    text = request.GET.get("q", "").replace("\0", "").strip()[:MAXIMUM_TEXT]
+    rows = _projects(user)
+    if text:
+        rows = rows.filter(Q(name__icontains=text) | Q(description__icontains=text))
+    projects = Paged(rows, whole_number(request.GET.get("page", "")), PAGE_PROJECTS)
+    return {
+        "projects": projects,
+        "text": text,
+        "page_query": urlencode({"q": text} if text else {}),
+    }
+
+
+def _activity(user: User) -> dict[str, Any]:
+    """What happens in all projects, whichever of them are listed."""
+    count = Project.objects.for_user(user).count()
+    if not count:
+        return {"sentence": NO_PROJECTS}
+    activity = activity_of(user, now=timezone.now())
+    sentence = _sentence(user, count, activity.running_count)
+    return {"activity": activity, "sentence": sentence, "all_count": count}
 
 
 def _projects(user: User) -> QuerySet[Project]:
@@ -70,12 +100,8 @@ def _count(rows: QuerySet[Any, Any]) -> Coalesce:
     return Coalesce(Subquery(rows.annotate(found=Count("pk")).values("found")), 0)
 
 
-def _sentence(user: User, count: int) -> str:
-    if not count:
-        return "No projects yet. A project holds members, templates and runners."
-    tasks = Task.objects.for_user(user).order_by()
-    running = tasks.held().count()
-    waiting = tasks.filter(state=TaskState.QUEUED).count()
+def _sentence(user: User, count: int, running: int) -> str:
+    waiting = Task.objects.for_user(user).filter(state=TaskState.QUEUED).order_by().count()
     line = f"{waiting:,} {'waits' if waiting == 1 else 'wait'}"
     now = f"{counted(running, 'task runs', 'tasks run')} now, {line}"
     return f"{number(count)} {'project' if count == 1 else 'projects'}. {now}."

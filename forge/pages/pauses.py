@@ -1,4 +1,4 @@
-"""Pause a runner, and resume it."""
+"""Pause a runner, resume it, drain it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from forge.pages.shell import page
 from projects.errors import ForgeError
 from projects.permissions import Action
 from runners.models import Runner
-from runners.operations import pause_runner, resume_runner
-from runners.pause_form import PauseForm
+from runners.operations import drain_runner, pause_runner, resume_runner
+from runners.pause_form import DrainForm, PauseForm
 from tasks.models import Task
 
 if TYPE_CHECKING:
@@ -35,12 +35,14 @@ def _runner(request: HttpRequest, pk: int) -> Runner:
 def pause(request: HttpRequest, pk: int) -> HttpResponse:
     """What a pause leads to, with its reason and length, and the pause."""
     runner = _runner(request, pk)
-    form = PauseForm(request.POST if request.method == "POST" else None)
+    is_paused = runner.is_paused(now=timezone.now())
+    known = {"reason": runner.pause_reason} if is_paused else None
+    form = PauseForm(request.POST if request.method == "POST" else None, initial=known)
     if form.is_valid() and _paused(request, runner, form):
         messages.success(request, f"{runner.name} is paused.")
         return redirect("runner", runner.pk)
     held = list(Task.objects.held_by(runner).order_by().only("pk"))
-    context = {"runner": runner, "form": form, "held": held}
+    context = {"runner": runner, "form": form, "held": held, "is_paused": is_paused}
     answer = page(
         request, "runner_pause.html", project=runner.project, section="runners", **context
     )
@@ -68,3 +70,36 @@ def resume(request: HttpRequest, pk: int) -> HttpResponse:
     if resume_runner(runner=runner, by=signed_in(request), now=timezone.now()):
         messages.success(request, f"{runner.name} takes tasks again.")
     return redirect("runner", runner.pk)
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def drain(request: HttpRequest, pk: int) -> HttpResponse:
+    """What draining leads to, with its reason, and the order to the worker."""
+    runner = _runner(request, pk)
+    known = {"reason": runner.pause_reason, "stays_paused": True}
+    form = DrainForm(request.POST if request.method == "POST" else None, initial=known)
+    if form.is_valid() and _drained(request, runner, form):
+        messages.success(request, f"{runner.name} takes nothing new and ends after its tasks.")
+        return redirect("runner", runner.pk)
+    context = {
+        "runner": runner,
+        "form": form,
+        "held": list(Task.objects.held_by(runner).order_by().only("pk")),
+        "is_connected": not runner.is_silent(now=timezone.now()),
+    }
+    answer = page(
+        request, "runner_drain.html", project=runner.project, section="runners", **context
+    )
+    answer.status_code = 400 if form.errors else 200
+    return answer
+
+
+def _drained(request: HttpRequest, runner: Runner, form: DrainForm) -> bool:
+    now = timezone.now()
+    try:
+        drain_runner(runner=runner, by=signed_in(request), now=now, **form.cleaned_data)
+    except ForgeError as error:
+        form.add_error(None, str(error))
+        return False
+    return True

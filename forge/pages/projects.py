@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.decorators import login_required
@@ -12,6 +11,15 @@ from django.views.decorators.http import require_safe
 
 from forge.pages import charts, fleet
 from forge.pages.access import project_for
+from forge.pages.periods import (
+    PERIODS,
+    Capacity,
+    Figures,
+    Period,
+    figures_of,
+    period_named,
+    uses_of,
+)
 from forge.pages.shell import page
 from forge.pages.task_rows import for_rows, rows_of
 from forge.pages.words import counted, duration_in_words, number
@@ -24,8 +32,7 @@ if TYPE_CHECKING:
     from projects.models import Project
 
 LATEST = 10
-SAMPLE = 100
-# Of the runners in trouble; the runners' page has them all, these first.
+# Of runners in each list; the runners' page has them all, these first.
 SHOWN = 8
 CHART_WIDTHS = (560, 326)
 
@@ -35,42 +42,66 @@ CHART_WIDTHS = (560, 326)
 def overview(request: HttpRequest, pk: int) -> HttpResponse:
     project = project_for(request, pk)
     name = "overview_live.html" if "part" in request.GET else "overview.html"
-    context = _context(project, timezone.now())
+    period = period_named(request.GET.get("period", ""))
+    context = _context(project, period, timezone.now())
     return page(request, name, project=project, section="overview", **context)
 
 
-def _context(project: Project, now: datetime) -> dict[str, Any]:
+def _context(project: Project, period: Period, now: datetime) -> dict[str, Any]:
     tasks = Task.objects.filter(project=project)
     runners = fleet.rows_of(project, now=now)
     trouble = [row for row in runners if row.is_in_trouble]
     waiting = tasks.filter(state=TaskState.QUEUED).count()
     running = tasks.held().count()
+    figures = figures_of(project, period, now=now)
     return {
+        "period": period,
+        "periods": PERIODS.values(),
         "rows": rows_of(for_rows(tasks)[:LATEST], now=now),
         "runner_count": len(runners),
         "trouble": fleet.shown(trouble[:SHOWN], now=now),
         "more_trouble": max(len(trouble) - SHOWN, 0),
-        "waiting": waiting,
         "sentence": _sentence(running, waiting, runners),
         "busy": sum(len(row.held) for row in runners if row.is_online),
-        "in_service": sum(row.runner.concurrency for row in runners if row.is_online),
-        "figures": _figures(project),
-        **_charts(project, now),
+        "in_service": sum(row.runner.slots for row in runners if row.is_online),
+        "figures": _in_words(figures),
+        **_uses(figures, runners, now),
+        **_charts(figures, period),
         "has_templates": project.templates.filter(removed_at=None).exists(),
     }
 
 
-def _charts(project: Project, now: datetime) -> dict[str, Any]:
-    """Wide and narrow drawings of the last day; nothing when it was empty."""
-    hours = charts.last_day(project, now=now)
-    if not any(hour.total or hour.waits for hour in hours):
-        return {}
+def _uses(figures: Figures, runners: list[fleet.RunnerRow], now: datetime) -> dict[str, Any]:
+    offers = [
+        Capacity(
+            row.runner.pk,
+            row.runner.name,
+            row.runner.slots,
+            row.runner.created_at,
+            row.is_online,
+        )
+        for row in runners
+        if row.runner.last_heartbeat_at is not None
+    ]
+    uses, share = uses_of(offers, figures.held, begin=figures.begin, now=now)
     return {
-        "hours": hours,
-        "bars": [charts.tasks_per_hour(hours, width) for width in CHART_WIDTHS],
-        "waits": [charts.queue_wait(hours, width) for width in CHART_WIDTHS],
-        "finished_today": sum(hour.total for hour in hours),
-        "failed_today": sum(hour.failed for hour in hours),
+        "uses": uses[:SHOWN],
+        "more_uses": max(len(uses) - SHOWN, 0),
+        "use_percent": round(100 * share),
+    }
+
+
+def _charts(figures: Figures, period: Period) -> dict[str, Any]:
+    """Wide and narrow drawings of the period; nothing when it was empty."""
+    if figures.is_empty:
+        return {}
+    stretches = figures.stretches
+    return {
+        "stretches": stretches,
+        "bars": [charts.ended_tasks(stretches, period, width) for width in CHART_WIDTHS],
+        "waits": [charts.queue_wait(stretches, period, width) for width in CHART_WIDTHS],
+        "ended": figures.ended,
+        "failed": figures.failed,
     }
 
 
@@ -85,22 +116,20 @@ def _sentence(running: int, waiting: int, runners: list[fleet.RunnerRow]) -> str
     return sentence
 
 
-def _figures(project: Project) -> dict[str, str]:
-    """Figures of the latest finished tasks; empty without any."""
-    times = Task.objects.filter(project=project).finished().order_by("-pk")
-    fields = ("state", "created_at", "claimed_at", "started_at", "finished_at")
-    rows = list(times.values_list(*fields)[:SAMPLE])
-    if not rows:
-        return {}
-    good = sum(1 for row in rows if row[0] == TaskState.SUCCEEDED)
-    bad = sum(1 for row in rows if row[0] in (TaskState.FAILED, TaskState.LOST))
-    waits = [(row[2] - row[1]).total_seconds() for row in rows if row[2]]
-    lengths = [(row[4] - row[3]).total_seconds() for row in rows if row[3] and row[4]]
+def _in_words(figures: Figures) -> dict[str, str]:
+    """What the period comes down to; a dash for what nothing is known of."""
+    judged = figures.succeeded + figures.failed
+    waits, lengths = figures.waits, figures.lengths
     return {
-        "rate": f"{100 * good / max(good + bad, 1):.0f} %" if good + bad else "–",
-        "bad": f"{bad} of {counted(len(rows), 'latest task')} failed",
-        "wait": duration_in_words(median(waits)) if waits else "–",
-        "longest_wait": f"longest {duration_in_words(max(waits))}" if waits else "",
-        "length": duration_in_words(median(lengths)) if lengths else "–",
-        "longest": f"longest {duration_in_words(max(lengths))}" if lengths else "",
+        "rate": f"{100 * figures.succeeded / judged:.{_places(figures)}f} %" if judged else "–",
+        "bad": f"{figures.failed:,} of {counted(judged, 'task')} failed" if judged else "",
+        "wait": duration_in_words(waits.median) if waits else "–",
+        "slow_wait": f"95th percentile {duration_in_words(waits.slow)}" if waits else "",
+        "length": duration_in_words(lengths.median) if lengths else "–",
+        "slow": f"95th percentile {duration_in_words(lengths.slow)}" if lengths else "",
     }
+
+
+def _places(figures: Figures) -> int:
+    """Tenths of a percent only where there are tasks enough to tell them apart."""
+    return 1 if figures.failed and figures.ended >= 500 else 0

@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods
 
 from forge.pages.access import demand, signed_in
 from forge.pages.shell import page
@@ -69,10 +69,16 @@ def _show_token(request: HttpRequest, made: NewRunner, form: OverlapForm) -> Htt
 
 
 @login_required
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def end_older(request: HttpRequest, pk: int) -> HttpResponse:
-    """End the overlap now."""
+    """What ending the overlap now leads to, and its end."""
     runner = _runner(request, pk)
+    if request.method != "POST":
+        told = {"runner": runner, "older": runner.older_tokens(now=timezone.now())}
+        told |= {"current": runner.current_token}
+        return page(
+            request, "runner_end_older.html", project=runner.project, section="runners", **told
+        )
     if end_older_tokens(runner=runner, now=timezone.now()):
         messages.success(request, f"Only the newest token of {runner.name} works now.")
     return redirect("runner", runner.pk)

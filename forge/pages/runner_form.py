@@ -6,10 +6,9 @@ from forge.pages.tag_field import TagField
 from runners.models import MAXIMUM_CONCURRENCY, is_runner_name
 
 
-class RunnerForm(forms.Form):
-    name = forms.CharField(
-        max_length=60, validators=[is_runner_name], help_text="Often the host's name: dc-west-2."
-    )
+class RunnerChangeForm(forms.Form):
+    """What may be changed of a runner: not its name, which its worker goes by."""
+
     tags = TagField(
         help_text="What this host offers, such as linux or gpu. Separate by commas or spaces."
     )
@@ -18,4 +17,10 @@ class RunnerForm(forms.Form):
     )
     takes_untagged = forms.BooleanField(
         label="Takes tasks without tags", required=False, initial=True
+    )
+
+
+class RunnerForm(RunnerChangeForm):
+    name = forms.CharField(
+        max_length=60, validators=[is_runner_name], help_text="Often the host's name: dc-west-2."
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib import messages
@@ -16,15 +18,20 @@ from forge.pages import fleet
 from forge.pages.access import demand, project_for, signed_in
 from forge.pages.audit_words import trail_of
 from forge.pages.charts import last_hour
+from forge.pages.first_contact import first_contact
 from forge.pages.paging import Paged
+from forge.pages.runner_filters import asked_for, is_of_status, matching, menus_in, segments
 from forge.pages.runner_form import RunnerForm
+from forge.pages.runner_health import health_of
 from forge.pages.shell import page
+from forge.pages.tag_waits import waits_by_tag
 from forge.pages.task_rows import for_rows, rows_of
 from forge.pages.words import whole_number
 from projects.audit.entry import Kind
 from projects.permissions import Action
 from runners.errors import RunnerNameTakenError
 from runners.models import Runner
+from runners.nodes import label_of
 from runners.operations import NewRunner, create_runner, lift_quarantine
 from runners.wheel import NAME as WHEEL
 from tasks.lifecycle import TaskState
@@ -32,9 +39,13 @@ from tasks.models import Task
 from tasks.operations import retire_runner
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
     from django.http import HttpRequest, HttpResponse
 
     from projects.models import Project
+    from runners.models import RunnerQuerySet
 
 LATEST = 10
 PAGE_RUNNERS = 25
@@ -46,14 +57,46 @@ def runners(request: HttpRequest, pk: int) -> HttpResponse:
     project = project_for(request, pk)
     now = timezone.now()
     rows = fleet.rows_of(project, now=now)
-    paged = Paged(rows, whole_number(request.GET.get("page", "")), PAGE_RUNNERS)
-    waiting = Task.objects.filter(project=project, state=TaskState.QUEUED)
+    asked = {key: text for key, text in asked_for(request.GET).items() if key != "project"}
+    matching = _matching(project, rows, asked)
+    found = [row for row in matching if is_of_status(row.status, asked.get("status", ""))]
+    paged = Paged(found, whole_number(request.GET.get("page", "")), PAGE_RUNNERS)
+    is_part = "part" in request.GET
     context = {
         "rows": fleet.shown(paged.rows, now=now, load=last_hour(project, now=now)),
         "paged": paged,
         "sentence": fleet.fleet_sentence(rows),
+        "has_runners": bool(rows),
+        "segments": segments(Counter(str(row.status) for row in matching), asked),
+        "menus": [] if is_part else menus_in(project, asked),
+        "filter_query": urlencode(asked),
+        "is_filtered": bool(asked),
+        "text": asked.get("q", ""),
+        "asked": asked,
+    }
+    context |= _fleet_figures(project, rows, now)
+    name = "runners_live.html" if is_part else "runners.html"
+    return page(request, name, project=project, section="runners", **context)
+
+
+def _matching(
+    project: Project, rows: list[fleet.RunnerRow], asked: Mapping[str, str]
+) -> list[fleet.RunnerRow]:
+    if not asked.keys() & {"tag", "version", "q"}:
+        return rows
+    found = set(matching(project, asked).values_list("pk", flat=True))
+    return [row for row in rows if row.runner.pk in found]
+
+
+def _fleet_figures(
+    project: Project, rows: Sequence[fleet.RunnerRow], now: datetime
+) -> dict[str, Any]:
+    """What stands above the list, of all runners whatever the list shows."""
+    waiting = Task.objects.filter(project=project, state=TaskState.QUEUED)
+    waits, waits_count = waits_by_tag(project, rows, now=now)
+    return {
         "free": sum(row.free for row in rows),
-        "in_service": sum(row.runner.concurrency for row in rows if row.is_online),
+        "in_service": sum(row.runner.slots for row in rows if row.is_online),
         "out_of_service": fleet.slots_in_words(rows),
         "running": sum(len(row.held) for row in rows if row.is_heard),
         "unreachable": sum(len(row.held) for row in rows if not row.is_heard),
@@ -61,9 +104,9 @@ def runners(request: HttpRequest, pk: int) -> HttpResponse:
         "oldest": waiting.order_by("pk").first(),
         "trouble": sum(1 for row in rows if row.is_in_trouble),
         "trouble_words": fleet.trouble_in_words(rows),
+        "waits": waits,
+        "waits_count": waits_count,
     }
-    name = "runners_live.html" if "part" in request.GET else "runners.html"
-    return page(request, name, project=project, section="runners", **context)
 
 
 @login_required
@@ -92,11 +135,7 @@ def _created(request: HttpRequest, project: Project, form: RunnerForm) -> NewRun
 
 
 def _show_token(request: HttpRequest, created: NewRunner) -> HttpResponse:
-    context = _contact(created.runner) | {
-        "token": created.token,
-        "forge_url": settings.FORGE_URL,
-        "wheel": WHEEL,
-    }
+    context = _contact(created.runner) | {"token": created.token, "wheel": WHEEL}
     answer = page(
         request, "runner_token.html", project=created.runner.project, section="runners", **context
     )
@@ -105,12 +144,13 @@ def _show_token(request: HttpRequest, created: NewRunner) -> HttpResponse:
 
 
 def _contact(runner: Runner) -> dict[str, Any]:
-    first = runner.connected_at
+    own_broker = settings.FORGE_RUNNER_BROKER_URL
     return {
         "runner": runner,
-        "is_in_contact": first is not None and not runner.is_silent(now=timezone.now()),
-        "after": first - runner.created_at if first else None,
+        "first": first_contact(runner, now=timezone.now()),
+        "current": runner.current_token,
         "forge_url": settings.FORGE_URL,
+        "broker": own_broker and label_of(own_broker),
     }
 
 
@@ -120,25 +160,35 @@ def contact(request: HttpRequest, pk: int) -> HttpResponse:
     """The panel beside a new runner's token, which asks for itself until it is green."""
     row = _runner_for(request, pk)
     return page(
-        request, "runner_contact.html", project=row.project, section="runners", **_contact(row)
+        request,
+        "runner_contact.html",
+        project=row.project,
+        section="runners",
+        **_contact(row),
+        is_news=True,
     )
 
 
 def _runner_for(request: HttpRequest, pk: int) -> Runner:
-    rows = Runner.objects.for_user(request.user)
+    return get_object_or_404(_with_all(Runner.objects.for_user(request.user)), pk=pk)
+
+
+def _with_all(rows: RunnerQuerySet) -> RunnerQuerySet:
     rows = rows.select_related("project", "created_by", "registered_with", "paused_by")
-    return get_object_or_404(rows.prefetch_related("tokens__created_by"), pk=pk)
+    return rows.prefetch_related("tokens__created_by")
 
 
 @login_required
 @require_safe
 def runner(request: HttpRequest, pk: int) -> HttpResponse:
-    row = _runner_for(request, pk)
+    """One runner; of one that was removed, what it was and did."""
+    row = get_object_or_404(_with_all(Runner.objects.ever_for_user(request.user)), pk=pk)
     now = timezone.now()
     latest = for_rows(Task.objects.filter(runner=row))[:LATEST]
     context = {
-        "row": fleet.row_of(row, now=now),
+        "row": fleet.row_of(row, now=now, load=last_hour(row.project, now=now)),
         "runner": row,
+        "health": health_of(row, now=now),
         "latest": rows_of(latest, now=now),
         "queues": [queue.name for queue in row.queues()],
         "current": row.current_token,

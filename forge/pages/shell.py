@@ -48,6 +48,7 @@ def around(request: HttpRequest, project: Project) -> dict[str, Any]:
         "may_change_runners": Action.RUNNER_CHANGE in allowed,
         "may_change_credentials": Action.CREDENTIAL_CHANGE in allowed,
         "may_read_audit": Action.AUDIT_VIEW in allowed,
+        "may_change_project": Action.PROJECT_CHANGE in allowed,
     }
 
 
@@ -57,10 +58,10 @@ def _runners_in_trouble(project: Project) -> int:
 
 
 def in_trouble(runners: RunnerQuerySet, *, now: datetime) -> RunnerQuerySet:
-    """Those that are not heard, or that are kept from the broker."""
+    """Those that are not heard, that are kept from the broker, or that cannot take tasks."""
     limit = now - timedelta(seconds=settings.FORGE_OFFLINE_SECONDS)
     # Somebody who adds a runner needs a while to start it, and no alarm meanwhile.
     forgotten = Q(last_heartbeat_at=None, created_at__lt=now - FIRST_CONTACT)
     gone = Q(session="", last_heartbeat_at__isnull=False)
-    trouble = forgotten | gone | Q(last_heartbeat_at__lt=limit) | Q(quarantined_until__gt=now)
-    return runners.filter(trouble)
+    silent = forgotten | gone | Q(last_heartbeat_at__lt=limit)
+    return runners.filter(silent | Q(quarantined_until__gt=now) | ~Q(trouble=""))

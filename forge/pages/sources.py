@@ -18,6 +18,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
+from forge.pages import versions
 from forge.pages.access import demand, project_for
 from forge.pages.access_key_form import AccessKeyForm
 from forge.pages.secret_words import (
@@ -28,6 +29,7 @@ from forge.pages.secret_words import (
 )
 from forge.pages.shell import page
 from forge.pages.variable_group_form import VariableGroupForm
+from projects.audit.entry import Kind
 from projects.errors import ForgeError
 from projects.models import AccessKey, Project, VariableGroup
 from projects.permissions import Action
@@ -65,8 +67,9 @@ class SourcePages:
     name: str
     model: type[AccessKey | VariableGroup]
     form: type[AccessKeyForm | VariableGroupForm]
+    kind: Kind
     users: Callable[[Project], dict[int, list[TaskTemplate]]]
-    save: Callable[[Any, Any], object]
+    save: Callable[[Any, Any, str], object]
     remove_row: Callable[[Any], None]
 
     def _page(self, request: HttpRequest, kind: str, project: Project, **told: Any) -> HttpResponse:
@@ -114,23 +117,25 @@ class SourcePages:
     def _form(self, request: HttpRequest, row: Any) -> HttpResponse:
         # A rejected form has put what was typed into `row`; the heading shows what is stored.
         stored: Any = self.model.objects.filter(pk=row.pk).first() if row.pk else None
+        mark = versions.mark_of(stored, self.kind) if stored else ""
         form = self.form(request.POST if request.method == "POST" else None, row=stored)
-        if form.is_valid() and self._is_saved(form, row):
+        if form.is_valid() and self._is_saved(form, row, versions.version_from(request)):
             messages.success(request, f"Saved {row.name}.")
             return redirect(f"{self.name}s", row.project_id)
         used_by = self._used_by(stored) if stored else []
         told = {"form": form, "row": stored, "used_by": used_by, "key_trouble": key_trouble()}
+        told |= versions.told(request, form, stored, self.kind, mark=mark)
         answer = self._page(request, "_form", row.project, **told)
-        answer.status_code = 400 if form.errors else 200
+        answer.status_code = versions.status_of(form)
         return answer
 
-    def _is_saved(self, form: AccessKeyForm | VariableGroupForm, row: Any) -> bool:
+    def _is_saved(self, form: AccessKeyForm | VariableGroupForm, row: Any, version: str) -> bool:
         try:
-            self.save(row, form.fill(row))
+            self.save(row, form.fill(row), version)
         except ValidationError as error:
             add_problems(form, error)
         except ForgeError as error:
-            form.add_error(None, str(error))
+            versions.refuse(form, error)
         else:
             return True
         return False
@@ -158,15 +163,21 @@ access_keys = SourcePages(
     name="access-key",
     model=AccessKey,
     form=AccessKeyForm,
+    kind=Kind.ACCESS_KEY,
     users=users_of_keys,
-    save=lambda row, parts: save_access_key(key=row, parts=parts, now=timezone.now()),
+    save=lambda row, parts, version: save_access_key(
+        key=row, parts=parts, now=timezone.now(), version=version
+    ),
     remove_row=lambda row: remove_access_key(key=row),
 )
 variable_groups = SourcePages(
     name="variable-group",
     model=VariableGroup,
     form=VariableGroupForm,
+    kind=Kind.VARIABLE_GROUP,
     users=users_of_groups,
-    save=lambda row, secrets: save_variable_group(group=row, secrets=secrets, now=timezone.now()),
+    save=lambda row, secrets, version: save_variable_group(
+        group=row, secrets=secrets, now=timezone.now(), version=version
+    ),
     remove_row=lambda row: remove_variable_group(group=row),
 )

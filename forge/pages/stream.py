@@ -26,7 +26,9 @@ from forge.pages.task_view import marks_of, task_context
 from tasks.attempts import as_of_attempt
 from tasks.lifecycle import TaskState
 from tasks.live import Watch
-from tasks.log import attachment_headers, read_log
+from tasks.log import attachment_headers, read_log, read_pieces
+from tasks.log_lines import offset_of, place_near
+from tasks.log_times import Time, within
 from tasks.models import Task
 from tasks.waiting import why_waiting
 
@@ -37,8 +39,11 @@ if TYPE_CHECKING:
 EVENT_BYTES = 64 * 1024
 # Read at once, so that a long log is not a thread hop for every event.
 READ_BYTES = 16 * EVENT_BYTES
+# Of a long log a reader is sent the end, and what comes; also one who cannot keep up.
+TAIL_BYTES = 256 * 1024
+FAR_BEHIND_BYTES = 1024 * 1024
 LOOK_SECONDS = 1.0
-HEARTBEAT_SECONDS = 15.0
+HEARTBEAT_SECONDS = 10.0
 MEMBERSHIP_SECONDS = 15.0
 WATCH_SECONDS = 5.0
 WATCHED_FOR = timedelta(seconds=10)
@@ -55,7 +60,7 @@ async def stream(request: HttpRequest, pk: int) -> HttpResponseBase:
     if not await sync_to_async(_is_visible)(user, pk):
         raise Http404
     attempt, offset = _position(request)
-    feed = Feed(request, user, pk, attempt, offset)
+    feed = Feed(request, user, pk, attempt, offset, is_of_tail="tail" in request.GET)
     return StreamingHttpResponse(feed.events(), content_type="text/event-stream", headers=_FRESH)
 
 
@@ -83,13 +88,21 @@ class Feed:
     """What one reader is sent. `_look` runs in a thread; all waiting is in the event loop."""
 
     def __init__(
-        self, request: HttpRequest, user: User, task_id: int, attempt: int, offset: int
+        self,
+        request: HttpRequest,
+        user: User,
+        task_id: int,
+        attempt: int,
+        offset: int,
+        *,
+        is_of_tail: bool,
     ) -> None:
         self._request = request
         self._user = user
         self._task_id = task_id
         self._attempt = attempt
         self._offset = offset
+        self._is_of_tail = is_of_tail
         self._marks = ""
         self._checked_at = self._watched_at = self._sent_at = timezone.now()
         self._is_first = True
@@ -140,13 +153,15 @@ class Feed:
         if task.attempt != self._attempt:
             self._attempt, self._offset = task.attempt, 0
         self._offset = min(self._offset, task.log_bytes)
-        events = self._state_events(task, now) + self._log_events(task)
+        begin = self._jump(task) if self._is_of_tail else {}
+        events = self._state_events(task, now) + self._log_events(task, begin)
         has_more = self._offset < task.log_bytes
         is_last = task.is_finished and not has_more
         if is_last:
             events.append("event: end\ndata: {}\n\n")
         if not events and (now - self._sent_at).total_seconds() >= HEARTBEAT_SECONDS:
-            events = [": still here\n\n"]
+            # An event, not a comment: the page cannot hear those.
+            events = ["event: beat\ndata: {}\n\n"]
         if events:
             self._sent_at = now
         return News(events, has_more=has_more, is_last=is_last)
@@ -166,21 +181,38 @@ class Feed:
         state = {"state": task.state, "label": label, "html": parts.pop("head"), **parts}
         return [f"event: state\ndata: {json.dumps(state)}\n\n"]
 
-    def _log_events(self, task: Task) -> list[str]:
-        data = b"".join(read_log(task, offset=self._offset, limit=READ_BYTES))
+    def _jump(self, task: Task) -> dict[str, int]:
+        """A reader who is far behind goes on near the end, and asks for the rest when it is needed.
+
+        Gives what the next event says of its place: its line, and how much of that is left out.
+        """
+        if task.log_bytes - self._offset <= FAR_BEHIND_BYTES:
+            return {}
+        self._offset, line = place_near(task, task.log_bytes - TAIL_BYTES)
+        return {"line": line, "cut": self._offset - (offset_of(task, line) or 0)}
+
+    def _log_events(self, task: Task, begin: dict[str, int]) -> list[str]:
+        pieces = [*read_pieces(task, offset=self._offset, limit=READ_BYTES)]
+        data = b"".join(piece.data for piece in pieces)
+        times = [time for piece in pieces for time in piece.times]
         return [
-            self._log_event(data[start : start + EVENT_BYTES])
+            self._log_event(data[start : start + EVENT_BYTES], times, {} if start else begin)
             for start in range(0, len(data), EVENT_BYTES)
         ]
 
-    def _log_event(self, data: bytes) -> str:
+    def _log_event(self, data: bytes, times: list[Time], begin: dict[str, int]) -> str:
         """One event, whose id is where the reader stands after it."""
-        begin = self._offset
+        offset = self._offset
         self._offset += len(data)
         content = {
             "attempt": self._attempt,
-            "offset": begin,
+            "offset": offset,
             "data": base64.b64encode(data).decode(),
+            "times": [
+                [time.offset, time.at, int(time.is_receipt)]
+                for time in within(times, offset, self._offset)
+            ],
+            **begin,
         }
         return f"event: log\nid: {self._attempt}:{self._offset}\ndata: {json.dumps(content)}\n\n"
 

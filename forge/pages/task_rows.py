@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from forge.pages.words import counted
 from tasks.candidates import Situation
 from tasks.lifecycle import TaskState
-from tasks.line import Line, lines_of
+from tasks.line import MAXIMUM_COUNTED, Line, lines_of
 from tasks.models import Task
 from tasks.waiting import explain
 
@@ -24,6 +24,21 @@ _WAITS = (TaskState.QUEUED, TaskState.AWAITING_APPROVAL)
 class TaskRow:
     task: Task
     note: str
+    line: Line | None = None
+    group: str = ""
+
+    @property
+    def place(self) -> str:
+        """Its place among those that need the same: `4`, or `over 1,000`; a dash without one."""
+        if self.line is None:
+            return "–"
+        ahead = self.line.ahead
+        return f"over {MAXIMUM_COUNTED:,}" if ahead > MAXIMUM_COUNTED else f"{ahead + 1:,}"
+
+    @property
+    def needs(self) -> list[str]:
+        """The tags that its runner must have."""
+        return sorted(self.task.queue.required_tags)
 
     @property
     def took(self) -> timedelta | None:
@@ -53,6 +68,16 @@ def for_rows(tasks: TaskQuerySet) -> TaskQuerySet:
     return rows.defer("script", "environment", "template__script", "template__environment")
 
 
+def grouped(rows: list[TaskRow], active: set[int]) -> list[TaskRow]:
+    """Those whose numbers are `active` first; without headings where all are of one kind."""
+    first = [row for row in rows if row.task.pk in active]
+    others = [row for row in rows if row.task.pk not in active]
+    if not first or not others:
+        return rows
+    named = (("Active", first), ("Finished", others))
+    return [replace(row, group=name) for name, group in named for row in group]
+
+
 def rows_of(tasks: Iterable[Task], *, now: datetime) -> list[TaskRow]:
     rows = list(tasks)
     queued = [task for task in rows if task.state == TaskState.QUEUED]
@@ -60,8 +85,8 @@ def rows_of(tasks: Iterable[Task], *, now: datetime) -> list[TaskRow]:
     situations = {project: Situation(project, now=now) for project in sorted(projects)}
     lines = lines_of(queued) if queued else {}
     return [
-        TaskRow(task, _note(task, situations.get(task.project_id), lines.get(task.pk), now))
-        for task in rows
+        TaskRow(task, _note(task, situations.get(task.project_id), line, now), line)
+        for task, line in ((task, lines.get(task.pk)) for task in rows)
     ]
 
 

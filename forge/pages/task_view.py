@@ -32,8 +32,8 @@ def task_context(task: Task, *, now: datetime) -> dict[str, Any]:
         "sources": Sources.noted(task),
         "required": sorted(task.queue.required_tags),
         "reruns": list(task.reruns.order_by("pk").values_list("pk", flat=True)[:5]),
-        "stoppable": task.state in STOPPABLE and not _is_stop_noted(task),
-        "forcible": _is_forcible(task),
+        "stoppable": is_stoppable(task),
+        "forcible": is_forcible(task),
         "attempts": attempts_of(task),
         "marks": marks_of(task, sentence),
     }
@@ -52,7 +52,12 @@ def _is_stop_noted(task: Task) -> bool:
     return task.state == TaskState.UNREACHABLE and task.stop_requested_at is not None
 
 
-def _is_forcible(task: Task) -> bool:
+def is_stoppable(task: Task) -> bool:
+    """Whether a stop can be asked for, which was not yet."""
+    return task.state in STOPPABLE and not _is_stop_noted(task)
+
+
+def is_forcible(task: Task) -> bool:
     """As elsewhere, force is offered to those whom a stop has not helped."""
     if task.state == TaskState.UNREACHABLE:
         return True

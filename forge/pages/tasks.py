@@ -1,4 +1,4 @@
-"""Tasks: list, one task, stop, run again."""
+"""Tasks: list, one task, run again."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
+from forge.pages import task_search
 from forge.pages.access import demand, project_for, signed_in
 from forge.pages.shell import page
 from forge.pages.task_filters import menus, narrowed
-from forge.pages.task_rows import for_rows, newer_in_words, rows_of, tasks_sentence
+from forge.pages.task_rows import grouped, newer_in_words, rows_of, tasks_sentence
+from forge.pages.task_search import Found
 from forge.pages.task_view import task_context
 from forge.pages.words import whole_number
 from projects.permissions import Action
-from tasks.errors import TaskFinishedError, TemplateRemovedError
+from tasks.errors import TemplateNotRunnableError
 from tasks.lifecycle import BAD, UNFINISHED, TaskState
-from tasks.models import Task, TaskTemplate
-from tasks.operations import force_stop_task, run_template, stop_task
+from tasks.models import Task
+from tasks.operations import run_template
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse, QueryDict
@@ -46,8 +48,9 @@ _FILTERS = ("state", "template", "runner", "by", "since", "q")
 @require_safe
 def tasks(request: HttpRequest, pk: int) -> HttpResponse:
     project = project_for(request, pk)
-    found = _filtered(project, request.GET)
-    found = narrowed(found, request.GET, project=project, now=timezone.now())
+    rows = _filtered(project, request.GET)
+    rows = narrowed(rows, request.GET, project=project, now=timezone.now())
+    found = task_search.found(rows, request.GET.get("q", ""), project=project)
     context = _states(project) | _page_of(found, request.GET) | _filters(request.GET)
     name = "tasks_live.html" if "part" in request.GET else "tasks.html"
     if name == "tasks.html":
@@ -64,17 +67,10 @@ def _filtered(project: Project, query: QueryDict) -> TaskQuerySet:
     for field in ("template", "runner"):
         if given := query.get(field):
             rows = rows.filter(**{f"{field}_id": whole_number(given)})
-    if text := query.get("q", "").replace("\0", "").strip():
-        digits = text.removeprefix("#")
-        if digits.isascii() and digits.isdigit():
-            return rows.filter(pk=whole_number(digits))
-        # Templates are few. Asked for by themselves, so that the database knows how few.
-        named = TaskTemplate.objects.filter(project=project, name__icontains=text[:80]).order_by()
-        return rows.filter(template__in=list(named.values_list("pk", flat=True)))
     return rows
 
 
-def _page_of(rows: TaskQuerySet, query: QueryDict) -> dict[str, Any]:
+def _page_of(tasks: Found, query: QueryDict) -> dict[str, Any]:
     """One page by id, so that page 1000 of a million rows costs what page 1 does.
 
     `before` and `after` page; `top` keeps the newest row of a page that refreshes itself, and
@@ -84,23 +80,38 @@ def _page_of(rows: TaskQuerySet, query: QueryDict) -> dict[str, Any]:
     top = whole_number(query.get("top", ""))
     wanted = PAGE_ROWS + 1
     if newer_than:
-        upward = list(for_rows(rows.filter(pk__gt=newer_than)).order_by("pk")[:wanted])
+        upward = tasks.oldest(wanted, pk__gt=newer_than)
         found, has_newer, has_older = upward[:PAGE_ROWS][::-1], len(upward) == wanted, True
     else:
-        limit = rows.filter(pk__lt=older_than) if older_than else rows
-        limit = limit.filter(pk__lte=top) if top else limit
-        downward = list(for_rows(limit)[:wanted])
+        limits = {"pk__lt": older_than, "pk__lte": top}
+        downward = tasks.newest(wanted, **{name: at for name, at in limits.items() if at})
         found, has_newer = downward[:PAGE_ROWS], bool(older_than)
         has_older = len(downward) == wanted
+    active = _active(found, query)
     first = top or (found[0].pk if found else 0)
-    newer = 0 if has_newer or not first else rows.filter(pk__gt=first)[: MAXIMUM_NEWER + 1].count()
+    newer = 0 if has_newer or not first else tasks.count(MAXIMUM_NEWER + 1, pk__gt=first)
     return {
-        "rows": rows_of(found, now=timezone.now()),
+        "rows": grouped(rows_of(found, now=timezone.now()), active),
         "newer_than": found[0].pk if found and has_newer else None,
         "older_than": found[-1].pk if found and has_older else None,
         "newer": newer_in_words(newer) if newer else "",
-        "live_query": _query(query, before=older_than, after=newer_than, top=first, part="rows"),
+        "live_query": _query(
+            query,
+            before=older_than,
+            after=newer_than,
+            top=first,
+            active=".".join(map(str, sorted(active))),
+            part="rows",
+        ),
     }
+
+
+def _active(found: list[Task], query: QueryDict) -> set[int]:
+    """The tasks that were active when the page was opened: until it is opened anew they stay where
+    they are, whatever becomes of them."""
+    if "part" in query:
+        return set(map(whole_number, query.get("active", "").split(".")[:PAGE_ROWS]))
+    return {task.pk for task in found if not task.is_finished}
 
 
 def _query(query: QueryDict, **more: object) -> str:
@@ -147,36 +158,12 @@ def task(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
-def stop(request: HttpRequest, pk: int) -> HttpResponse:
-    row = task_for(request, pk)
-    demand(request, row.project, Action.TASK_STOP)
-    try:
-        stop_task(task=row, by=signed_in(request), now=timezone.now())
-    except TaskFinishedError as error:
-        messages.error(request, str(error))
-    return redirect("task", row.pk)
-
-
-@login_required
-@require_POST
-def force_stop(request: HttpRequest, pk: int) -> HttpResponse:
-    row = task_for(request, pk)
-    demand(request, row.project, Action.TASK_STOP)
-    try:
-        force_stop_task(task=row, by=signed_in(request), now=timezone.now())
-    except TaskFinishedError as error:
-        messages.error(request, str(error))
-    return redirect("task", row.pk)
-
-
-@login_required
-@require_POST
 def rerun(request: HttpRequest, pk: int) -> HttpResponse:
     row = task_for(request, pk)
     demand(request, row.project, Action.TASK_RUN)
     try:
         again = _run_again(row, request, timezone.now())
-    except TemplateRemovedError as error:
+    except TemplateNotRunnableError as error:
         messages.error(request, str(error))
         return redirect("task", row.pk)
     return redirect("task", again.pk)

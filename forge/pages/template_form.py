@@ -114,8 +114,10 @@ class TemplateForm(_ModelForm):
         "allow_parallel",
     )  # fmt: skip
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, source: TaskTemplate | None = None, **options: Any) -> None:
+        """`source`: the template that a new one is a copy of."""
         super().__init__(*args, **options)
+        self._like = source or self.instance
         self._add_sources()
         # Left out, they keep the model's defaults.
         for name in ("lost_runner_policy", "max_attempts"):
@@ -123,14 +125,14 @@ class TemplateForm(_ModelForm):
         default = length_in_words(round(settings.FORGE_UNREACHABLE_SECONDS))
         wait = self.fields["lost_runner_wait_seconds"]
         wait.help_text = f"As 90 s, 60 min, 36 h, 3 d. Empty: {default}, as this Forge is set."
-        if self.instance.pk:
-            names = self.instance.tags.values_list("name", flat=True)
+        if self._like.pk:
+            names = self._like.tags.values_list("name", flat=True)
             self.initial.setdefault("tags", ", ".join(names))
-            self.initial.setdefault("environment", self.instance.environment)
+            self.initial.setdefault("environment", self._like.environment)
 
     def _add_sources(self) -> None:
         """The project's groups to tick, and a field for the variable name of each of its keys."""
-        template = self.instance
+        template = self._like
         groups = VariableGroup.objects.filter(project=template.project).prefetch_related("secrets")
         self.fields["variable_groups"].queryset = groups  # type: ignore[attr-defined]
         self._keys = list(AccessKey.objects.filter(project=template.project).defer("secret"))

@@ -1,0 +1,50 @@
+"""How one runner has done of late: what it carried out, and how much of it was in use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.core.cache import cache
+from django.db.models import Count, Q
+
+from forge.pages.periods import DAY, FAILURES, figures_of, of_late
+from runners.models import Runner
+from tasks.lifecycle import TERMINAL
+
+CACHE_SECONDS = 20
+PERIOD = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Health:
+    """Of the last 24 hours; `percent`: the share of its slots that was in use."""
+
+    ended: int
+    failed: int
+    percent: int
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether more went wrong than right, of more than a few: look at the host."""
+        return self.ended >= 3 and 2 * self.failed > self.ended
+
+
+def health_of(runner: Runner, *, now: datetime) -> Health:
+    key = f"forge:pages:runner-health:{runner.pk}"
+    found: Health | None = cache.get(key)
+    if found is None:
+        found = _health_of(runner, now)
+        cache.set(key, found, CACHE_SECONDS)
+    return found
+
+
+def _health_of(runner: Runner, now: datetime) -> Health:
+    begin = now - PERIOD
+    rows = of_late(runner.project, begin).filter(runner=runner, finished_at__gte=begin)
+    rows = rows.filter(state__in=TERMINAL).order_by()
+    counts = rows.aggregate(ended=Count("pk"), failed=Count("pk", filter=Q(state__in=FAILURES)))
+    figures = figures_of(runner.project, DAY, now=now)
+    offered = (now - max(runner.created_at, figures.begin)).total_seconds() * runner.slots
+    share = min(figures.held.get(runner.pk, 0.0) / max(offered, 1.0), 1.0)
+    return Health(counts["ended"], counts["failed"], round(100 * share))

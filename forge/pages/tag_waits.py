@@ -1,0 +1,128 @@
+"""How long tasks wait for a runner, by what they need: the project's tags, and no tag."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from statistics import median
+from typing import TYPE_CHECKING
+
+from django.core.cache import cache
+from django.db.models import Count, Min
+
+from forge.pages.words import about, duration_in_words
+from runners.models import Queue, Runner
+from tasks.lifecycle import TaskState
+from tasks.models import Task
+
+if TYPE_CHECKING:
+    from forge.pages.fleet import RunnerRow
+    from projects.models import Project
+
+MAXIMUM_SHOWN = 6
+CACHE_SECONDS = 20
+PERIOD = timedelta(hours=1)
+SAMPLE_ROWS = 2000
+UNTAGGED = ""
+
+
+@dataclass
+class TagWait:
+    """`typical`: median seconds from queued to claimed, of what was claimed in PERIOD.
+
+    `ready` of `runners` that may take such tasks are online, busy ones too.
+    """
+
+    tag: str
+    now: datetime
+    typical: float | None = None
+    waiting: int = 0
+    oldest_at: datetime | None = None
+    runners: int = 0
+    ready: int = 0
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether something waits that no runner could take now."""
+        return self.waiting > 0 and self.ready == 0
+
+    @property
+    def figure(self) -> str:
+        """The age of the oldest where all is stuck, else what is typical; empty if neither is."""
+        if self.is_stuck and self.oldest_at is not None:
+            return about((self.now - self.oldest_at).total_seconds())
+        return "" if self.typical is None else duration_in_words(self.typical)
+
+    @property
+    def sentence(self) -> str:
+        waiting = f"{self.waiting:,} waiting" if self.waiting else "none waiting"
+        if not self.runners:
+            return f"{waiting}, no runner has it" if self.tag else f"{waiting}, no runner"
+        if not self.ready:
+            return f"{waiting}, no online runner"
+        if self.ready < self.runners:
+            return f"{waiting}, {self.ready} of {self.runners} ready"
+        return f"{waiting}, {self.runners} runner{'' if self.runners == 1 else 's'}"
+
+
+def waits_by_tag(
+    project: Project, rows: Sequence[RunnerRow], *, now: datetime
+) -> tuple[list[TagWait], int]:
+    """The worst first, at most MAXIMUM_SHOWN, and how many there are. `rows`: all runners."""
+    found: dict[str, TagWait] = defaultdict(lambda: TagWait("", now))
+    for tag, seconds in _typical(project, now).items():
+        found[tag].typical = seconds
+    _count_waiting(found, project)
+    _count_runners(found, project, rows)
+    for tag, one in found.items():
+        one.tag = tag
+    worst = sorted(
+        found.values(),
+        key=lambda one: (not one.is_stuck, -one.waiting, -(one.typical or 0.0), one.tag),
+    )
+    return worst[:MAXIMUM_SHOWN], len(worst)
+
+
+def _needs(queue: str) -> list[str]:
+    return sorted(Queue(name=queue).required_tags) or [UNTAGGED]
+
+
+def _typical(project: Project, now: datetime) -> dict[str, float]:
+    key = f"forge:pages:tag-waits:{project.pk}"
+    return cache.get_or_set(key, lambda: _medians(project, now), CACHE_SECONDS) or {}
+
+
+def _medians(project: Project, now: datetime) -> dict[str, float]:
+    begin = now - PERIOD
+    # By the time of their queueing, which has an index; who waited longer shows as waiting.
+    rows = Task.objects.filter(project=project, created_at__gte=begin - PERIOD)
+    rows = rows.filter(claimed_at__gte=begin).order_by("-created_at")
+    waits: dict[str, list[float]] = defaultdict(list)
+    fields = ("queue__name", "created_at", "claimed_at")
+    for queue, created, claimed in rows.values_list(*fields)[:SAMPLE_ROWS]:
+        for tag in _needs(queue):
+            waits[tag].append((claimed - created).total_seconds())
+    return {tag: median(some) for tag, some in waits.items()}
+
+
+def _count_waiting(found: dict[str, TagWait], project: Project) -> None:
+    rows = Task.objects.filter(project=project, state=TaskState.QUEUED).order_by()
+    counted = rows.values_list("queue__name").annotate(Count("pk"), Min("created_at"))
+    for queue, count, oldest in counted:
+        for tag in _needs(queue):
+            one = found[tag]
+            one.waiting += count
+            one.oldest_at = min(one.oldest_at or oldest, oldest)
+
+
+def _count_runners(found: dict[str, TagWait], project: Project, rows: Sequence[RunnerRow]) -> None:
+    pairs = Runner.tags.through.objects.filter(
+        runner__project=project, runner__removed_at=None
+    ).values_list("runner_id", "tag__name")
+    online = {row.runner.pk for row in rows if row.is_online}
+    offered = [*pairs, *((row.runner.pk, UNTAGGED) for row in rows if row.runner.takes_untagged)]
+    for runner, tag in offered:
+        found[tag].runners += 1
+        found[tag].ready += runner in online

@@ -156,8 +156,10 @@ class Application:
 
 give_back_large_blocks()
 django.setup(set_prefix=False)
-from projects.checks import report_trouble  # noqa: E402  # its models need the line above
-from runners import tunnel  # noqa: E402  # and so do these
+from forge.http import BoundedHttp as BoundedHttp  # noqa: E402  # its models need the line above
+from forge.websocket import BoundedWebSocket as BoundedWebSocket  # noqa: E402
+from projects.checks import report_trouble  # noqa: E402
+from runners import tunnel  # noqa: E402
 
 report_trouble()
 application = _static_files(Application())

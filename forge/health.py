@@ -27,17 +27,23 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    checks = {"database": _database_answers(), "broker": _broker.is_fine()}
+    checks = {"database": _is_database_fine(), "broker": _broker.is_fine()}
     return JsonResponse(checks, status=200 if all(checks.values()) else 503)
 
 
-def _database_answers() -> bool:
+def _is_database_fine() -> bool:
+    """Whether it answers; PostgreSQL also whether it may be written, as a standby may not.
+
+    A disk that is full shows only in what writes; nobody who asks here may cause that.
+    """
+    is_postgres = connection.vendor == "postgresql"
     try:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
+            cursor.execute("SHOW transaction_read_only" if is_postgres else "SELECT 1")
+            (answer,) = cursor.fetchone()
     except DatabaseError:
         return False
-    return True
+    return not is_postgres or bool(answer == "off")
 
 
 class _Broker:

@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from forge.environment import Environment
+
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.FileAwareEnv()  # type: ignore[no-untyped-call]
+env = Environment()  # type: ignore[no-untyped-call]
 
 DEBUG = env.bool("DEBUG", default=False)
 # Error pages and mails with details, as with DEBUG, hide what people entered all the same.
@@ -103,7 +104,9 @@ TEMPLATES = [
 ]
 
 DATABASES = {
-    "default": env.db("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'var' / 'forge.sqlite3'}")
+    "default": env.database(
+        "DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'var' / 'forge.sqlite3'}"
+    )
 }
 _database = DATABASES["default"]
 if _database["ENGINE"].endswith("sqlite3"):
@@ -182,6 +185,11 @@ FORGE_WRONG_PASSWORDS_PER_ADDRESS_PER_SECOND = env.float(
 # Periods, in seconds.
 FORGE_HEARTBEAT_SECONDS = env.float("FORGE_HEARTBEAT_SECONDS", default=5.0)
 FORGE_OFFLINE_SECONDS = env.float("FORGE_OFFLINE_SECONDS", default=30.0)
+if FORGE_OFFLINE_SECONDS < 2 * FORGE_HEARTBEAT_SECONDS:
+    raise ImproperlyConfigured(
+        "FORGE_OFFLINE_SECONDS is shorter than twice FORGE_HEARTBEAT_SECONDS: healthy runners "
+        "would be taken for silent ones. Make it longer."
+    )
 FORGE_UNREACHABLE_SECONDS = env.float("FORGE_UNREACHABLE_SECONDS", default=3600.0)
 # How long a runner may go on with a task without an answer of Forge's, where the task may be
 # tried again elsewhere.

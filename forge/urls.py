@@ -5,6 +5,7 @@ from django.urls import include, path
 
 from forge import admin_doors
 from forge.health import healthz, readyz
+from forge.icon import favicon
 from runners import wheel
 from runners.connect import connect, verify
 from runners.registration import register
@@ -26,6 +27,7 @@ runner_api = [
 urlpatterns = [
     path("", include("forge.pages.urls")),
     path("api/", include("forge.api.urls")),
+    path("favicon.ico", favicon, name="favicon"),
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
     path("runner/v1/", include(runner_api)),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import random
 import socket
 
 from forge.quickstart.errors import QuickStartError
 
 HIGHEST = 65535
+# Below what Linux and macOS hand out to outgoing connections: a port of theirs may be free now and
+# in use a moment later, when the process that was given it comes to listen.
+_QUIET = range(20_000, 32_768)
 
 
 def _try(host: str, port: int) -> None:
@@ -26,6 +30,9 @@ def is_free(host: str, port: int) -> bool:
 
 
 def any_free() -> int:
+    for port in random.sample(_QUIET, 100):
+        if is_free("127.0.0.1", port):
+            return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

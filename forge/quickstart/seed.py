@@ -66,7 +66,7 @@ def _templates(project: Project) -> list[int]:
             )
             save_template(template=template, tags=())
     names = [demo.name for demo in TEMPLATES]
-    rows = TaskTemplate.objects.present().filter(project=project, name__in=names)
+    rows = TaskTemplate.objects.present().filter(project=project, name__in=names, disabled_at=None)
     return list(rows.order_by("pk").values_list("pk", flat=True))
 
 

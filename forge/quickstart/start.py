@@ -184,10 +184,12 @@ class QuickStart:
 
     # --- tasks ---
 
-    def run_template(self, template_id: int, show: Callable[[str], None]) -> dict[str, Any]:
+    def run_template(
+        self, template_id: int, show: Callable[[str], None], *, has_colours: bool
+    ) -> dict[str, Any]:
         """Run one template, show its log as it comes, and return the finished task."""
         task_id = self.api.run(self.seeded["project_id"], template_id)
-        log = HarmlessText()
+        log = HarmlessText(has_colours=has_colours)
         for piece in self.api.follow(task_id):
             show(log.feed(piece))
         show(log.end())

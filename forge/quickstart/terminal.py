@@ -23,7 +23,10 @@ _C1_TEXT_STARTERS = "\x90\x98\x9d\x9e\x9f"
 class HarmlessText:
     """Makes pieces of a log safe to print, one after another; sequences may be cut anywhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_colours: bool = True) -> None:
+        """Without colours nothing of a sequence is left: a file or a pipe is no terminal."""
+        self._has_colours = has_colours
+        self._is_coloured = False
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._step = self._in_text
         self._sequence = ""
@@ -34,8 +37,9 @@ class HarmlessText:
         return "".join(map(self._next, self._decoder.decode(piece)))
 
     def end(self) -> str:
-        """The rest, and plain text again for whoever prints next."""
-        return "".join(map(self._next, self._decoder.decode(b"", final=True))) + RESET
+        """The rest, and plain text again for whoever prints next, if anything was coloured."""
+        rest = "".join(map(self._next, self._decoder.decode(b"", final=True)))
+        return rest + RESET if self._is_coloured else rest
 
     def _next(self, character: str) -> str:
         return self._step(character)
@@ -81,11 +85,15 @@ class HarmlessText:
     def _in_control(self, character: str) -> str:
         if "@" <= character <= "~":
             is_colour = character == "m" and _COLOUR.match(self._sequence)
-            return self._leave() + (f"\x1b[{self._sequence}m" if is_colour else "")
+            return self._leave() + (self._colour() if is_colour and self._has_colours else "")
         if not " " <= character <= "?" or len(self._sequence) > LONGEST_SEQUENCE:
             return self._leave(character)
         self._sequence += character
         return ""
+
+    def _colour(self) -> str:
+        self._is_coloured = True
+        return f"\x1b[{self._sequence}m"
 
     def _in_string(self, character: str) -> str:
         if character in "\x07\x9c":

@@ -148,6 +148,7 @@ def write(scene: Scene, places: list[Place], count: int) -> None:
         ]
         for task, log in zip(batch, logs, strict=True):
             task.log_bytes, task.log_sha256 = len(log), hashlib.sha256(log).hexdigest()
+            task.log_lines = log.count(b"\n")
         pour(batch)
         pour([_attempt(task) for task in batch if task.attempt > 1])
         pour([_chunk(task, log) for task, log in zip(batch, logs, strict=True) if log])
@@ -169,7 +170,10 @@ def _log(task: Task) -> bytes:
 
 def _chunk(task: Task, log: bytes) -> LogChunk:
     received = task.finished_at or task.claimed_at or task.created_at
-    return LogChunk(task=task, attempt=task.attempt, offset=0, data=log, received_at=received)
+    return LogChunk(
+        task=task, attempt=task.attempt, offset=0, data=log, received_at=received,
+        line_ends=log.count(b"\n"),
+    )  # fmt: skip
 
 
 def _attempt(task: Task) -> TaskAttempt:

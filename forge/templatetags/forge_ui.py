@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from django import template
@@ -58,6 +59,9 @@ REGISTRATION_LOOKS: dict[str, tuple[str, str]] = {
 PIP_WIDTH = 9
 MAXIMUM_PIPS = 12
 LONGEST_NAME = 200
+_CLOCK_IN_SENTENCE = re.compile(
+    r"\b(?:(\d{4}-\d\d-\d\d) )?(\d\d:\d\d(?::\d\d)?) ([A-Z]{2,5}|[+-]\d\d)\b"
+)
 
 
 @register.simple_tag
@@ -214,6 +218,60 @@ def visible(text: str) -> SafeString:
         end = found.end()
     # Every piece was escaped above.
     return mark_safe("".join([*pieces, conditional_escape(text[end:])]))  # noqa: S308
+
+
+@register.filter
+def breakable(name: str) -> SafeString:
+    """A name of parts, such as a host's, which a narrow column breaks after a part."""
+    # Only Forge's own marks are added to what was escaped.
+    return mark_safe(re.sub(r"([.+])(?=.)", r"\1<wbr>", conditional_escape(name)))  # noqa: S308
+
+
+@register.filter
+def timed(sentence: str) -> SafeString:
+    """A sentence of Forge's with its times, `14:30 UTC`, as the page writes those of its own.
+
+    What it says is in the server's zone, with a date where that is another day. The page rewrites
+    it in the reader's zone, with the date and the zone in the title.
+    """
+    now = timezone.localtime()
+    pieces, end = [], 0
+    for found in _CLOCK_IN_SENTENCE.finditer(sentence):
+        zone = UTC if found[3] == "UTC" else now.tzinfo
+        if found[3] not in ("UTC", f"{now:%Z}") or not (at := _moment_of(found, now, zone)):
+            continue
+        time = format_html(
+            '<time datetime="{}" title="{}" data-time="minute">{}</time>',
+            at.isoformat(), f"{at:%Y-%m-%d %H:%M %Z}", found[0],
+        )  # fmt: skip
+        pieces += [conditional_escape(sentence[end : found.start()]), time]
+        end = found.end()
+    # Every piece was escaped above.
+    return mark_safe("".join([*pieces, conditional_escape(sentence[end:])]))  # noqa: S308
+
+
+def _moment_of(found: re.Match[str], now: datetime, zone: tzinfo | None) -> datetime | None:
+    """None for a time of day that there is not: somebody's own words may look like one."""
+    day = found[1] or f"{now.astimezone(zone):%Y-%m-%d}"
+    try:
+        return datetime.fromisoformat(f"{day} {found[2]}").replace(tzinfo=zone)
+    except ValueError:
+        return None
+
+
+@register.filter
+def marked(text: str, words: Sequence[str]) -> SafeString:
+    """The text with what was searched for in bold."""
+    if not words:
+        return conditional_escape(text)
+    # The longest first: of "dep" and "deploy" the whole word is to be bold.
+    longest = sorted(words, key=len, reverse=True)
+    pieces = re.split(f"({'|'.join(map(re.escape, longest))})", text, flags=re.IGNORECASE)
+    return format_html_join(
+        "",
+        "{}",
+        ((format_html("<b>{}</b>", one) if n % 2 else one,) for n, one in enumerate(pieces)),
+    )
 
 
 @register.filter

@@ -55,6 +55,11 @@ def _show(text: str) -> None:
     sys.stdout.buffer.flush()
 
 
+def _run(start: QuickStart, template_id: int) -> dict[str, Any]:
+    """Run a template and show its log, in colours where somebody looks at them."""
+    return start.run_template(template_id, _show, has_colours=sys.stdout.isatty())
+
+
 def _make(path: Path, options: dict[str, Any], *, port: int) -> QuickStart:
     is_given = options["port"] is not None
     return QuickStart(
@@ -103,7 +108,7 @@ def _demonstrate(start: QuickStart) -> None:
         return
     name = printable(start.api.get(f"templates/{templates[0]}/")["name"], 100)
     _say(f"\nRunning “{name}” on runner {start.seeded['runner_name']}:\n")
-    task = start.run_template(templates[0], _show)
+    task = _run(start, templates[0])
     _say(f"\nTask #{task['id']} {task['state']}. {printable(task['reason'], 500)}")
 
 
@@ -124,7 +129,7 @@ def _once(options: dict[str, Any]) -> int:
     _end_on_signals(start)
     try:
         start.up()
-        tasks = [start.run_template(template, _show) for template in start.seeded["template_ids"]]
+        tasks = [_run(start, template) for template in start.seeded["template_ids"]]
         failed = [task for task in tasks if task["state"] != "succeeded"]
         status = 1 if failed or len(tasks) != 3 else 0
         last = _summary(start, tasks, failed)

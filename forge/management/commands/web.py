@@ -8,8 +8,7 @@ from typing import Any
 import uvicorn
 from django.core.management.base import BaseCommand
 
-from forge.http import BoundedHttp
-from forge.websocket import MAXIMUM_MESSAGE_BYTES, BoundedWebSocket
+from forge.websocket import MAXIMUM_MESSAGE_BYTES
 
 # Live streams and tunnels never end by themselves; their readers come back to the next process.
 GRACE_SECONDS = 3
@@ -42,8 +41,9 @@ class Command(BaseCommand):
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
-            http=BoundedHttp,
-            ws=BoundedWebSocket,
+            # By name: each of several processes imports them, after Django's setup in that module.
+            http="forge.asgi:BoundedHttp",
+            ws="forge.asgi:BoundedWebSocket",
             ws_max_size=MAXIMUM_MESSAGE_BYTES,
             # Compressing hints and events would cost more than it saves.
             ws_per_message_deflate=False,

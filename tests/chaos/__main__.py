@@ -40,6 +40,8 @@ def main() -> int:
             if given.only in (None, place) and given.harm in (None, harm.__name__)
         ]
     pairs = pairs[given.first - 1 :]
+    if not pairs:
+        parser.error("there is no such trial: name a boundary as in the table, a harm by its class")
     print(f"seed {given.seed}, {len(pairs)} trials of {given.tasks} tasks", flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="forge-chaos-") as folder:

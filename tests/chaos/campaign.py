@@ -8,10 +8,57 @@ from dataclasses import fields
 from pathlib import Path
 
 from tests.chaos.conductor import PLACES
-from tests.chaos.harms import HARMS, Harm
+from tests.chaos.harms import (
+    AskForceStop,
+    AskStop,
+    CutWorker,
+    CutWorkerPastLease,
+    Harm,
+    KillProgram,
+    KillSupervisor,
+    KillSupervisorAndServer,
+    KillWorker,
+    StopProgram,
+    StopWorker,
+    StopWorkerPastLease,
+)
 from tests.chaos.installation import Installation, installed
+from tests.chaos.server_harms import (
+    EmptyBroker,
+    KillBroker,
+    KillController,
+    KillDatabase,
+    KillWeb,
+    StopBroker,
+    StopController,
+    StopDatabase,
+    StopWeb,
+)
 from tests.chaos.trial import Outcome, Trial
-from tests.chaos.verdict import Score, total
+from tests.chaos.verdict import Score, judge_again, total
+
+HARMS: tuple[type[Harm], ...] = (
+    KillWorker,
+    StopWorker,
+    CutWorker,
+    StopWorkerPastLease,
+    CutWorkerPastLease,
+    KillSupervisor,
+    KillSupervisorAndServer,
+    KillProgram,
+    StopProgram,
+    AskStop,
+    AskForceStop,
+    KillWeb,
+    StopWeb,
+    KillController,
+    StopController,
+    KillBroker,
+    EmptyBroker,
+    StopBroker,
+    KillDatabase,
+    StopDatabase,
+)
 
 Pair = tuple[str, type[Harm]]
 _HEADS = (
@@ -19,8 +66,10 @@ _HEADS = (
     "vanished",
     "twice",
     "unpermitted",
+    "overlap",
     "wrong state",
     "log incomplete",
+    "late",
     "lost",
     "marked gap",
 )
@@ -35,9 +84,14 @@ def every_pair(chance: random.Random, *, on_postgres: bool = True) -> list[Pair]
 
 
 def some_pairs(chance: random.Random, *, on_postgres: bool = True) -> list[Pair]:
-    """As few as let every place and every harm come at least once."""
+    """As few as let every place and every harm come at least once.
+
+    Of the harms that outlast leases, which take longest, only one.
+    """
     harms = _harms(on_postgres=on_postgres)
     chance.shuffle(harms)
+    long = [harm for harm in harms if harm.outlasts_leases]
+    harms = [harm for harm in harms if harm not in long[1:]]
     count = max(len(harms), len(PLACES))
     return [(PLACES[n % len(PLACES)], harms[n % len(harms)]) for n in range(count)]
 
@@ -56,13 +110,38 @@ def run_campaign(
     tell: Callable[[str], None] = print,
 ) -> Iterator[Outcome]:
     """Run the trials on one installation and yield how each went."""
+    outcomes: list[Outcome] = []
     with installed(folder, on_postgres=on_postgres) as here:
         for number, (place, harm) in enumerate(pairs, 1):
             # Each trial has a chance of its own: the same, whatever came before it.
             chance = random.Random(f"{seed} {place} {harm.__name__}")
             outcome = _try(here, place, harm, chance, tasks)
             tell(f"{number}/{len(pairs)} {place} | {harm.victim}, {harm.way}: {_said(outcome)}")
+            outcomes.append(outcome)
             yield outcome
+        _judge_again(here, outcomes, tell)
+
+
+def _judge_again(here: Installation, outcomes: list[Outcome], tell: Callable[[str], None]) -> None:
+    """When all is over: what has happened to a trial's tasks after its verdict is added to it."""
+    here.settle()
+    ledger = here.written()
+    for outcome in outcomes:
+        for facts in outcome.facts:
+            rows = here.rows_of({row["template"] for row in facts.rows.values()})
+            _add(outcome, judge_again(facts, rows, ledger), tell)
+    known = {task for outcome in outcomes for facts in outcome.facts for task in facts.rows}
+    strangers = {task for task, _, _ in ledger.starts} - known
+    last = [f"task {task} is no trial's, and was started" for task in sorted(strangers)]
+    last += [f"of task {task} something lives on" for task in here.still_alive(known)]
+    _add(outcomes[-1], last, tell)
+
+
+def _add(outcome: Outcome, late: list[str], tell: Callable[[str], None]) -> None:
+    outcome.score.late += len(late)
+    outcome.complaints += late
+    for complaint in late:
+        tell(f"at the end, of {outcome.place} | {outcome.harm.victim}: {complaint}")
 
 
 def _try(
@@ -75,6 +154,7 @@ def _try(
     again = Trial(here, place, harm, chance, tasks).run()
     again.score += outcome.score
     again.complaints += outcome.complaints
+    again.facts += outcome.facts
     return again
 
 

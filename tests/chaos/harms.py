@@ -7,19 +7,26 @@ import random
 import signal
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.chaos.conductor import Hold
 from tests.chaos.installation import Host, Installation, supervisor_of
 from tests.deployment.client import wait_for
-from tests.deployment.production import Service
 
 
 @dataclass
 class Damage:
-    """What may follow from a harm: the attempts that may be cut short by it."""
+    """What may follow from a harm.
+
+    tasks: may be cut short by it. runners: those of which any task may. silent: runners of which
+    nothing was heard until the policies of their tasks had decided. asked: tasks of which a stop
+    was asked, each with the state that the answer said; empty where it had ended before.
+    """
 
     tasks: set[int] = field(default_factory=set)
     runners: set[int] = field(default_factory=set)
+    silent: set[int] = field(default_factory=set)
+    asked: dict[int, str] = field(default_factory=dict)
 
 
 class Harm(ABC):
@@ -29,6 +36,8 @@ class Harm(ABC):
     way: str
     # Of a second controller, which takes two on a database that both reach, or of PostgreSQL.
     needs_postgres = False
+    # Lasts until leases have ended: tasks of every policy run on every host when it strikes.
+    outlasts_leases = False
 
     def __init__(self, place: Installation, chance: random.Random) -> None:
         self.place = place
@@ -93,13 +102,70 @@ class CutWorker(OfHost):
         self.host.wire.mend()
 
 
+class PastLease(OfHost):
+    """Until the policy of each task of that host has decided, and another attempt runs."""
+
+    outlasts_leases = True
+
+    def prepare(self, hold: Hold) -> bool:
+        super().prepare(hold)
+        self._fenced = {
+            row["id"]
+            for row in self._unfinished()
+            if row["lost_runner_policy"] == "retry" and row["state"] == "running"
+        }
+        self.damage.silent.add(self.host.worker.runner.id)
+        return bool(self._fenced)
+
+    def _unfinished(self) -> list[dict[str, Any]]:
+        """Of this host's tasks."""
+        return [
+            row
+            for row in self.place.latest_rows()
+            if row["runner"] == self.host.worker.runner.id and not row["finished_at"]
+        ]
+
+    def await_decisions(self) -> None:
+        wait_for(self._are_decided, "every policy has decided")
+
+    def _are_decided(self) -> bool:
+        # One whose result was on its way has ended; of the others, one at least has its gate shut.
+        again = {task for task, attempt, _ in self.place.written().starts if attempt > 1}
+        over = {row["id"] for row in self.place.latest_rows() if row["finished_at"]}
+        return self._fenced <= again | over and all(
+            (row["state"], row["lost_runner_policy"]) == ("unreachable", "wait")
+            for row in self._unfinished()
+        )
+
+
+class StopWorkerPastLease(PastLease):
+    way = "SIGSTOP past the lease"
+
+    def strike(self, hold: Hold) -> None:
+        self.host.worker.process.send_signal(signal.SIGSTOP)
+
+    def mend(self) -> None:
+        self.await_decisions()
+        self.host.worker.process.send_signal(signal.SIGCONT)
+
+
+class CutWorkerPastLease(PastLease):
+    way = "cut off past the lease"
+
+    def strike(self, hold: Hold) -> None:
+        self.host.wire.cut()
+
+    def mend(self) -> None:
+        self.await_decisions()
+        self.host.wire.mend()
+
+
 class OfProgram(Harm):
     """Strikes at one of the tasks that run: that of the hold if it does, or any."""
 
     def prepare(self, hold: Hold) -> bool:
-        started = [
-            start for start in self.place.starts() if supervisor_of(start[0], start[2]) is not None
-        ]
+        starts = self.place.written().starts
+        started = [start for start in starts if supervisor_of(start[0], start[2]) is not None]
         own = [start for start in started if start[:2] == (hold.task, hold.attempt)]
         if not started:
             return False
@@ -118,6 +184,24 @@ class KillSupervisor(OfProgram):
         supervisor = supervisor_of(self.task, self.program)
         if supervisor is not None:
             supervisor.kill()
+        self.damage.tasks.add(self.task)
+
+
+class KillSupervisorAndServer(OfProgram):
+    """Its fork server too: of those that end a program, only the worker is left."""
+
+    victim = "supervisor, fork server"
+    way = "kill -9"
+
+    def strike(self, hold: Hold) -> None:
+        supervisor = supervisor_of(self.task, self.program)
+        server = supervisor.parent() if supervisor is not None else None
+        victims = [one for one in (supervisor, server) if one is not None]
+        self.chance.shuffle(victims)
+        for victim in victims:
+            # The parent is the worker where another trial has killed the server before.
+            if victim.name() in ("forge-supervise", "forge-forkserve"):
+                victim.kill()
         self.damage.tasks.add(self.task)
 
 
@@ -148,173 +232,25 @@ def _signal(pid: int, number: int) -> None:
         pass  # it came to its end in this very moment
 
 
-class OfService(Harm):
-    """A process of the server."""
+class AskStop(Harm):
+    """A person asks it of the task that is held."""
 
-    @abstractmethod
-    def service(self) -> Service: ...
+    victim = "task"
+    way = "stop asked for"
+    action = "stop"
+
+    def strike(self, hold: Hold) -> None:
+        answer = self.place.forge.api.send("POST", f"tasks/{hold.task}/{self.action}")
+        self.damage.asked[hold.task] = answer.json()["state"] if answer.ok else ""
+
+    def mend(self) -> None:
+        self.place.forge.api.wait_until(self.hold.task)
 
     def prepare(self, hold: Hold) -> bool:
-        self.struck = self.service()
+        self.hold = hold
         return True
 
 
-class Killed(OfService):
-    way = "kill -9"
-
-    def strike(self, hold: Hold) -> None:
-        self.struck.kill()
-
-    def mend(self) -> None:
-        self.struck.start()
-
-
-class Stopped(OfService):
-    way = "SIGSTOP"
-
-    def strike(self, hold: Hold) -> None:
-        self._heard = [len(one.said()) for one in self.witnesses()]
-        self.struck.process.send_signal(signal.SIGSTOP)
-
-    def mend(self) -> None:
-        wait_for(self._is_felt, f"the stopped {self.victim} is missed")
-        self.struck.process.send_signal(signal.SIGCONT)
-
-    def _is_felt(self) -> bool:
-        pairs = zip(self.witnesses(), self._heard, strict=True)
-        return any(self.words in one.said()[length:] for one, length in pairs)
-
-    words: str
-
-    @abstractmethod
-    def witnesses(self) -> list[Service]: ...
-
-
-class OfWeb(OfService):
-    victim = "web"
-
-    def service(self) -> Service:
-        return self.place.forge.web
-
-
-class KillWeb(OfWeb, Killed):
-    pass
-
-
-class StopWeb(OfWeb):
-    """Its runners notice when an answer does not come, or it is awake again before that."""
-
-    way = "SIGSTOP"
-
-    def strike(self, hold: Hold) -> None:
-        self._heard = [len(host.worker.said()) for host in self.place.hosts]
-        self.struck.process.send_signal(signal.SIGSTOP)
-
-    def mend(self) -> None:
-        pairs = list(zip(self.place.hosts, self._heard, strict=True))
-        wait_for(
-            lambda: any("wait here" in host.worker.said()[length:] for host, length in pairs),
-            "a worker misses the web process",
-        )
-        self.struck.process.send_signal(signal.SIGCONT)
-
-
-class OfController(OfService):
-    victim = "controller"
-
-    def service(self) -> Service:
-        return self.place.leader()
-
-
-class KillController(OfController, Killed):
-    pass
-
-
-class StopController(OfController, Stopped):
-    needs_postgres = True
-    words = "this controller leads"
-
-    def witnesses(self) -> list[Service]:
-        return [one for one in self.place.controllers if one is not self.struck]
-
-
-class OfBroker(OfService):
-    victim = "broker"
-
-    def service(self) -> Service:
-        return self.place.forge.broker
-
-
-class KillBroker(OfBroker, Killed):
-    pass
-
-
-class EmptyBroker(OfBroker, Killed):
-    way = "kill -9, data lost"
-
-    def mend(self) -> None:
-        self.place.forget_broker()
-        self.struck.start()
-
-
-class StopBroker(OfBroker, Stopped):
-    words = "trying again"
-
-    def witnesses(self) -> list[Service]:
-        return self.place.controllers
-
-
-class OfDatabase(Harm):
-    victim = "PostgreSQL"
-    needs_postgres = True
-
-
-class KillDatabase(OfDatabase):
-    way = "kill -9"
-
-    def strike(self, hold: Hold) -> None:
-        assert self.place.database is not None
-        self.place.database.kill()
-
-    def mend(self) -> None:
-        assert self.place.database is not None
-        self.place.database.start()
-
-
-class StopDatabase(OfDatabase):
-    """Every process of it; missed when the standby cannot even ask who leads."""
-
-    way = "SIGSTOP"
-
-    def strike(self, hold: Hold) -> None:
-        assert self.place.database is not None
-        self._stopped = self.place.database.suspend()
-        self._heard = [len(host.worker.said()) for host in self.place.hosts]
-
-    def mend(self) -> None:
-        pairs = list(zip(self.place.hosts, self._heard, strict=True))
-        wait_for(
-            lambda: any("wait here" in host.worker.said()[length:] for host, length in pairs),
-            "a worker misses Forge's answers",
-        )
-        assert self.place.database is not None
-        self.place.database.resume(self._stopped)
-
-
-HARMS: tuple[type[Harm], ...] = (
-    KillWorker,
-    StopWorker,
-    CutWorker,
-    KillSupervisor,
-    KillProgram,
-    StopProgram,
-    KillWeb,
-    StopWeb,
-    KillController,
-    StopController,
-    KillBroker,
-    EmptyBroker,
-    StopBroker,
-    KillDatabase,
-    StopDatabase,
-)
+class AskForceStop(AskStop):
+    way = "force stop asked for"
+    action = "force-stop"

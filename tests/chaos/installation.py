@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from tests import broker as real_broker
 from tests.chaos.conductor import Conductor
+from tests.chaos.ledger import Ledger, is_free, lock_of
 from tests.deployment.client import wait_for
 from tests.deployment.deployment import Worker
 from tests.deployment.postgres import Postgres
@@ -20,8 +22,13 @@ from tests.deployment.production import MANAGE, Production, Service
 from tests.deployment.silence import Wire
 
 CONCURRENCY = 4
-# A runner is missed within seconds; nothing is given up while a trial's harm is being mended.
-PERIODS = {"FORGE_OFFLINE_SECONDS": "4", "FORGE_UNREACHABLE_SECONDS": "120"}
+# A runner is missed within seconds, and leases end in a few more; a template that waits does so for
+# longer than it takes to mend any harm.
+PERIODS = {
+    "FORGE_OFFLINE_SECONDS": "4",
+    "FORGE_LEASE_SECONDS": "9",
+    "FORGE_UNREACHABLE_SECONDS": "120",
+}
 
 
 @dataclass
@@ -65,19 +72,64 @@ class Installation:
                 return host
         return None
 
-    def starts(self) -> list[tuple[int, int, int]]:
-        """(task, attempt, pid) of every start in the ledger, in order."""
-        found = []
-        for line in self.ledger.read_text().splitlines():
-            words = line.split()
-            if len(words) == 4 and words[2] == "start":
-                found.append((int(words[0]), int(words[1]), int(words[3])))
+    def written(self) -> Ledger:
+        """All that the tasks' programs have written down until now."""
+        return Ledger.read(self.ledger)
+
+    def latest_rows(self) -> list[dict[str, Any]]:
+        """What the API says of the newest tasks, more than a trial has."""
+        rows: list[dict[str, Any]] = self.forge.api.get(
+            f"projects/{self.project}/tasks/?page_size=200"
+        )["results"]
+        return rows
+
+    def rows_of(self, templates: Iterable[int]) -> dict[int, dict[str, Any]]:
+        """What the API says of all tasks of templates that have at most 200 each."""
+        found = {}
+        for template in templates:
+            path = f"projects/{self.project}/tasks/?template={template}&page_size=200"
+            found.update({row["id"]: row for row in self.forge.api.get(path)["results"]})
         return found
 
-    def ends(self) -> set[tuple[int, int]]:
-        """(task, attempt) of every program that came to its own end."""
-        lines = [line.split() for line in self.ledger.read_text().splitlines()]
-        return {(int(words[0]), int(words[1])) for words in lines if words[2:] == ["end"]}
+    def logs_of(self, rows: Iterable[dict[str, Any]]) -> dict[tuple[int, int], bytes]:
+        """The log of each of their attempts, by task and attempt."""
+        return {
+            (row["id"], one["number"]): self.forge.api.log(row["id"], one["number"])
+            for row in rows
+            for one in row["attempts"]
+        }
+
+    @contextmanager
+    def only(self, host: Host) -> Iterator[None]:
+        """No other host takes tasks meanwhile."""
+        others = [other.worker.runner.id for other in self.hosts if other is not host]
+        for other in others:
+            self.forge.api.post(f"runners/{other}/pause", reason="This trial wants it.")
+        try:
+            yield
+        finally:
+            for other in others:
+                self.forge.api.post(f"runners/{other}/resume")
+
+    def settle(self) -> None:
+        """Run one task more for each slot: what had been in the queues was popped before."""
+        template = self.forge.api.template(self.project, "true")
+        tasks = [
+            self.forge.api.run(self.project, template) for _ in range(len(self.hosts) * CONCURRENCY)
+        ]
+        self.forge.api.finished(tasks)
+
+    def still_alive(self, tasks: Iterable[int]) -> list[int]:
+        """Those of which a process holds the lock that their program took, after some patience."""
+        left = set(tasks)
+
+        def are_free() -> bool:
+            left.difference_update([task for task in left if is_free(lock_of(self.ledger, task))])
+            return not left
+
+        with suppress(AssertionError):
+            wait_for(are_free, "no process of a task lives", seconds=30)
+        return sorted(left)
 
     def forget_broker(self) -> None:
         """What a broker without its disk comes back with: nothing."""

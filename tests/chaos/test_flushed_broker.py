@@ -7,12 +7,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import redis
 
 from tests.chaos.harms import Damage
 from tests.chaos.installation import Installation, installed
-from tests.chaos.verdict import SCRIPT, TERMINAL, Facts, judge
+from tests.chaos.ledger import SCRIPT
+from tests.chaos.verdict import TERMINAL, Facts, judge
 from tests.deployment.client import wait_for
 
 TASKS = 500 if os.environ.get("FORGE_LONG") else 100
@@ -41,8 +43,8 @@ def flushed_again_and_again(url: str) -> Iterator[list[int]]:
         thread.join()
 
 
-def rows_of(here: Installation, template: int) -> dict[int, dict[str, object]]:
-    found: dict[int, dict[str, object]] = {}
+def rows_of(here: Installation, template: int) -> dict[int, dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = {}
     path = f"projects/{here.project}/tasks/?template={template}&page_size=200&before="
     before = 2**62
     while True:
@@ -69,11 +71,9 @@ def test_a_broker_that_is_flushed_every_two_seconds_loses_nothing(tmp_path: Path
         facts = Facts(
             accepted=accepted,
             rows=rows,
-            logs={task: here.forge.api.log(task) for task in rows},
-            starts=here.starts(),
-            ends=here.ends(),
+            logs=here.logs_of(rows.values()),
+            ledger=here.written(),
             damage=Damage(),
-            retried=set(),
         )
         score = judge(facts, complaints)
         print(f"flushed {len(counts)} times, {sum(counts)} hints gone; {score}")

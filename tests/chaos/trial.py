@@ -14,20 +14,29 @@ import requests
 from tests.chaos.conductor import Hold
 from tests.chaos.harms import Harm
 from tests.chaos.installation import Installation
-from tests.chaos.verdict import SCRIPT, TERMINAL, Facts, Score, judge
+from tests.chaos.ledger import SCRIPT
+from tests.chaos.verdict import TERMINAL, Facts, Score, judge
 from tests.deployment.client import wait_for
 
 # Run until their gates open, so that something runs when the blow falls.
 GATED = 4
-# May be started again, by another attempt.
-RETRIED: dict[str, Any] = {"lost_runner_policy": "retry", "safe_to_rerun": True, "max_attempts": 20}
+POLICIES: dict[str, dict[str, Any]] = {
+    "wait": {},
+    "fail": {"lost_runner_policy": "fail"},
+    # May be started again, by another attempt.
+    "retry": {"lost_runner_policy": "retry", "safe_to_rerun": True, "max_attempts": 20},
+}
+# Bash ends on TERM at once; on INT only when what it waits for does.
+STEPS = [{"signal": "TERM", "grace_seconds": 30}]
 HOLD_SECONDS = 60.0
 END_SECONDS = 240.0
 
 
 @dataclass
 class Outcome:
-    """counts: whether the record proves that the blow fell inside the boundary."""
+    """counts: whether the record proves that the blow fell inside the boundary. facts: of the trial
+    and of the one before it, if it is its repetition.
+    """
 
     place: str
     harm: type[Harm]
@@ -35,6 +44,7 @@ class Outcome:
     counts: bool = False
     why_not: str = ""
     complaints: list[str] = field(default_factory=list)
+    facts: list[Facts] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -50,20 +60,17 @@ class Trial:
         self.harm = harm(here, chance)
         self.tasks = tasks
         self.accepted: set[int] = set()
+        self.templates: list[int] = []
 
     def run(self) -> Outcome:
         began = time.monotonic()
-        gate = f"while [ ! -e {self.here.gates}/$FORGE_TASK_ID ]; do sleep 0.05; done"
-        gated, once, again = self._template(gate), self._template(), self._template(**RETRIED)
-        self.again = again
-        self.templates = (gated, once, again)
-        running = [self._post(gated) for _ in range(GATED)]
-        wait_for(lambda: self._have_started(running), "the first tasks run")
+        once, again = self._template(), self._template(**POLICIES["retry"])
+        running = self._start_on_each_host() if self.harm.outlasts_leases else self._start_gated()
         self.here.conductor.arm(self.outcome.place, pass_over=self.chance.randrange(3))
-        with ThreadPoolExecutor(GATED) as people:
+        with ThreadPoolExecutor(4) as people:
             others = [
                 people.submit(self._post, again if number % 3 == 2 else once)
-                for number in range(self.tasks - GATED)
+                for number in range(self.tasks - len(running))
             ]
             self._strike()
             for task in running:
@@ -74,9 +81,31 @@ class Trial:
         self.outcome.seconds = time.monotonic() - began
         return self.outcome
 
-    def _template(self, wait: str = "", **policy: Any) -> int:
-        script = SCRIPT.format(ledger=self.here.ledger, wait=wait)
-        return self.here.forge.api.template(self.here.project, script, **policy)
+    def _start_gated(self) -> list[int]:
+        gated = self._template(is_gated=True)
+        return self._start([gated] * GATED)
+
+    def _start_on_each_host(self) -> list[int]:
+        """One of each policy on each host."""
+        gated = [self._template(is_gated=True, **policy) for policy in POLICIES.values()]
+        tasks = []
+        for host in self.here.hosts:
+            with self.here.only(host):
+                tasks += self._start(gated)
+        return tasks
+
+    def _start(self, templates: list[int]) -> list[int]:
+        tasks = [self._post(template) for template in templates]
+        wait_for(lambda: self._have_started(tasks), "the first tasks run")
+        return tasks
+
+    def _template(self, *, is_gated: bool = False, **policy: Any) -> int:
+        gate = f"while [ ! -e {self.here.gates}/$FORGE_TASK_ID ]; do sleep 0.05; done"
+        script = SCRIPT.format(ledger=self.here.ledger, wait=gate if is_gated else "")
+        fields = {"stop_steps": STEPS, **policy}
+        made = self.here.forge.api.template(self.here.project, script, **fields)
+        self.templates.append(made)
+        return made
 
     def _post(self, template: int) -> int:
         """Ask once, as a click does: whoever asks again may get two tasks."""
@@ -95,7 +124,7 @@ class Trial:
         return 0
 
     def _have_started(self, tasks: list[int]) -> bool:
-        return set(tasks) <= {task for task, _, _ in self.here.starts()}
+        return set(tasks) <= {task for task, _, _ in self.here.written().starts}
 
     def _strike(self) -> None:
         hold = self.here.conductor.held(HOLD_SECONDS)
@@ -120,11 +149,7 @@ class Trial:
     # --- afterwards ---
 
     def _rows(self) -> dict[int, dict[str, Any]]:
-        found = {}
-        for template in self.templates:
-            path = f"projects/{self.here.project}/tasks/?template={template}&page_size=200"
-            found.update({row["id"]: row for row in self.here.forge.api.get(path)["results"]})
-        return found
+        return self.here.rows_of(self.templates)
 
     def _all_ended(self) -> bool:
         rows = self._rows().values()
@@ -137,10 +162,9 @@ class Trial:
         facts = Facts(
             accepted=self.accepted,
             rows=rows,
-            logs={task: self.here.forge.api.log(task) for task in rows},
-            starts=[start for start in self.here.starts() if start[0] in rows],
-            ends=self.here.ends(),
+            logs=self.here.logs_of(rows.values()),
+            ledger=self.here.written().of(rows),
             damage=self.harm.damage,
-            retried={task for task, row in rows.items() if row["template"] == self.again},
         )
+        self.outcome.facts.append(facts)
         self.outcome.score = judge(facts, self.outcome.complaints)

@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
 from tests.chaos.harms import Damage
+from tests.chaos.ledger import Ledger, whole_log
 
-LINES = 40
-LAST_BEFORE_GATE = LINES // 2
 TERMINAL = {"succeeded", "failed", "stopped", "lost"}
-
-# Says that it started, writes half of its log, waits for its gate if it has one, writes the rest.
-SCRIPT = f"""me="$FORGE_TASK_ID $FORGE_ATTEMPT"
-echo "$me start $$" >> {{ledger}}
-for n in $(seq {LAST_BEFORE_GATE}); do echo "line $n of $me"; done
-{{wait}}
-for n in $(seq {LAST_BEFORE_GATE + 1} {LINES}); do echo "line $n of $me"; done
-echo "$me end" >> {{ledger}}"""
-
-
-# A worker that starts again says so where its predecessor was killed: what follows is not there.
-MARK = b"forge: the runner's worker was killed here"
+# A line of Forge's own in a log: of a stop, or of a worker that was killed. What the program wrote
+# is before it.
+MARK = b"forge: "
 
 
 def as_written(log: bytes) -> bytes:
-    """What the program wrote of a log: all before that line, and before its line break."""
+    """What the program wrote of a log, before Forge's own lines and their line break."""
     own, mark, _ = log.partition(MARK)
     return own.removesuffix(b"\n") if mark else log
-
-
-def whole_log(task: int, attempt: int) -> bytes:
-    lines = [f"line {number} of {task} {attempt}\n" for number in range(1, LINES + 1)]
-    return "".join(lines).encode()
 
 
 @dataclass
@@ -45,8 +29,10 @@ class Score:
     vanished: int = 0
     started_twice: int = 0
     not_permitted: int = 0
+    overlapped: int = 0
     wrong_state: int = 0
     log_incomplete: int = 0
+    late: int = 0
     lost: int = 0
     marked_gap: int = 0
 
@@ -60,8 +46,10 @@ class Score:
             self.vanished
             + self.started_twice
             + self.not_permitted
+            + self.overlapped
             + self.wrong_state
             + self.log_incomplete
+            + self.late
         )
 
 
@@ -69,17 +57,15 @@ class Score:
 class Facts:
     """What is known of one trial when all is over.
 
-    accepted: ids that Forge answered to; rows: the API's last word on each task; retried: ids
-    whose template permits another attempt.
+    accepted: ids that Forge answered to; rows: the API's last word on each task; logs: by task and
+    attempt.
     """
 
     accepted: set[int]
     rows: dict[int, dict[str, Any]]
-    logs: dict[int, bytes]
-    starts: list[tuple[int, int, int]]
-    ends: set[tuple[int, int]]
+    logs: dict[tuple[int, int], bytes]
+    ledger: Ledger
     damage: Damage
-    retried: set[int]
 
 
 def judge(facts: Facts, complain: list[str]) -> Score:
@@ -91,30 +77,31 @@ def judge(facts: Facts, complain: list[str]) -> Score:
             score.vanished += 1
             complain.append(f"task {task} vanished: {row}")
             continue
-        _judge_starts(score, facts, task, complain)
+        _judge_starts(score, facts, row, complain)
         _judge_state(score, facts, row, complain)
-        _judge_log(score, facts, row, complain)
+        for attempt in row["attempts"]:
+            _judge_log(score, facts, row, attempt, complain)
     return score
 
 
-def _judge_starts(score: Score, facts: Facts, task: int, complain: list[str]) -> None:
-    counts = Counter(attempt for one, attempt, _ in facts.starts if one == task)
+def _judge_starts(score: Score, facts: Facts, row: dict[str, Any], complain: list[str]) -> None:
+    task, counts = row["id"], facts.ledger.attempts_of(row["id"])
     if any(count > 1 for count in counts.values()):
         score.started_twice += 1
         complain.append(f"task {task} started twice in one attempt: {dict(counts)}")
-    if len(counts) > 1 and task not in facts.retried:
+    if len(counts) > 1 and row["lost_runner_policy"] != "retry":
         score.not_permitted += 1
         complain.append(f"task {task} started again without permission: {dict(counts)}")
+    if counts and facts.damage.asked.get(task) == "stopped":
+        score.not_permitted += 1
+        complain.append(f"task {task} started although it was stopped before: {dict(counts)}")
+    if any(one == task for one, _ in facts.ledger.overlaps):
+        score.overlapped += 1
+        complain.append(f"task {task} ran in two attempts at the same time: {dict(counts)}")
 
 
 def _judge_state(score: Score, facts: Facts, row: dict[str, Any], complain: list[str]) -> None:
-    has_ended = (row["id"], row["attempt"]) in facts.ends
-    is_harmed = row["id"] in facts.damage.tasks or row["runner"] in facts.damage.runners
-    allowed = {"succeeded"} if has_ended else set()
-    if is_harmed:
-        allowed |= {"failed"}
-    if row["runner"] in facts.damage.runners:
-        allowed |= {"lost"}
+    allowed = _allowed(facts, row)
     if row["state"] == "lost":
         score.lost += 1
     if row["state"] not in allowed:
@@ -122,18 +109,56 @@ def _judge_state(score: Score, facts: Facts, row: dict[str, Any], complain: list
         complain.append(f"task {row['id']} ended {row['state']!r} ({row['reason']}), not {allowed}")
 
 
-def _judge_log(score: Score, facts: Facts, row: dict[str, Any], complain: list[str]) -> None:
-    log, whole = as_written(facts.logs[row["id"]]), whole_log(row["id"], row["attempt"])
-    is_as_written = log == whole if row["state"] == "succeeded" else whole.startswith(log)
-    is_marked = not row["log_complete"]
-    if is_marked and row["runner"] in facts.damage.runners:
+def _allowed(facts: Facts, row: dict[str, Any]) -> set[str]:
+    damage = facts.damage
+    if damage.asked.get(row["id"]):
+        return {"stopped"}
+    allowed = {"succeeded"} if (row["id"], row["attempt"]) in facts.ledger.ends else set()
+    if row["id"] in damage.tasks or row["runner"] in damage.runners:
+        allowed |= {"failed"}
+    if row["runner"] in damage.runners:
+        allowed |= {"lost"}
+    if row["runner"] in damage.silent and row["lost_runner_policy"] == "fail":
+        allowed |= {"lost"}
+    return allowed
+
+
+def _judge_log(
+    score: Score,
+    facts: Facts,
+    row: dict[str, Any],
+    attempt: dict[str, Any],
+    complain: list[str],
+) -> None:
+    key = row["id"], attempt["number"]
+    log, whole = as_written(facts.logs[key]), whole_log(*key)
+    is_marked = not attempt["log_complete"]
+    may_be_marked = attempt["runner"] in facts.damage.runners | facts.damage.silent
+    # One that was given up while its runner was silent, and has another after it.
+    may_be_marked |= attempt["state"] == "lost" and attempt["number"] < row["attempt"]
+    least = b"" if is_marked else facts.ledger.written_at_least(*key).removesuffix(b"\n")
+    if is_marked and may_be_marked:
         score.marked_gap += 1
-    elif is_marked or not is_as_written:
+    if (is_marked and not may_be_marked) or not (whole.startswith(log) and log.startswith(least)):
         score.log_incomplete += 1
         complain.append(
-            f"task {row['id']} ({row['state']}): a log of {len(log)} bytes, "
-            f"complete: {row['log_complete']}, of {len(whole)} written"
+            f"task {key[0]} attempt {key[1]} ({attempt['state']}): a log of {len(log)} bytes, "
+            f"complete: {not is_marked}, of {len(whole)}, {len(least)} written for certain"
         )
+
+
+def judge_again(facts: Facts, rows: dict[int, dict[str, Any]], ledger: Ledger) -> list[str]:
+    """What has changed of a trial's tasks since they were judged: nothing may."""
+    complaints = []
+    late = len(ledger.of(facts.rows).starts) - len(facts.ledger.starts)
+    if late:
+        complaints.append(f"{late} programs started after their trial was over")
+    for task, row in facts.rows.items():
+        for name in ("state", "attempt", "log_bytes", "log_complete"):
+            now = rows.get(task, {}).get(name)
+            if now != row[name]:
+                complaints.append(f"task {task} had {name} {row[name]!r}, and has {now!r} now")
+    return complaints
 
 
 def total(scores: Iterable[Score]) -> Score:

@@ -1,0 +1,96 @@
+"""What the tasks' own programs have written down, so that nothing of it can hide."""
+
+from __future__ import annotations
+
+import fcntl
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+LINES = 40
+LAST_BEFORE_GATE = LINES // 2
+
+# Says that it started, writes half of its log, waits for its gate if it has one, writes the rest.
+# The lock is held as long as any process of it lives: also by the child that it leaves behind, in
+# a session of its own.
+SCRIPT = f"""me="$FORGE_TASK_ID $FORGE_ATTEMPT"
+exec 9>> {{ledger}}.$FORGE_TASK_ID
+flock --nonblock 9 || echo "$me overlap" >> {{ledger}}
+echo "$me start $$" >> {{ledger}}
+setsid sleep 600 &
+for n in $(seq {LAST_BEFORE_GATE}); do echo "line $n of $me"; done
+echo "$me half" >> {{ledger}}
+{{wait}}
+for n in $(seq {LAST_BEFORE_GATE + 1} {LINES}); do echo "line $n of $me"; done
+echo "$me end" >> {{ledger}}"""
+
+
+def lock_of(ledger: Path, task: int) -> Path:
+    """What all of a task's processes hold, whichever attempt they are of."""
+    return ledger.with_name(f"{ledger.name}.{task}")
+
+
+def is_free(lock: Path) -> bool:
+    """Whether nobody holds it; a task that was never started has none."""
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True
+
+
+def whole_log(task: int, attempt: int, lines: int = LINES) -> bytes:
+    """What the program of this attempt writes, or the first `lines` of it."""
+    return b"".join(
+        b"line %d of %d %d\n" % (number, task, attempt) for number in range(1, lines + 1)
+    )
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """starts: (task, attempt, pid) in order. The others are (task, attempt): halves, those that
+    have written the first half of their log; ends: that came to their own end; overlaps: that found
+    another attempt of their task alive.
+    """
+
+    starts: tuple[tuple[int, int, int], ...]
+    halves: frozenset[tuple[int, int]]
+    ends: frozenset[tuple[int, int]]
+    overlaps: frozenset[tuple[int, int]]
+
+    @staticmethod
+    def read(path: Path) -> Ledger:
+        lines = [line.split() for line in path.read_text().splitlines()]
+        starts = tuple(
+            (int(one[0]), int(one[1]), int(one[3])) for one in lines if one[2:3] == ["start"]
+        )
+        return Ledger(starts, *(_said(lines, word) for word in ("half", "end", "overlap")))
+
+    def of(self, tasks: Collection[int]) -> Ledger:
+        """What is there of these tasks."""
+        return Ledger(
+            tuple(start for start in self.starts if start[0] in tasks),
+            *(
+                frozenset(one for one in found if one[0] in tasks)
+                for found in (self.halves, self.ends, self.overlaps)
+            ),
+        )
+
+    def attempts_of(self, task: int) -> Counter[int]:
+        """How often each attempt of a task was started."""
+        return Counter(attempt for one, attempt, _ in self.starts if one == task)
+
+    def written_at_least(self, task: int, attempt: int) -> bytes:
+        """What its program had written for certain."""
+        if (task, attempt) in self.ends:
+            return whole_log(task, attempt)
+        lines = LAST_BEFORE_GATE if (task, attempt) in self.halves else 0
+        return whole_log(task, attempt, lines)
+
+
+def _said(lines: list[list[str]], word: str) -> frozenset[tuple[int, int]]:
+    return frozenset((int(one[0]), int(one[1])) for one in lines if one[2:] == [word])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
@@ -33,10 +34,25 @@ def binaries() -> dict[str, str]:
     return found
 
 
+# Below those the system hands out to outgoing connections, of which the tests open many: such a
+# port is free when it is looked for and in use when the server comes to listen on it.
+PORTS = range(20_000, 32_000)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port for this test process alone, as long as it lives, among all that test here."""
+    for port in random.sample(PORTS, 1000):
+        mark = socket.socket(socket.AF_UNIX)
+        try:
+            mark.bind(f"\0forge-tests-{port}")
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            mark.close()
+        else:
+            mark.detach()  # open until this process ends
+            return port
+    raise RuntimeError(f"no free port from {PORTS.start} to {PORTS.stop}")
 
 
 def die_with_parent() -> None:

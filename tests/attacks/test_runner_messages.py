@@ -41,7 +41,7 @@ EDGES += [None, [], {}, "", "\0", [[]], True, "x" * 3000, 0.5]
 LITERALS = ["NaN", "Infinity", "-Infinity", "1e400", "-0.0", "1E5", "9" * 5000, '"\\ud800"', "\\"]
 HELD = {"task": 1, "attempt": 1}
 STARTED = {**HELD, "age_seconds": 0.0}
-PIECE = {**HELD, "offset": 0, "data": "eA=="}
+PIECE = {**HELD, "offset": 0, "data": "eA==", "ages": [[0, 0.5]]}
 RESULT = {
     **HELD,
     "outcome": "failed",
@@ -65,6 +65,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "instance": "thief-instance-0123456789",
         "host_name": "thief",
         "system": "Debian",
+        "slots": 2,
     },
     "claim": {"task": 1, "attempt": 1, "nonce": "n" * 16, "keeps_leases": True},
     "report": {
@@ -79,6 +80,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "held": [HELD],
         "is_leaving": False,
         "is_draining": False,
+        "trouble": "The journal cannot be written: No space left on device",
     },
     "verify": {"protocol": 1, "version": "0.1.0"},
     "unregister": {"host_name": "thief"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import requests
 
@@ -41,17 +41,18 @@ class Forge:
     def send(self, method: str, path: str, **options: Any) -> requests.Response:
         """One answer of Forge's own. A connection that breaks is tried again."""
 
-        def answer() -> requests.Response | None:
+        def answer() -> list[requests.Response]:
             try:
                 found = self.session.request(
                     method, f"{self.url}/api/v1/{path}", timeout=30, **options
                 )
             except requests.RequestException:
-                return None
-            return None if found.status_code >= 500 else found
+                return []
+            # In a list, because a refusal is an answer, and false.
+            return [] if found.status_code >= 500 else [found]
 
-        found: requests.Response = wait_for(answer, f"{method} {path} answered")
-        return found
+        (found,) = wait_for(answer, f"{method} {path} answered")
+        return cast("requests.Response", found)
 
     def get(self, path: str) -> Any:
         response = self.send("GET", path)
@@ -103,8 +104,10 @@ class Forge:
     def finished(self, tasks: Iterable[int]) -> list[dict[str, Any]]:
         return [self.wait_until(task) for task in tasks]
 
-    def log(self, task: int) -> bytes:
-        return self.send("GET", f"tasks/{task}/log").content
+    def log(self, task: int, attempt: int | None = None) -> bytes:
+        """The log of the task's last attempt, or of another one."""
+        query = "" if attempt is None else f"?attempt={attempt}"
+        return self.send("GET", f"tasks/{task}/log{query}").content
 
     def await_output(self, task: int, text: bytes) -> None:
         wait_for(lambda: text in self.log(task), f"{text!r} in the log of task {task}")

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -50,7 +52,7 @@ class Worker:
         self.runner = runner
         self.log = folder / f"{runner.name}.log"
         self._command = [python, "-m", "celery", "-A", "runners.worker", "worker", *options]
-        self._cwd = cwd
+        self.python, self.cwd = python, cwd
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
@@ -66,7 +68,7 @@ class Worker:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self._command,
-                cwd=self._cwd,
+                cwd=self.cwd,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -201,6 +203,34 @@ class Deployment:
         before = self.pid(role)
         os.kill(before, signal.SIGKILL)
         wait_for(lambda: self.pid(role) != before, f"{role} was started again")
+
+    @contextmanager
+    def away(self, *roles: str) -> Iterator[None]:
+        """`kill -9` these; nothing takes their place before the end of the block."""
+        before = {role: self.pid(role) for role in roles}
+        os.kill(self._process.pid, signal.SIGSTOP)
+        try:
+            for pid in before.values():
+                os.kill(pid, signal.SIGKILL)
+                wait_for(partial(_is_dead, pid), f"{before} are dead")
+            yield
+        finally:
+            os.kill(self._process.pid, signal.SIGCONT)
+
+        def are_back() -> bool:
+            return all(self.pid(role) != pid for role, pid in before.items())
+
+        wait_for(are_back, f"{roles} were started again")
+
+    @contextmanager
+    def stopped(self, role: str) -> Iterator[None]:
+        """It answers nobody, and its connections stand."""
+        pid = self.pid(role)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def kill_broker_and_its_data(self) -> None:
         """The quick start is held still meanwhile, so that the old data is not read again."""

@@ -38,8 +38,11 @@ def nginx(
         f"{kind}_temp_path {folder}/{kind}; "
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
+    # Its processes would give up root, and may not enter a test's folder: a body that is too long
+    # for memory could not be kept.
+    user = "user root; " if os.geteuid() == 0 else ""
     configuration.write_text(
-        f"daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;\n"
+        f"{user}daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;\n"
         f"events {{}}\nhttp {{ access_log {folder}/access.log; {temporary}\n{site}\n}}\n"
     )
     command = ["nginx", "-c", str(configuration), "-p", str(folder), "-e", f"{folder}/nginx.log"]

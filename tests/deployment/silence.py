@@ -1,4 +1,4 @@
-"""A wire between a runner and Forge that can be cut without a word to either side."""
+"""Wires between a runner and Forge: one can be cut without a word, one lets no tunnel through."""
 
 from __future__ import annotations
 
@@ -44,10 +44,13 @@ class Wire:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, begun: bytes = b""
+    ) -> None:
         try:
             await self._is_whole.wait()
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            far_writer.write(begun)
         except OSError:
             writer.close()
             return
@@ -66,3 +69,35 @@ class Wire:
         finally:
             with suppress(OSError):
                 writer.close()
+
+
+class Barrier(Wire):
+    """While it is barred, HTTP passes and broker tunnels do not: new ones get no answer, as from a
+    proxy that knows no WebSockets, and those that stood are ended.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._is_open = asyncio.Event()
+        self._is_open.set()
+        self._tunnels: set[asyncio.StreamWriter] = set()
+        super().__init__(port)
+
+    def bar(self) -> None:
+        self._loop.call_soon_threadsafe(self._bar)
+
+    def _bar(self) -> None:
+        self._is_open.clear()
+        for writer in self._tunnels:
+            writer.close()
+
+    def unbar(self) -> None:
+        self._loop.call_soon_threadsafe(self._is_open.set)
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, begun: bytes = b""
+    ) -> None:
+        line = await reader.readline()
+        if line.startswith(b"GET /runner/broker"):
+            await self._is_open.wait()
+            self._tunnels.add(writer)
+        await super()._serve(reader, writer, begun + line)

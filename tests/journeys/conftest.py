@@ -1,11 +1,15 @@
-"""One deployment for the journeys of a module that leave it whole."""
+"""One deployment for the journeys of a module that leave it whole, and a disk that gets full."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests import broker as real_broker
 from tests.deployment.deployment import Deployment
 
 
@@ -13,3 +17,20 @@ from tests.deployment.deployment import Deployment
 def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     with Deployment(tmp_path_factory.mktemp("forge")) as deployment:
         yield deployment
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """16 MB, as a file system of its own."""
+    if os.geteuid() != 0:
+        if "netns" in real_broker.required():
+            pytest.fail("a file system of its own needs root")
+        pytest.skip("a file system of its own needs root")
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)]
+    made = subprocess.run(mount, capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"no mounts here: {made.stderr}")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], capture_output=True)

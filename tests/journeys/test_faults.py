@@ -87,9 +87,10 @@ def test_a_restarted_worker_reports_what_its_predecessor_could_not(
     ended = forge.api.wait_until(task)
     assert ended["state"] == "failed" and "was killed while it ran" in ended["reason"]
     log = forge.api.log(task)
-    assert (
-        log.startswith(b"up\nforge: the runner's worker was killed here;") and ended["log_complete"]
-    )
+    assert log.startswith(b"up\nforge: the runner's worker was killed here;")
+    # What was on its way from the program to the worker is gone, and that is said.
+    assert not ended["log_complete"]
+    assert ended["log_problem"].endswith("what the program wrote last may be missing.")
 
 
 def test_a_removed_runner_is_cut_off_and_says_so(forge: Deployment, lone: Worker) -> None:

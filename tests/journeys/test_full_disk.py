@@ -1,36 +1,14 @@
-"""A runner whose disk is full: its tasks end with a reason, and with room it works again."""
+"""A runner whose disk is full: what it runs ends with a reason, what it cannot take others take."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from tests import broker as real_broker
 from tests.deployment.client import wait_for
 from tests.deployment.deployment import Deployment, processes_with
+from tests.deployment.full_disk import fill
 
 MARKER = "forge-full-disk-test-5512"
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """16 MB, as a file system of its own."""
-    if os.geteuid() != 0:
-        if "netns" in real_broker.required():
-            pytest.fail("a file system of its own needs root")
-        pytest.skip("a file system of its own needs root")
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)]
-    made = subprocess.run(mount, capture_output=True, text=True)
-    if made.returncode:
-        pytest.skip(f"no mounts here: {made.stderr}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], capture_output=True)
 
 
 def test_tasks_end_with_a_reason_and_later_ones_run_once_there_is_room(
@@ -49,3 +27,31 @@ def test_tasks_end_with_a_reason_and_later_ones_run_once_there_is_room(
     ballast.unlink()
     later = forge.api.wait_until(forge.api.run_script(project, "echo room again"))
     assert (later["state"], later["log_complete"]) == ("succeeded", True), worker.said()
+
+
+def test_a_runner_without_room_leaves_what_waits_to_its_sibling(
+    forge: Deployment, small_disk: Path, tmp_path: Path
+) -> None:
+    project = forge.api.project("One full, one not")
+    good = forge.api.runner(project, "good-1", concurrency=1)
+    full = forge.api.runner(project, "full-2", concurrency=4)
+    forge.worker(good)
+    worker = forge.worker(full, FORGE_RUNNER_DATA=str(small_disk / "journals"))
+    fill(small_disk)
+    gate = tmp_path / "gate"
+    held = forge.api.run_script(project, f"while [ ! -e {gate} ]; do sleep 0.05; done")
+    assert forge.api.wait_until(held, "running")["runner"] == good.id
+    # With the sibling busy, the hints of these reach nobody else.
+    tasks = [forge.api.run_script(project, "true") for _ in range(6)]
+    forge.api.await_status(full.id, "unhealthy")
+    said = forge.api.get(f"runners/{full.id}/")["trouble"]
+    assert said == "The journal cannot be written: No space left on device"
+    words = "Of the 2 runners for it one is ready, but busy"
+    wait_for(
+        lambda: all(forge.api.task(one)["waiting_for"].startswith(words) for one in tasks),
+        "none of them counts on the runner that is full",
+    )
+    gate.touch()
+    ended = forge.api.finished([held, *tasks])
+    assert {(one["state"], one["runner"]) for one in ended} == {("succeeded", good.id)}
+    assert worker.said().count(said) == 1, worker.said()

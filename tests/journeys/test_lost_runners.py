@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,8 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.chaos.conductor import Conductor
 from tests.deployment.client import Runner, wait_for
-from tests.deployment.deployment import Deployment, Worker, processes_with
+from tests.deployment.deployment import SHORT, Deployment, Worker, processes_with
 from tests.deployment.silence import Wire
 
 RETRY: dict[str, Any] = {"lost_runner_policy": "retry", "safe_to_rerun": True}
@@ -109,6 +112,22 @@ def _attempt(forge: Deployment, task: int, number: int, state: str) -> dict[str,
     return found if (found["attempt"], found["state"]) == (number, state) else None
 
 
+def test_a_cut_that_ends_with_the_lease_is_followed_by_another_attempt(
+    forge: Deployment, place: Place, wire: Wire
+) -> None:
+    """The worker lives, has ended the program itself, and is the one that tells Forge."""
+    forge.worker(place.runner("brief"), FORGE_URL=wire.url)
+    task = place.run("work", **RETRY)
+    wire.cut()
+    wait_for(lambda: not _of_attempt(task, 1), "the lease has ended the first attempt")
+    wire.mend()
+    again = wait_for(lambda: _attempt(forge, task, 2, "running"), "the second attempt runs")
+    assert "lease" in again["attempts"][0]["reason"]
+    place.open_gate("work")
+    assert forge.api.wait_until(task)["state"] == "succeeded"
+    assert place.ledger("work") == [f"{task}.1", f"{task}.2"]
+
+
 def test_a_suspended_worker_is_no_reason_to_run_twice(forge: Deployment, place: Place) -> None:
     asleep = forge.worker(place.runner("asleep"))
     task = place.run("work", **RETRY)
@@ -153,8 +172,42 @@ def test_what_a_killed_worker_had_is_tried_again_when_it_says_so(
     assert ended["state"] == "succeeded"
     first = ended["attempts"][0]
     assert first["state"] == "failed" and "was killed while it ran" in first["reason"]
-    assert first["log_complete"]
+    assert not first["log_complete"]  # the end of it was on its way when the worker was killed
     assert place.ledger("work") == [f"{task}.1", f"{task}.2"]
+
+
+@pytest.mark.parametrize("policy", ["wait", "retry"])
+def test_what_has_lost_its_supervisor_and_the_fork_server_is_over_before_forge_says_so(
+    forge: Deployment, place: Place, policy: str
+) -> None:
+    forge.worker(place.runner("bereft"))
+    # It holds the lock too, and nothing that Forge gave it but its output.
+    child = "setsid env -i bash -c 'trap \"\" INT TERM; exec sleep 600' &\necho begun"
+    fields = RETRY if policy == "retry" else {}
+    task = place.run("work", script=STUBBORN.replace("echo begun", child), **fields)
+    supervisor = psutil.Process(_of_attempt(task, 1)[0]).parent()
+    while supervisor is not None and supervisor.name() != "forge-supervise":
+        supervisor = supervisor.parent()
+    assert supervisor is not None
+    server = supervisor.parent()
+    assert server is not None and server.name() == "forge-forkserve"
+    server.kill()
+    supervisor.kill()
+    if policy == "retry":
+        ended = wait_for(lambda: _attempt(forge, task, 2, "running"), "the second attempt runs")
+        assert place.ledger("work") == [f"{task}.1", f"{task}.2"]
+        place.open_gate("work")
+        first = ended["attempts"][0]
+        assert forge.api.wait_until(task)["state"] == "succeeded"
+    else:
+        first = forge.api.wait_until(task)
+        lock = ["flock", "--nonblock", str(place.folder / "work" / "lock"), "true"]
+        assert subprocess.run(lock).returncode == 0, "something of it lives"
+    assert first["state"] == "failed" and "supervisor was lost" in first["reason"]
+    assert (
+        first["log_complete"]
+        and forge.api.send("GET", f"tasks/{task}/log?attempt=1").content == b"begun\n"
+    )
 
 
 def test_a_stop_of_an_unreachable_task_takes_effect_when_its_runner_is_back(
@@ -178,7 +231,54 @@ def test_a_stop_of_an_unreachable_task_takes_effect_when_its_runner_is_back(
     wait_for(lambda: not processes_with("forge-given-up-8"), "what was given up is ended")
 
 
+def test_a_worker_that_stood_still_before_it_started_the_program_asks_again(
+    forge: Deployment, place: Place
+) -> None:
+    conductor = Conductor(place.folder)
+    try:
+        forge.worker(place.runner("slow"), FORGE_FAILPOINTS=str(place.folder))
+        conductor.arm("claim answered", pass_over=0)
+        task = forge.api.run_script(place.project, f"echo start >> {place.folder}/ledger; echo up")
+        assert conductor.held(60) is not None
+        old = time.monotonic() + float(SHORT["FORGE_LEASE_SECONDS"])
+        wait_for(lambda: time.monotonic() > old, "the answer is older than the lease")
+        conductor.release()
+        ended = forge.api.wait_until(task)
+    finally:
+        conductor.close()
+    assert (ended["state"], ended["attempt"]) == ("succeeded", 1), ended["reason"]
+    assert forge.api.log(task) == b"up\n"
+    assert (place.folder / "ledger").read_text() == "start\n"
+
+
 # Stops
+
+
+def _heartbeat(forge: Deployment, runner: Runner) -> str:
+    return str(forge.api.get(f"runners/{runner.id}/")["last_heartbeat_at"])
+
+
+@pytest.mark.parametrize("how", ["stop", "force-stop"])
+def test_a_stop_that_overtakes_the_answer_to_the_claim_keeps_the_program_from_starting(
+    forge: Deployment, place: Place, how: str
+) -> None:
+    conductor = Conductor(place.folder)
+    try:
+        runner = place.runner("late")
+        forge.worker(runner, FORGE_FAILPOINTS=str(place.folder))
+        conductor.arm("claim answered", pass_over=0)
+        task = forge.api.run_script(place.project, f"echo started > {place.folder}/ledger")
+        assert conductor.held(60) is not None
+        assert forge.api.post(f"tasks/{task}/{how}")["state"] == "stopping"
+        for _ in range(2):  # the answer to the first one is obeyed before the second one is sent
+            before = _heartbeat(forge, runner)
+            wait_for(lambda: _heartbeat(forge, runner) != before, "another heartbeat")  # noqa: B023
+        conductor.release()
+        ended = forge.api.wait_until(task)
+    finally:
+        conductor.close()
+    assert ended["state"] == "stopped" and "topped by admin." in ended["reason"]
+    assert ended["started_at"] is None and not (place.folder / "ledger").exists()
 
 
 def test_a_stop_follows_the_templates_steps_and_the_log_tells_each(

@@ -68,6 +68,18 @@ def test_a_log_beyond_the_quota_arrives_whole_and_slower(forge: Deployment) -> N
     assert "asks for patience" in said and "Traceback" not in said
 
 
+def test_a_runner_whose_results_wait_asks_for_no_more_than_it_may_hold(forge: Deployment) -> None:
+    """Its logs may go only so fast; its tasks come and go faster."""
+    project = forge.api.project("Faster than its logs")
+    forge.worker(forge.api.runner(project, "fast-1", concurrency=2))
+    template = forge.api.template(project, "seq 20000")
+    tasks = [forge.api.run(project, template) for _ in range(40)]
+    ended = forge.api.finished(tasks)
+    assert {(task["state"], task["log_complete"]) for task in ended} == {("succeeded", True)}
+    assert "too_many_bytes: Runner fast-1" in web_log(forge)
+    assert "holds enough" not in web_log(forge)
+
+
 def test_a_log_beyond_the_quota_costs_its_runner_no_heartbeat_and_another_task_no_log(
     forge: Deployment,
 ) -> None:

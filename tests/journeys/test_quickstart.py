@@ -42,9 +42,22 @@ def test_kill_9_leaves_no_process_and_the_next_start_ends_the_task_with_a_reason
     own.start()
     ended = own.api.wait_until(task)
     assert ended["state"] == "failed" and "worker was killed" in ended["reason"]
-    assert own.api.log(task).startswith(b"up\n") and ended["log_complete"]
+    assert own.api.log(task).startswith(b"up\n") and not ended["log_complete"]
     again = own.api.run_script(own.place["project_id"], "echo again")
     assert own.api.wait_until(again)["state"] == "succeeded"
+
+
+def test_a_file_gets_plain_text_and_a_demo_that_is_disabled_is_not_run(own: Deployment) -> None:
+    output = own.folder / "quickstart.log"
+    first = output.read_text()
+    assert "Running “" in first and "\x1b" not in first
+    rows = own.api.get(f"projects/{own.place['project_id']}/templates/")["results"]
+    (demo,) = (row for row in rows if f"Running “{row['name']}”" in first)
+    own.api.post(f"templates/{demo['id']}/disable", reason="Seen it")
+    own.stop()
+    own.start()
+    again = output.read_text()
+    assert "Running “" in again and f"Running “{demo['name']}”" not in again
 
 
 def refused(*options: str) -> str:

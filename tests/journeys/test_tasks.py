@@ -152,6 +152,18 @@ def test_a_new_tag_reaches_a_runner_that_already_runs(forge: Deployment) -> None
     assert forge.api.wait_until(task)["runner"] == runner.id
 
 
+def test_a_program_that_stops_those_who_watch_it_is_ended_all_the_same(forge: Deployment) -> None:
+    """Supervisor and fork server are of its own user, so it may send them SIGSTOP."""
+    shield = "kill -STOP $(ps -o ppid= -p $PPID) $PPID; sleep 600"
+    limited = forge.api.run_script(forge.place["project_id"], shield, timeout_seconds=2)
+    ended = forge.api.wait_until(limited)
+    assert ended["state"] == "failed" and "longer than its limit of 2 s" in ended["reason"]
+    stopped = forge.api.run_script(forge.place["project_id"], f"echo up; {shield}")
+    forge.api.await_output(stopped, b"up")
+    forge.api.post(f"tasks/{stopped}/stop")
+    assert forge.api.wait_until(stopped)["state"] == "stopped"
+
+
 def test_two_hundred_tasks_stay_in_their_projects_and_no_runner_idles(forge: Deployment) -> None:
     """Two projects, three runners in one and one in the other, one task at a time each."""
     projects = {name: forge.api.project(f"Two hundred, {name}") for name in ("many", "one")}

@@ -17,7 +17,9 @@ from runners.worker.protocol import PROTOCOL_VERSION, ConnectRequest
 NOW = timezone.now()
 
 
-def connect(runner: Runner, host: str, *, session: str = "", now: datetime = NOW) -> Runner:
+def connect(
+    runner: Runner, host: str, *, session: str = "", now: datetime = NOW, slots: int = 0
+) -> Runner:
     """As the worker on `host` does; each host has a journal of its own."""
     request = ConnectRequest(
         protocol=PROTOCOL_VERSION,
@@ -26,6 +28,7 @@ def connect(runner: Runner, host: str, *, session: str = "", now: datetime = NOW
         instance=host.ljust(32, "1"),
         host_name=host,
         system="Linux",
+        slots=slots,
     )
     row = Runner.objects.get(pk=runner.pk)
     return connect_runner(runner=row, request=request, address=None, now=now)
@@ -121,3 +124,14 @@ def test_of_many_hosts_at_once_exactly_one_connects(runner: Runner) -> None:
     for thread in threads:
         thread.join()
     assert connected == [Runner.objects.get(pk=runner.pk).host_name]
+
+
+@pytest.mark.django_db
+def test_a_host_with_fewer_users_than_its_runner_may_run_has_fewer_slots(runner: Runner) -> None:
+    Runner.objects.filter(pk=runner.pk).update(concurrency=3)
+    connect(runner, "first")
+    assert Runner.objects.get(pk=runner.pk).slots == 3
+    connect(runner, "first", slots=1)
+    assert Runner.objects.get(pk=runner.pk).slots == 1
+    connect(runner, "first", slots=8)
+    assert Runner.objects.get(pk=runner.pk).slots == 3

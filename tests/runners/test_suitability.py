@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
+from django.db import connection
 from django.test import Client
 
 from forge import health
@@ -112,10 +113,8 @@ def test_a_replica_names_its_master(node: Node) -> None:
 def test_a_cluster_is_unsuitable(real: str, request: Any, tmp_path: Path) -> None:
     kind = request.node.callspec.params["broker_url"]
     binary = real_broker.binaries()[kind]
-    # A cluster's second port is 10,000 higher.
-    port = next(port for _ in range(1000) if (port := real_broker.free_port()) < 55_000)
     with (
-        real_broker.running(binary, tmp_path, "--cluster-enabled", "yes", port=port) as url,
+        real_broker.running(binary, tmp_path, "--cluster-enabled", "yes") as url,
         pytest.raises(BrokerUnsuitableError, match="is a cluster"),
     ):
         check(Node("it", redis.Redis.from_url(url)))
@@ -216,6 +215,15 @@ def test_the_controller_waits_for_a_broker_and_then_tries_it(
         if controller.poll() is None:
             controller.send_signal(signal.SIGKILL)
             controller.wait()
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no standby")
+@pytest.mark.django_db
+def test_readyz_is_503_while_postgresql_is_read_only() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION READ ONLY")
+    answer = Client().get("/readyz")
+    assert answer.status_code == 503 and answer.json()["database"] is False
 
 
 @pytest.mark.django_db(transaction=True)

@@ -107,6 +107,15 @@ def test_what_a_killed_worker_left_says_whether_anything_ran(entry: Entry) -> No
     assert log_of(entry) == b""
 
 
+def test_of_what_a_host_left_that_was_restarted_nobody_says_that_nothing_ran(entry: Entry) -> None:
+    """The note of the start need not have reached the disk."""
+    entry.boot = "another start of this host"
+    close_leftover(entry, is_gone=True)
+    assert entry.result is not None
+    assert "whether the program had been started" in entry.result["reason"]
+    assert entry.result["is_cut_short"] and entry.result["log_problem"]
+
+
 @pytest.mark.parametrize("is_gone", [True, False])
 def test_only_what_is_surely_gone_counts_as_cut_short(is_gone: bool, entry: Entry) -> None:
     entry.append(b"half a li")

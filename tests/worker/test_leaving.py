@@ -24,7 +24,7 @@ class Told:
 @pytest.fixture
 def told() -> tuple[Agent, Told]:
     agent, run = Agent(Configuration.from_environment(ENVIRONMENT)), Told()
-    agent._runs[1, 1] = run  # type: ignore[assignment]
+    agent.runs._runs[1, 1] = run  # type: ignore[assignment]
     return agent, run
 
 

@@ -44,6 +44,7 @@ EXAMPLES: list[Message] = [
     ReportReply((Receipt(7, 1, True, 256, True),), 0.05),
     ClaimRequest(7, 1, "n" * 16),
     Heartbeat("s" * 16, (TaskRef(7, 1),)),
+    Heartbeat("s" * 16, (), trouble="The journal cannot be written: No space left on device"),
     HeartbeatReply((StopOrder(7, 1, "Stopped."),), (TaskRef(8, 2),), ("tasks",), 5.0),
     ConnectRequest(1, "0.1.0", "s" * 16, "i" * 16, "host", "Debian"),
 ]
@@ -146,12 +147,25 @@ def test_a_piece_above_the_limit_is_refused() -> None:
 @pytest.mark.parametrize("field", ["host_name", "system", "version"])
 def test_what_is_shown_of_a_host_holds_nothing_that_acts(field: str) -> None:
     hostile = "a\x1b[2J\u202eb\u200b\n"
-    content = EXAMPLES[5].as_json() | {field: hostile}
+    content = EXAMPLES[6].as_json() | {field: hostile}
     assert getattr(ConnectRequest.read(content, "it"), field) == "a [2J b  "
 
 
+def test_an_older_worker_says_nothing_of_its_trouble() -> None:
+    content = Heartbeat("s" * 16, ()).as_json()
+    del content["trouble"]
+    assert Heartbeat.read(content, "it").trouble == ""
+
+
+def test_what_a_worker_says_of_its_trouble_is_one_bounded_line() -> None:
+    content = Heartbeat("s" * 16, ()).as_json() | {"trouble": "No\nspace\x1b[2J \u202eleft"}
+    assert Heartbeat.read(content, "it").trouble == "No space [2J  left"
+    with pytest.raises(ProtocolError, match="trouble"):
+        Heartbeat.read(content | {"trouble": "x" * 201}, "it")
+
+
 def test_half_a_surrogate_pair_is_no_text() -> None:
-    content = EXAMPLES[5].as_json() | {"host_name": "\ud800"}
+    content = EXAMPLES[6].as_json() | {"host_name": "\ud800"}
     with pytest.raises(ProtocolError, match="host_name"):
         ConnectRequest.read(content, "it")
 

@@ -24,6 +24,7 @@ from runners.worker.supervision import (
     StopStep,
     SupervisedProcess,
     SupervisionError,
+    SupervisorLostError,
     Terms,
     TooLateError,
     boot_seconds,
@@ -383,6 +384,28 @@ def test_a_lease_that_has_ended_is_neither_extended_nor_softened(server: ForkSer
     assert ending.lease_ended and ending.signal == KILL
 
 
+def test_a_program_that_had_ended_by_itself_when_its_lease_did_counts_as_what_it_was(
+    server: ForkServer, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "gate")
+    process = leased(server, f"sleep 1000 & echo up; read x < {tmp_path}/gate; exit 3", 5.0)
+    until = boot_seconds() + 5.0
+    assert read_line(process) == "up"
+    supervisor = parent_of(process.pid)
+    fork_server = handle_of(parent_of(supervisor))
+    signal.pidfd_send_signal(fork_server, KILL)  # it would continue the supervisor
+    assert is_gone(fork_server)
+    os.kill(supervisor, signal.SIGSTOP)
+    program = handle_of(process.pid)
+    (tmp_path / "gate").write_text("go\n")
+    assert is_gone(program)
+    while boot_seconds() <= until:
+        time.sleep(0.05)
+    os.kill(supervisor, signal.SIGCONT)
+    _, ending = finish(process)
+    assert (ending.exit_code, ending.leftovers, ending.lease_ended) == (3, 1, False)
+
+
 def test_a_stop_that_takes_too_long_for_the_lease_is_cut_short_by_kill(server: ForkServer) -> None:
     process = leased(server, "trap '' INT; echo up; while :; do sleep 0.05; done", 1.0)
     assert read_line(process) == "up"
@@ -529,6 +552,21 @@ def test_a_task_that_kills_its_supervisor_dies_and_the_worker_is_told(server: Fo
     other.stop(FORCE)
     finish(other)
     assert is_gone(bystander)
+
+
+def test_a_program_that_kills_its_supervisor_at_once_keeps_what_it_wrote(
+    server: ForkServer,
+) -> None:
+    """Sometimes the supervisor is gone before it has said that the program runs."""
+    for _ in range(40):
+        try:
+            process = shell(server, "echo out; kill -9 $PPID; sleep 1000")
+        except SupervisorLostError as error:
+            assert (error.output, error.is_whole) == (b"out\n", True)
+            continue
+        with pytest.raises(SupervisionError, match="died without a report"):
+            process.wait(LIMIT)
+        assert read_rest(process) == "out\n"
 
 
 # Deaths of the machinery

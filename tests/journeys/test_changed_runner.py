@@ -1,0 +1,86 @@
+"""What a runner may take is changed while its worker runs, and its worker is told to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.deployment.client import wait_for
+from tests.deployment.deployment import Deployment
+
+
+def test_a_runner_takes_at_once_what_its_new_tags_let_it(forge: Deployment, tmp_path: Path) -> None:
+    project = forge.api.project("Retagged")
+    runner = forge.api.runner(project, "tags-1", tags=["old"])
+    worker = forge.worker(runner)
+    path = f"runners/{runner.id}/"
+    slow = forge.api.template(
+        project, f"until [ -e {tmp_path}/end ]; do sleep 0.05; done", tags=["old"]
+    )
+    running = forge.api.run(project, slow)
+    forge.api.wait_until(running, "running")
+    new = forge.api.template(project, "echo new", name="New", tags=["new"])
+    waiting = forge.api.run(project, new)
+    assert "No runner has" in forge.api.task(waiting)["waiting_for"]
+
+    forge.api.send("PATCH", path, json={"tags": ["new"], "takes_untagged": False})
+    assert forge.api.wait_until(waiting, "succeeded")["attempt"] == 1
+    wait_for(lambda: "No longer listening to tasks, tasks.old." in worker.said(), "it obeys")
+    again = forge.api.run(project, slow)
+    plain = forge.api.run_script(project, "true")
+    (tmp_path / "end").touch()
+    assert forge.api.wait_until(running, "succeeded")["attempt"] == 1
+    assert {forge.api.task(task)["state"] for task in (again, plain)} == {"queued"}
+    assert forge.api.task(plain)["waiting_for"] == (
+        "tags-1, the only runner, refuses tasks without tags."
+    )
+
+    forge.api.send("PATCH", path, json={"tags": ["new", "old"], "takes_untagged": True})
+    assert {task["state"] for task in forge.api.finished([again, plain])} == {"succeeded"}
+    assert worker.process.poll() is None
+
+
+def test_a_worker_outlives_that_its_queues_change_over_and_over(forge: Deployment) -> None:
+    """The broker refuses a queue in the moment in which the worker does not know yet."""
+    project = forge.api.project("Turned")
+    runner = forge.api.runner(project, "turns-1", tags=["a"])
+    worker = forge.worker(runner)
+    forge.api.template(project, "true", tags=["a"])
+    for _ in range(10):
+        for change in ({"tags": ["b"], "takes_untagged": False}, {"tags": ["a"]}):
+            forge.api.send("PATCH", f"runners/{runner.id}/", json=change)
+    forge.api.send("PATCH", f"runners/{runner.id}/", json={"takes_untagged": True})
+    task = forge.api.run_script(project, "true")
+    assert forge.api.wait_until(task, "succeeded")["attempt"] == 1
+    assert worker.process.poll() is None and "Traceback" not in worker.said()
+
+
+def test_a_drained_runner_ends_after_its_task_and_stays_paused(
+    forge: Deployment, tmp_path: Path
+) -> None:
+    project = forge.api.project("Drained")
+    runner = forge.api.runner(project, "drains-1", concurrency=2)
+    worker = forge.worker(runner)
+    script = f"echo begun; until [ -e {tmp_path}/end ]; do sleep 0.05; done"
+    task = forge.api.run_script(project, script)
+    forge.api.await_output(task, b"begun")
+    forge.api.post(f"runners/{runner.id}/drain", reason="Kernel update")
+    wait_for(lambda: "waiting for #" in worker.said(), "it says what it waits for")
+    (said,) = [line for line in worker.said().splitlines() if "Forge tells this worker" in line]
+    assert said.endswith(": Kernel update")
+    assert forge.api.status(runner.id) == "draining"
+    waiting = forge.api.run_script(project, "true")
+    (tmp_path / "end").touch()
+    assert forge.api.wait_until(task, "succeeded")["attempt"] == 1
+    assert worker.process.wait(60) == 0
+    forge.api.await_status(runner.id, "paused")
+
+    heard = forge.api.get(f"runners/{runner.id}/")["last_heartbeat_at"]
+    worker.start()
+    wait_for(
+        lambda: forge.api.get(f"runners/{runner.id}/")["last_heartbeat_at"] != heard, "it is back"
+    )
+    assert forge.api.status(runner.id) == "paused"
+    assert forge.api.task(waiting)["state"] == "queued"
+    assert "Kernel update" in forge.api.task(waiting)["waiting_for"]
+    forge.api.post(f"runners/{runner.id}/resume")
+    forge.api.wait_until(waiting, "succeeded")

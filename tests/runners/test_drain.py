@@ -1,0 +1,126 @@
+"""A runner is told to let its tasks finish and to end, and says so everywhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.test import Client
+from django.utils import timezone
+
+from runners.connect import queue_names
+from runners.errors import RunnerNotConnectedError
+from runners.models import Runner
+from runners.operations import connect_runner, drain_runner, note_heartbeat
+from runners.status import RunnerStatus
+from runners.worker.protocol import ClaimRequest, ConnectRequest
+from tasks.claim import claim_task
+from tasks.errors import ClaimRefusedError
+from tasks.models import Task
+from tests.cast import Cast
+
+pytestmark = pytest.mark.django_db
+
+
+def heard(runner: Runner) -> Runner:
+    now = timezone.now()
+    rows = Runner.objects.filter(pk=runner.pk)
+    rows.update(connected_at=now, last_heartbeat_at=now, session="one", instance="here")
+    return rows.get()
+
+
+def drain(runner: Runner, cast: Cast, **given: Any) -> None:
+    told: dict[str, Any] = {"reason": "Kernel update", "stays_paused": True, "now": timezone.now()}
+    drain_runner(runner=runner, by=cast.manager, **told | given)
+
+
+def status(runner: Runner) -> RunnerStatus:
+    return Runner.objects.get(pk=runner.pk).status_at(timezone.now(), running=0)
+
+
+def connect(runner: Runner, session: str) -> Runner:
+    request = ConnectRequest(4, "0.1.0", session, "here", "host", "Linux")
+    return connect_runner(runner=runner, request=request, address=None, now=timezone.now())
+
+
+@pytest.mark.parametrize("stays_paused", [True, False])
+def test_the_order_lasts_as_long_as_the_session(
+    cast: Cast, runner: Runner, stays_paused: bool
+) -> None:
+    runner = heard(runner)
+    drain(runner, cast, stays_paused=stays_paused)
+    assert runner.drain_order == "manager: Kernel update"
+    assert status(runner) == RunnerStatus.DRAINING
+    # A heartbeat that was sent before its worker knew changes nothing.
+    note_heartbeat(runner=runner, is_leaving=False, is_draining=False, now=timezone.now())
+    assert status(runner) == RunnerStatus.DRAINING
+    note_heartbeat(runner=runner, is_leaving=True, now=timezone.now())
+    assert status(runner) == (RunnerStatus.PAUSED if stays_paused else RunnerStatus.OFFLINE)
+    runner = connect(runner, "two")
+    note_heartbeat(runner=runner, is_leaving=False, now=timezone.now())
+    assert runner.drain_order == ""
+    assert status(runner) == (RunnerStatus.PAUSED if stays_paused else RunnerStatus.IDLE)
+
+
+def test_whatever_its_worker_does_it_is_given_nothing(
+    cast: Cast, runner: Runner, task: Task
+) -> None:
+    runner = heard(runner)
+    Task.objects.update(hinted_at=timezone.now())
+    drain(runner, cast, stays_paused=False)
+    assert queue_names(runner) == (runner.account,)
+    request = ClaimRequest(task.pk, task.attempt, "n" * 22)
+    with pytest.raises(ClaimRefusedError, match="web-1 is being drained"):
+        claim_task(runner=runner, request=request, now=timezone.now())
+    task.refresh_from_db()
+    # Its hint goes out again, to others.
+    assert task.state == "queued" and task.hinted_at is None
+    runner = connect(runner, "two")
+    assert claim_task(runner=runner, request=request, now=timezone.now()).state == "starting"
+
+
+def test_who_is_not_connected_cannot_be_drained_and_is_not_paused_by_that(
+    cast: Cast, runner: Runner
+) -> None:
+    with pytest.raises(RunnerNotConnectedError, match="No worker of runner web-1 is connected"):
+        drain(runner, cast)
+    runner.refresh_from_db()
+    assert runner.paused_at is None
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "two\nlines", "x" * 201])
+def test_a_drain_has_a_reason_like_a_pause(cast: Cast, runner: Runner, reason: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        drain(heard(runner), cast, reason=reason)
+    assert "reason" in refused.value.message_dict
+
+
+def test_page_and_api_drain_and_say_so(cast: Cast, runner: Runner) -> None:
+    runner = heard(runner)
+    client = Client()
+    client.force_login(cast.manager)
+    page = f"/runners/{runner.pk}/"
+    assert "at once, since it runs nothing now" in client.get(f"{page}drain/").text
+    given = {"reason": "Kernel <b>update</b>", "stays_paused": "on"}
+    answer = client.post(f"{page}drain/", given, follow=True)
+    assert "Drained by manager: Kernel &lt;b&gt;update&lt;/b&gt;; hands over" in answer.text
+    assert f'href="{page}drain/"' not in answer.text
+    body = client.get(f"/api/v1{page}").json()
+    assert (body["status"], body["paused_by"]) == ("draining", "manager")
+    note_heartbeat(runner=runner, is_leaving=True, now=timezone.now())
+    assert "its worker was shut down" in client.get(page).text
+    assert "there is none to drain" in client.get(f"{page}drain/").text
+    refused = client.post(f"{page}drain/", given)
+    assert refused.status_code == 400 and "Pause the runner" in refused.text
+
+
+def test_the_admin_and_the_lists_do_not_call_it_trouble(cast: Cast, runner: Runner) -> None:
+    runner = heard(runner)
+    drain(runner, cast)
+    note_heartbeat(runner=runner, is_leaving=True, now=timezone.now())
+    client = Client()
+    client.force_login(cast.manager)
+    listed = client.get(f"/projects/{cast.project.pk}/runners/").text
+    assert "One is paused." in listed and "Need attention" in listed
+    assert ">0 <small>runners</small>" in listed

@@ -14,6 +14,8 @@ from projects.models import UserToken
 from projects.operations import create_user_token
 from runners.models import RegistrationToken, Runner, RunnerToken
 from runners.operations import pause_runner, rotate_token
+from tasks.models import TaskTemplate
+from tasks.operations import disable_template
 from tests.cast import CANARY, Cast
 
 
@@ -28,11 +30,20 @@ def one_entry() -> Iterator[list[AuditEntry]]:
 
 
 def in_need_of_everything(runner: Runner, cast: Cast) -> None:
-    """The runner has an older token to end, a pause to resume and a quarantine to lift."""
+    """It is connected, and has an older token to end, a pause to resume, a quarantine to lift."""
     now = timezone.now()
+    rows = type(runner).objects.filter(pk=runner.pk)
+    rows.update(session="one", connected_at=now, last_heartbeat_at=now)
+    runner.refresh_from_db()
     rotate_token(runner=runner, overlap=timedelta(hours=1), by=cast.owner, now=now)
     pause_runner(runner=runner, reason="Kernel update", until=None, by=cast.owner, now=now)
     assert runner.quarantine(reason="It wrote too much.", now=now)
+
+
+def disabled(template: TaskTemplate, cast: Cast) -> None:
+    """The template is disabled, and waits for being enabled."""
+    now = timezone.now()
+    disable_template(template=template, reason="Replaced", by=cast.owner, now=now)
 
 
 def token_row(cast: Cast) -> UserToken:

@@ -50,6 +50,7 @@ PERSONAL = {"token-revoke", "api-token"}
 # What answers everybody alike. The catch-all of the API is 404, the sign-in form is a form.
 OPEN: dict[str, dict[str, Any]] = {
     "sign-in": {"GET": 200, "HEAD": 200, "POST": 200, "PUT": 200, "OPTIONS": 200},
+    "favicon": dict.fromkeys(METHODS, 405) | {"GET": 302, "HEAD": 302},
     "healthz": dict.fromkeys(METHODS, 200),
     "readyz": dict.fromkeys(METHODS, (200, 503)),
     "runner-wheel": dict.fromkeys(METHODS, 405) | {"GET": 200, "HEAD": 200},

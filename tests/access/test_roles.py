@@ -35,7 +35,7 @@ def test_a_higher_role_may_more() -> None:
 # --- objects are fetched through `for_user` ---
 
 # A query is bound to what the user may see by `for_user`, or by an object that was fetched so.
-SAFE_METHODS = {"for_user", "none", "held_by"}
+SAFE_METHODS = {"for_user", "ever_for_user", "none", "held_by"}
 BINDING = {
     "project",
     "project_id",
@@ -53,9 +53,14 @@ BY_NUMBER_AT_HAND = {
     ("forge/pages/templates.py", "_last_tasks"),  # numbers from a query of the project's
     ("forge/pages/activity.py", "_rows"),  # numbers from queries of what the user may see
     ("forge/pages/activity.py", "_latest_failures"),  # the same
+    ("forge/pages/finding.py", "_latest_of"),  # of templates that the user may see
     ("forge/pages/fleet.py", "rows_among"),  # runners at hand
     ("forge/pages/fleet.py", "shown"),  # of rows that were made from runners at hand
     ("forge/pages/sign_in.py", "_record_failure"),  # whose password was wrong, for the audit log
+    ("forge/pages/runner_changes.py", "_unserved"),  # queues of the project's waiting tasks
+    ("forge/pages/task_search.py", "_people"),  # who has started a task of the project
+    ("forge/pages/task_search.py", "_read"),  # numbers from queries of the project's tasks
+    ("forge/pages/versions.py", "mark_of"),  # of a row at hand
     ("forge/pages/task_filters.py", "_people"),  # members, and who has run a task of the project
 }
 

@@ -139,7 +139,8 @@ def test_deleting_leaves_exactly_one_entry(
     page, data = address(model, "delete", row.pk), {"post": "yes"}
     if way == "action":
         page = address(model, "changelist")
-        data |= {"action": "delete_selected", "_selected_action": row.pk}
+        action = "revoke" if model in (UserToken, RegistrationToken) else "delete_selected"
+        data |= {"action": action, "_selected_action": row.pk, "sure": "yes"}
     with one_entry() as entries:
         assert admin.post(page, data).status_code == 302
     assert entries[0].verb in ("removed", "revoked")

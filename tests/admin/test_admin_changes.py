@@ -13,6 +13,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from projects.audit.entry import AuditEntry
 from projects.models import Project, UserToken
 from projects.permissions import Role
 from projects.tokens import digest_of
@@ -28,7 +29,7 @@ def new_runner(cast: Cast, **changes: object) -> dict[str, Any]:
 
 
 def token_on(page: str) -> str:
-    found = re.search(r'<pre id="token">(fg._[\w-]+)</pre>', page)
+    found = re.search(r'<pre id="token"[^>]*>(fg._[\w-]+)</pre>', page)
     assert found
     return found[1]
 
@@ -79,16 +80,36 @@ def test_a_name_taken_in_the_last_moment_is_a_sentence(
     assert "already has a runner called web-1" in str(message)
 
 
-def test_only_the_number_of_tasks_of_a_runner_changes(
+def test_of_a_runner_changes_what_it_takes_and_nothing_else(
     cast: Cast, runner: Runner, admin: Client
 ) -> None:
     heard = timezone.now()
     Runner.objects.filter(pk=runner.pk).update(last_heartbeat_at=heard)
     given = new_runner(cast, concurrency=7, name="other", project=cast.outsiders_project.pk)
-    admin.post(reverse("admin:runners_runner_change", args=[runner.pk]), given)
+    given |= {"tag_names": "gpu linux"}
+    del given["takes_untagged"]
+    change = reverse("admin:runners_runner_change", args=[runner.pk])
+    assert 'name="tag_names" value="linux"' in admin.get(change).text
+    admin.post(change, given)
     now = Runner.objects.get(pk=runner.pk)
     assert (now.concurrency, now.name, now.project) == (7, "web-1", cast.project)
+    assert {tag.name for tag in now.tags.all()} == {"gpu", "linux"} and not now.takes_untagged
     assert now.last_heartbeat_at == heard
+    (entry,) = AuditEntry.objects.filter(way="admin")
+    assert set(entry.changes) == {"concurrency", "tags", "takes_untagged"}
+    assert "Use lower-case" in admin.post(change, given | {"tag_names": "A!"}).text
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["runners/runner", "runners/registrationtoken", "projects/accesskey", "projects/variablegroup",
+     "projects/usertoken", "projects/membership", "tasks/tasktemplate"],
+)  # fmt: skip
+@pytest.mark.parametrize("sent", ["x", "1' OR 1=1", "9" * 30, "\0"])
+def test_what_is_no_number_is_refused_at_its_field(sent: str, place: str, admin: Client) -> None:
+    answer = admin.post(f"/admin/{place}/add/", {"project": sent, "user": sent})
+    assert answer.status_code == 200
+    assert "Please correct the errors below" in answer.text
 
 
 @pytest.mark.parametrize("way", ["page", "action"])
@@ -260,7 +281,7 @@ def test_deleting_a_registration_token_revokes_it(
         data: dict[str, Any] = {"post": "yes"}
     else:
         page = reverse("admin:runners_registrationtoken_changelist")
-        data = {"action": "delete_selected", "_selected_action": [registration.pk], "post": "yes"}
+        data = {"action": "revoke", "_selected_action": [registration.pk], "sure": "yes"}
     assert admin.post(page, data).status_code == 302
     registration.refresh_from_db()
     assert registration.revoked_at is not None
@@ -272,8 +293,11 @@ def test_tasks_are_stopped_in_the_admin_as_elsewhere(
 ) -> None:
     page = reverse("admin:tasks_task_changelist")
     given = {"action": action, "_selected_action": [running_task.pk]}
-    answer = admin.post(page, given, follow=True)
-    assert "1 were told to stop, 0 had ended before." in answer.content.decode()
+    admin.post(page, given)
+    running_task.refresh_from_db()
+    assert running_task.state == TaskState.RUNNING, "it asks first"
+    answer = admin.post(page, given | {"sure": "yes"}, follow=True)
+    assert "Told to stop: 1." in answer.content.decode()
     running_task.refresh_from_db()
     assert running_task.state == TaskState.STOPPING
     assert bool(running_task.force_requested_at) == (action == "force_stop")

@@ -19,6 +19,7 @@ from projects.operations import create_user_token
 from runners.models import BrokerContact, Queue, RegistrationToken, Runner, RunnerToken, Tag
 from tasks.lifecycle import TaskState
 from tasks.log import append
+from tasks.log_columns import LogOutline
 from tasks.models import Leadership, LogChunk, Task, TaskAttempt, TemplateAccessKey
 from tasks.operations import save_template
 from tests.cast import CANARY, Cast
@@ -31,6 +32,7 @@ MODELS = [
 READ_ONLY = (
     Task,
     LogChunk,
+    LogOutline,
     Queue,
     Tag,
     RunnerToken,
@@ -54,6 +56,7 @@ def everything(
     """At least one row of each model; the answer is what no page may hold."""
     now = timezone.now()
     append(running_task, offset=0, data=b"hello", now=now)
+    LogOutline.objects.create(task=running_task, attempt=1, offset=0, line=0, marks=[], masked=0)
     TaskAttempt.of(running_task, state=TaskState.LOST, reason="Gone.", ended_at=now).save()
     later = now + timedelta(minutes=1)
     Leadership.acquire("controller", holder="host-1", now=now, until=later)

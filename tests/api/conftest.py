@@ -63,8 +63,8 @@ class Api:
     def post(self, path: str, body: object, **options: Any) -> Any:
         return self.send("POST", path, body, **options)
 
-    def patch(self, path: str, body: object) -> Any:
-        return self.send("PATCH", path, body)
+    def patch(self, path: str, body: object, **options: Any) -> Any:
+        return self.send("PATCH", path, body, **options)
 
     def delete(self, path: str) -> Any:
         return self.send("DELETE", path)

@@ -19,7 +19,13 @@ from tasks.operations import save_template
 from tests.api.conftest import Api
 from tests.api.test_api_access import PATHS, TABLE, body_for
 from tests.cast import CANARY, Cast
-from tests.writes import assert_nothing_secret, in_need_of_everything, one_entry, token_row
+from tests.writes import (
+    assert_nothing_secret,
+    disabled,
+    in_need_of_everything,
+    one_entry,
+    token_row,
+)
 
 WRITES = sorted((method, name) for method, name in TABLE if method != "GET")
 # What a change changes; the access tables send changes of nothing.
@@ -29,6 +35,7 @@ CHANGES: dict[str, dict[str, object]] = {
     "api-access-key": {"value": CANARY + CANARY},
     "api-variable-group": {"variables": {"REGION": "us"}, "secrets": {"API_TOKEN": CANARY * 2}},
     "api-member": {"role": "manager"},
+    "api-runner": {"tags": ["linux", "gpu"]},
 }
 
 
@@ -53,6 +60,8 @@ def test_every_write_leaves_exactly_one_entry_and_no_secret(
     ids |= {"access_key": access_key.pk, "variable_group": variable_group.pk}
     ids |= {"member": cast.viewers_membership.pk, "project": cast.project.pk}
     body = CHANGES[name] if method == "PATCH" else body_for(method, name, template)
+    if name == "api-template-enable":
+        disabled(template, cast)
     with one_entry() as entries:
         answer = client.send(method, PATHS[name].format(**ids), body)
         assert answer.status_code in (200, 201, 204), answer.content

@@ -15,9 +15,9 @@ from tests.api.conftest import Api
 from tests.cast import Cast
 
 FIELDS = {"id", "name", "status", "tags", "last_heartbeat_at", "concurrency", "takes_untagged"}
-FIELDS |= {"quarantined_until", "quarantine_reason"}
+FIELDS |= {"quarantined_until", "quarantine_reason", "trouble"}
 FIELDS |= {"paused_at", "paused_by", "paused_until", "pause_reason"}
-FIELDS |= {"token_created_at", "older_token_expires_at"}
+FIELDS |= {"token_created_at", "older_token_expires_at", "project", "version"}
 
 
 @pytest.fixture

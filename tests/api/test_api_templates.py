@@ -12,6 +12,7 @@ FIELDS = {
     "id", "name", "description", "app", "script", "timeout_seconds", "tags", "environment",
     "variable_groups", "access_keys", "allow_parallel", "lost_runner_policy",
     "lost_runner_wait_seconds", "safe_to_rerun", "max_attempts", "stop_steps",
+    "disabled_at", "disabled_by", "disabled_reason",
 }  # fmt: skip
 
 
@@ -47,6 +48,7 @@ def test_a_template_comes_back_as_it_was_given(manager: Api, path: str) -> None:
     assert read == answer.json()
     assert read.keys() == FIELDS
     added = {"id": read["id"], "tags": ["ansible", "gpu"], "variable_groups": [], "access_keys": []}
+    added |= {"disabled_at": None, "disabled_by": None, "disabled_reason": ""}
     assert read == {**given, **added}
 
 

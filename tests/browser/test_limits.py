@@ -39,7 +39,7 @@ def test_a_role_finds_the_buttons_that_it_may_use(
     page.goto(f"/projects/{project}/tasks/")
     expect(page.get_by_role("link", name="Run a template")).to_have_count(int(runs))
     page.goto(f"/tasks/{task}/")
-    expect(page.get_by_role("button", name=STOP)).to_have_count(int(runs))
+    expect(page.get_by_role("link", name=STOP, exact=True)).to_have_count(int(runs))
     page.goto(f"/runners/{forge.place['runner_id']}/")
     expect(page.get_by_role("link", name=REMOVE)).to_have_count(int(changes))
 

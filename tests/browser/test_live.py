@@ -73,8 +73,8 @@ class Listener(threading.Thread):
 def test_a_line_is_seen_soon_after_it_was_written(
     visit: Visit, forge: Deployment, project: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    task = forge.api.run_script(project, SCRIPT, app="python", name="Live")
     visitor = visit("operator", is_traced=False)
+    task = forge.api.run_script(project, SCRIPT, app="python", name="Live")
     visitor.page.goto(f"/tasks/{task}/")
     visitor.page.evaluate(WATCH)
     listener = Listener(visitor, task)

@@ -51,11 +51,31 @@ def selected(page: Any) -> str:
     return str(page.locator(".ln.sel > span").inner_text())
 
 
+class Meter:
+    """What a page has received, in bytes, and what its scripts hold on to."""
+
+    def __init__(self, page: Any) -> None:
+        self._session = page.context.new_cdp_session(page)
+        self.received = 0
+        self._session.on("Network.dataReceived", self._note)
+        self._session.send("Network.enable")
+
+    def _note(self, event: dict[str, Any]) -> None:
+        self.received += event["dataLength"]
+
+    def heap(self) -> int:
+        self._session.send("HeapProfiler.collectGarbage")
+        self._session.send("Performance.enable")
+        metrics = self._session.send("Performance.getMetrics")["metrics"]
+        return int(next(one["value"] for one in metrics if one["name"] == "JSHeapUsedSize"))
+
+
 def test_only_what_is_in_view_is_in_the_document(
     visit: Visit, task: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = visit("viewer", is_traced=False).page
     page.add_init_script(WATCH)
+    meter = Meter(page)
     page.goto(f"/tasks/{task}/")
     page.locator(".ln").first.wait_for()
     # The page answers while the log pours in.
@@ -68,7 +88,6 @@ def test_only_what_is_in_view_is_in_the_document(
             f"\n  {LINES:,} lines: {frames['count']} drawings while they came, the longest wait "
             f"for one {frames['longest']:.0f} ms, at most {frames['mostRows']} rows at once"
         )
-    assert frames["count"] > 10
     assert 0 < frames["mostRows"] < 150
 
     lines = page.locator("[data-lines]")
@@ -80,6 +99,56 @@ def test_only_what_is_in_view_is_in_the_document(
     page.get_by_role("button", name="To the end").click()
     expect(page.locator(LAST)).to_have_text(re.compile(f"^{LINES:07d} "))
     assert page.evaluate("document.querySelectorAll('*').length") < 1500
+    # However long the log: its end, and what was looked at.
+    with capsys.disabled():
+        print(f"  received {meter.received:,} bytes, scripts hold {meter.heap():,}")
+    assert meter.received < 2_000_000
+    assert meter.heap() < 30_000_000
+
+
+def test_all_of_it_can_be_reached_by_scrolling(visit: Visit, task: int) -> None:
+    page = visit("viewer", is_traced=False).page
+    page.goto(f"/tasks/{task}/")
+    await_all(page)
+    for share in (0.2, 0.8, 0.5, 0.999, 0.01):
+        page.evaluate(
+            "(share) => { const lines = document.querySelector('[data-lines]');"
+            " lines.scrollTop = lines.scrollHeight * share; }",
+            share,
+        )
+        near = f"Math.abs(rows[0].dataset.number - {share * LINES}) < {0.02 * LINES + 50}"
+        page.wait_for_function(
+            "() => { const rows = document.querySelectorAll('.ln');"
+            f" return {near} && !document.querySelector('.ln .wait'); }}"
+        )
+        rows = page.evaluate(
+            "[...document.querySelectorAll('.ln')].map((row) =>"
+            " [Number(row.dataset.number) + 1, row.querySelector('span').textContent])"
+        )
+        assert len(rows) > 20
+        assert all(text.startswith(f"{number:07d} host-{number % 97} ") for number, text in rows)
+
+
+def test_a_log_that_pours_in_is_followed_without_being_kept(
+    visit: Visit, forge: Deployment, project: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = visit("viewer", is_traced=False).page
+    meter = Meter(page)
+    waiting = f"import time; time.sleep(10)\n{SCRIPT}"
+    watched = forge.api.run_script(project, waiting, app="python", name="Poured")
+    page.goto(f"/tasks/{watched}/")
+    await_all(page)
+    expect(page.locator(LAST)).to_have_text(re.compile(f"^{LINES:07d} "))
+    with capsys.disabled():
+        print(f"\n  watched: received {meter.received:,} bytes, scripts hold {meter.heap():,}")
+    assert meter.heap() < 30_000_000
+    # What went by is still there.
+    page.locator("[data-lines]").focus()
+    page.keyboard.press("Home")
+    expect(page.locator(".ln > span").first).to_have_text(re.compile("^0000001 "))
+    page.goto(f"/tasks/{watched}/#L{LINES // 2}")
+    page.reload()
+    expect(page.locator(".ln.sel > span")).to_have_text(re.compile(f"^{LINES // 2:07d} "))
 
 
 LAST = ".ln:last-child > span"
@@ -131,3 +200,37 @@ def test_the_search_goes_from_hit_to_hit(size: Any, visit: Visit, task: int) -> 
     expect(page.get_by_role("button", name="Next hit")).to_be_disabled()
     field.press("Escape")
     expect(page.locator("mark")).to_have_count(0)
+
+
+def test_more_hits_than_a_page_holds_are_gone_through_to_the_last(visit: Visit, task: int) -> None:
+    page = visit("viewer", is_traced=False).page
+    page.goto(f"/tasks/{task}/")
+    await_all(page)
+    middle = LINES // 2
+    page.goto(f"/tasks/{task}/#L{middle}")
+    expect(page.locator(".ln.sel")).to_be_visible()
+    field, hits = page.locator("[data-search]"), page.locator("[data-hits]")
+    field.fill("checked")
+    field.press("Enter")
+    # It begins where one reads, with as many before as after.
+    expect(hits).to_have_text(re.compile(rf"^{str(middle - 100)[:-3]},9\d\d of {LINES:,}$"))
+    note = page.locator("[data-hits-note]")
+    expect(note).to_contain_text(f"{LINES:,} lines have it.")
+    expect(note).to_contain_text("A longer text finds fewer.")
+    page.locator("[data-lines]").focus()
+    page.keyboard.press("Home")
+    field.press("Escape")
+    expect(note).to_be_hidden()
+    field.fill("checked")
+    field.press("Enter")
+    expect(hits).to_have_text(f"1 of {LINES:,}")
+    field.press("Shift+Enter")
+    expect(hits).to_have_text(f"{LINES:,} of {LINES:,}")
+    expect(page.locator(".ln mark.now")).to_be_visible()
+    expect(page.locator(LAST)).to_have_text(re.compile(f"^{LINES:07d} "))
+    field.press("Enter")
+    expect(hits).to_have_text(f"1 of {LINES:,}")
+    field.fill("Needle")
+    field.press("Enter")
+    expect(hits).to_have_text(f"1 of {LINES // NEEDLE:,}")
+    expect(note).to_be_hidden()

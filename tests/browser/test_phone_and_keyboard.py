@@ -25,6 +25,9 @@ PAGES = (
     "/projects/{project}/registration-tokens/", "/projects/{project}/registration-tokens/new/",
     "/projects/{project}/access-keys/", "/projects/{project}/access-keys/new/",
     "/projects/{project}/variable-groups/", "/projects/{project}/variable-groups/new/",
+    "/find/?q={long}", "/runners/", "/runners/?q={long}", "/projects/{project}/queue/",
+    "/projects/{project}/stop-all/", "/projects/{project}/templates/new/?from={template}",
+    "/templates/{template}/history/", "/templates/{template}/disable/",
 )  # fmt: skip
 
 
@@ -112,6 +115,13 @@ def test_a_keyboard_is_enough(visit: Visit, forge: Deployment, numbers: dict[str
     page.wait_for_url("**/tasks/*/")
     expect(page.locator("#task-head .head .st")).to_contain_text("Running")
     walk(page, "Stop")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_contain_text("by the template's steps")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.locator("#act-stop")).to_be_focused()
+    page.keyboard.press("Enter")
+    walk(page, "Stop task")
     page.keyboard.press("Enter")
     expect(page.locator("#task-head .head .st")).to_contain_text("Stopped")
 

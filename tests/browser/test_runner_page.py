@@ -103,7 +103,12 @@ def test_a_pasted_command_turns_the_page_green(
     except playwright.Error:
         pytest.fail(f"the page did not turn green; the shell said: {shell.said()}")
     expect(ready).to_contain_text("zone-b-1 is ready")
-    expect(page.locator("#token")).to_have_text(token)
+    # What is done needs no secret any more, and what is left is to keep it running.
+    expect(page.locator("#step-token")).to_contain_text("Token in use")
+    assert token not in page.content()
+    page.get_by_role("button", name="Copy unit").click()
+    expect(page.get_by_text("Copied")).to_be_visible()
+    assert "ExecStart=" in visitor.clipboard() and token not in visitor.clipboard()
 
     ready.get_by_role("link", name="Open runner").click()
     expect(page.locator("#runner-sentence")).to_contain_text("Idle")
@@ -132,6 +137,23 @@ def test_a_token_is_shown_once(visit: Visit, forge: Deployment) -> None:
     assert token not in page.content()
     page.go_back()
     assert token not in page.content()
+
+
+def test_a_page_with_a_token_makes_no_other_runner_when_its_own_is_removed(
+    visit: Visit, forge: Deployment
+) -> None:
+    """It is what a form was answered with: to load it again would send the form again."""
+    project = forge.api.project("Removed meanwhile")
+    page = visit("owner").page
+    page.goto(f"/projects/{project}/runners/new/")
+    page.get_by_label("Name", exact=True).fill("again-1")
+    page.get_by_role("button", name="Add runner").click()
+    expect(page.locator("#contact")).to_contain_text("Waiting for first contact")
+    (row,) = forge.api.get(f"projects/{project}/runners/")["results"]
+    forge.api.remove_runner(row["id"])
+    expect(page.locator("#token")).to_have_count(0)
+    expect(page.get_by_label("Name", exact=True)).to_have_value("")
+    assert forge.api.get(f"projects/{project}/runners/")["results"] == []
 
 
 def test_a_removed_runner_is_named_with_what_it_ends(visit: Visit, forge: Deployment) -> None:

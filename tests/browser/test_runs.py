@@ -42,12 +42,18 @@ def test_a_template_is_made_run_watched_and_stopped(
     visitor.await_line("late")
     wait_for(lambda: processes_with(marker), "the program goes on")
 
-    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("link", name="Stop", exact=True).click()
+    question = page.get_by_role("dialog", name="Stop #")
+    question.get_by_role("link", name="Leave it").click()
+    expect(question).to_have_count(0)
+    assert visitor.lines()[:2] == ["early", "late"] and processes_with(marker)
+    page.get_by_role("link", name="Stop", exact=True).click()
+    question.get_by_role("button", name="Stop task").click()
     expect(page.locator("#task-head .head .st")).to_contain_text("Stopped")
     expect(page.locator("#task-head .sub")).to_contain_text("manager")
     visitor.await_status("Ended")
     assert not processes_with(marker)
-    expect(page.get_by_role("button", name="Stop")).to_have_count(0)
+    expect(page.get_by_role("link", name="Stop", exact=True)).to_have_count(0)
 
 
 def test_a_failure_says_why_and_is_run_again(
@@ -98,6 +104,41 @@ def test_the_log_goes_on_after_the_web_process_was_killed(
     assert visitor.read_all() == forge.api.log(task).decode().splitlines()
 
 
+def test_a_page_says_when_nobody_answers_although_the_connection_stands(
+    visit: Visit, forge: Deployment, project: int, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    task = forge.api.run_script(project, f"echo up; until [ -e {gate} ]; do sleep 0.1; done")
+    watching, listing = visit("viewer"), visit("operator").page
+    watching.page.goto(f"/tasks/{task}/")
+    watching.await_line("up")
+    listing.goto(f"/projects/{project}/tasks/")
+    expect(listing.locator("#live")).to_contain_text("Live")
+    with forge.stopped("web"):
+        watching.await_status("Reconnecting")
+        expect(listing.locator("#live")).to_contain_text("Lost")
+    watching.await_status("Live")
+    expect(listing.locator("#live")).to_contain_text("Live")
+    gate.touch()
+    watching.await_status("Ended")
+
+
+def test_a_task_without_output_asks_for_no_log_that_is_not_there(
+    visit: Visit, forge: Deployment, project: int
+) -> None:
+    task = forge.api.run_script(project, "true")
+    assert forge.api.wait_until(task)["state"] == "succeeded"
+    visitor = visit("viewer")
+    refused: list[str] = []
+    visitor.page.on(
+        "response", lambda answer: refused.append(answer.url) if answer.status >= 400 else None
+    )
+    with visitor.page.expect_response(lambda answer: "/log/outline" in answer.url):
+        visitor.page.goto(f"/tasks/{task}/")
+    visitor.await_status("Ended")
+    assert refused == []
+
+
 def _count(page: Any) -> int:
     return int(page.locator("[data-line-count]").inner_text().split()[0].replace(",", ""))
 
@@ -107,7 +148,8 @@ def test_a_page_that_waits_says_for_what(visit: Visit, forge: Deployment, projec
     page = visit("operator").page
     page.goto(f"/tasks/{task}/")
     expect(page.locator("#task-waiting")).to_contain_text("gpu")
-    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("link", name="Stop", exact=True).click()
+    page.get_by_role("button", name="Stop task").click()
     expect(page.locator("#task-head .head .st")).to_contain_text("Stopped")
 
 

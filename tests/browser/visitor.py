@@ -9,7 +9,9 @@ from typing import Any
 PATIENCE_MILLISECONDS = 60_000
 WIDE, PHONE = (1440, 900), (390, 844)
 # Answers that a test asks for, and lines that were cut on purpose.
-EXPECTED = re.compile(r"status of 4\d\d|net::ERR_|status of 50[234]")
+EXPECTED = re.compile(
+    r"(status of|Error Code) 4\d\d|net::ERR_|status of 50[234]|htmx:(timeout|afterRequest)"
+)
 LINES = "#log .ln > span"
 
 
@@ -101,7 +103,7 @@ class Visitor:
           const drawn = () => new Promise((done) =>
             requestAnimationFrame(() => requestAnimationFrame(done)));
           for (lines.scrollTop = 0; ; lines.scrollTop += lines.clientHeight) {
-            await drawn();
+            do await drawn(); while (lines.querySelector(".wait"));
             for (const row of lines.querySelectorAll(".ln")) {
               found[row.dataset.number] = row.querySelector("span").textContent;
             }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.test import Client
 
 from tests.cast import (
@@ -31,6 +32,12 @@ __all__ = [
     "template",
     "variable_group",
 ]
+
+
+@pytest.fixture(autouse=True)
+def _no_figures_of_earlier_tests() -> None:
+    """They are kept by project, and projects of different tests have one id."""
+    cache.clear()
 
 
 @pytest.fixture

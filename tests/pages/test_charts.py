@@ -5,18 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.core.cache import cache
 from django.utils import timezone
 
 from forge.pages import charts
+from forge.pages.periods import DAY, PERIODS, Period, Spread, Stretch, figures_of
 from runners.models import Runner
 from tasks.models import Task, TaskTemplate
 from tests.cast import Cast
-
-
-@pytest.fixture(autouse=True)
-def _empty_cache() -> None:
-    cache.clear()
 
 
 def ended(
@@ -42,40 +37,39 @@ def ended(
     )
 
 
-def test_each_hour_counts_its_own_ends(cast: Cast, template: TaskTemplate, runner: Runner) -> None:
-    ended(cast, template, runner, ago=1, took=0, state="succeeded")
-    ended(cast, template, runner, ago=1, took=0, state="lost")
-    ended(cast, template, runner, ago=3 * 3600, took=0, state="failed")
-    ended(cast, template, runner, ago=30 * 3600, took=0, state="failed")
-    hours = charts.last_day(cast.project, now=timezone.now())
-    assert len(hours) == 24
-    assert sum(hour.finished for hour in hours) == 1
-    assert sum(hour.failed for hour in hours) == 2
-    assert hours[-4].failed == 1
-    assert hours[-4].median_wait == pytest.approx(2.0)
-
-
+@pytest.mark.parametrize("key", PERIODS)
 def test_bars_stand_on_the_base_and_stay_inside(
-    cast: Cast, template: TaskTemplate, runner: Runner
+    key: str, cast: Cast, template: TaskTemplate, runner: Runner
 ) -> None:
     for _ in range(7):
         ended(cast, template, runner, ago=7200, took=0, state="succeeded")
     ended(cast, template, runner, ago=7200, took=0, state="failed")
-    hours = charts.last_day(cast.project, now=timezone.now())
+    period = PERIODS[key]
+    stretches = figures_of(cast.project, period, now=timezone.now()).stretches
     for width in (560, 326):
-        chart = charts.tasks_per_hour(hours, width)
+        chart = charts.ended_tasks(stretches, period, width)
         for bar in chart.bars:
             assert charts.TOP - 1 <= bar.y <= charts.BASE
             assert bar.failed_y + bar.failed_height == pytest.approx(charts.BASE, abs=0.2)
             assert bar.x + chart.bar_width <= width
-        assert charts.queue_wait(hours, width).middle_path.startswith("M")
+        waits = charts.queue_wait(stretches, period, width)
+        assert waits.middle_path.startswith("M")
+        for drawn in (chart, waits):
+            assert len(drawn.ticks) >= 3 and all(0 < x < width for x, _ in drawn.ticks)
 
 
-def test_an_empty_day_can_be_drawn() -> None:
-    begin = timezone.now().replace(minute=0, second=0, microsecond=0)
-    hours = [charts.Hour(begin) for _ in range(24)]
-    assert charts.queue_wait(hours, 560).middle_path == ""
-    assert charts.tasks_per_hour(hours, 560).grid[0][1] == "0"
+@pytest.mark.parametrize("period", PERIODS.values(), ids=PERIODS)
+def test_an_empty_period_can_be_drawn(period: Period) -> None:
+    stretches = [Stretch(begin) for begin in period.begins(timezone.now())]
+    assert charts.queue_wait(stretches, period, 560).middle_path == ""
+    assert charts.ended_tasks(stretches, period, 560).grid[0][1] == "0"
+
+
+def test_the_labels_of_an_axis_are_short_enough_to_be_read() -> None:
+    stretches = [Stretch(begin) for begin in DAY.begins(timezone.now())]
+    stretches[3].waits = Spread.of([90_000.0])
+    labels = [label for _, label in charts.queue_wait(stretches, DAY, 560).grid]
+    assert labels == ["10 ms", "100 ms", "1 s", "10 s", "100 s", "17 min", "3 h", "28 h"]
 
 
 def test_the_load_of_the_last_hour_counts_tasks_held_at_once(

@@ -33,6 +33,8 @@ SHOWN: dict[str, tuple[str, str]] = {
     ),
     "tasks.TaskAttempt": ("task", "api-task"),
     "tasks.LogChunk": ("task", "api-task-log"),
+    # What its page has found in a log so far; it says nothing that the log does not.
+    "tasks.LogOutline": ("task-log-outline", "because: it is the page's, made from the log"),
     "tasks.Leadership": (
         "because: it is about Forge's processes, not about anybody's project",
         "because: likewise; the health checks and the controller's log tell",

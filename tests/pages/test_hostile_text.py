@@ -73,3 +73,15 @@ def test_what_a_runner_says_of_its_host_is_shown_as_text(
     for address in (f"/runners/{runner.pk}/", f"/projects/{cast.project.pk}/runners/"):
         text = browser(cast.viewer).get(address).text
         assert "<img src=x" not in text and "<b>1</b>" not in text
+
+
+def test_what_a_runner_says_of_its_trouble_is_shown_as_text(
+    cast: Cast, runner: Runner, task: Task, browser: Callable[..., Client]
+) -> None:
+    now = timezone.now()
+    Runner.objects.update(session="s", last_heartbeat_at=now, trouble=MARKUP[:200])
+    project = f"/projects/{cast.project.pk}"
+    places = (f"/runners/{runner.pk}/", f"{project}/runners/", f"{project}/", f"/tasks/{task.pk}/")
+    for address in (*places, "/runners/", "/"):
+        text = browser(cast.viewer).get(address).text
+        assert "&lt;img src=x" in text and "<img src=x" not in text, address

@@ -22,8 +22,14 @@ PAGE = """<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="/for
 </section><script type="module" src="/harness.js"></script>"""
 HARNESS = """import { LogView } from "/log.js";
 const find = (id) => document.getElementById(id);
-window.view = new LogView(find("lines"), find("canvas"), () => {});
-window.LogView = LogView;
+// A view on elements of its own, for another one still listens to the old ones.
+window.renew = (options) => {
+  const lines = find("lines").cloneNode(true);
+  lines.firstChild.replaceChildren();
+  find("lines").replaceWith(lines);
+  window.view = new LogView(lines, lines.firstChild, options);
+};
+window.renew({ kept: 1e6 });
 window.push = (text) => window.view.push(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)));
 window.drawn = () => new Promise((done) =>
   requestAnimationFrame(() => requestAnimationFrame(done)));
@@ -48,12 +54,15 @@ def page() -> Iterator[Any]:
 
 def serve(route: Any) -> None:
     name = route.request.url.removeprefix(ORIGIN).split("?")[0].lstrip("/")
+    # No style may stand in markup: what colours a log is allowed because a script sets it.
+    policy = "default-src 'none'; script-src 'self'; style-src 'self'"
     bodies = {"": (PAGE, "text/html"), "harness.js": (HARNESS, "text/javascript")}
     if name in bodies:
         body, kind = bodies[name]
     else:
         body, kind = (STATIC / name).read_text(), TYPES[Path(name).suffix]
-    route.fulfill(body=body, content_type=kind)
+    headers = {"content-security-policy": policy, "content-type": kind}
+    route.fulfill(body=body, headers=headers)
 
 
 @pytest.fixture
@@ -145,9 +154,14 @@ def test_colours_hold_across_lines_and_pieces_until_reset(log: Any) -> None:
 
 @pytest.mark.parametrize(
     ("code", "name"),
-    [("31", "c-r"), ("92", "c-g"), ("38;5;3", "c-y"), ("94", "c-b"), ("2", "c-d"), ("4", "un")],
-)
-def test_the_subset_of_colours(code: str, name: str, log: Any) -> None:
+    [
+        ("31", "c-r"), ("92", "c-g"), ("38;5;3", "c-y"), ("94", "c-b"), ("2", "c-d"), ("4", "un"),
+        ("38:5:2", "c-g"), ("4:3", "un"), ("9", "struck"), ("4;9", "un struck"), ("3", "it"),
+        ("7", "inv"), ("31;7", "c-r inv"), ("1;7", "bo inv"), ("58;5;1;31", "c-r"),
+        ("58;2;1;3;4;31", "c-r"),
+    ],
+)  # fmt: skip
+def test_colours_of_the_theme_and_marks_are_classes(code: str, name: str, log: Any) -> None:
     push(log, f"\x1b[{code}mx\x1b[m\n".encode())
     assert markup(log) == f'<span class="{name}">x</span>'
 
@@ -269,7 +283,7 @@ def test_a_hit_is_marked_across_colours_and_the_current_one_stands_out(log: Any)
         "[...document.querySelectorAll('.ln mark')].map((one) => [one.textContent, one.className])"
     )
     assert log.evaluate(marks) == [
-        ["Er", ""], ["ror", "c-r"], ["er", "c-r"], ["ror", ""], ["error", "now"],
+        ["Er", ""], ["ror", ""], ["er", ""], ["ror", ""], ["error", "now"],
     ]  # fmt: skip
     assert lines(log) == ["No Error, no error", "error"]
     log.evaluate("view.mark('', 0)")
@@ -279,8 +293,7 @@ def test_a_hit_is_marked_across_colours_and_the_current_one_stands_out(log: Any)
 
 def test_a_log_higher_than_a_browser_draws_is_reached_to_its_end(log: Any) -> None:
     """Firefox stops at 890,000 lines; here the limit is put lower."""
-    view = "new LogView(document.getElementById('lines'), document.getElementById('canvas'), "
-    log.evaluate(f"window.view = {view}() => {{}}, 20000); 0")
+    log.evaluate("renew({ tallest: 20000, kept: 1e6 })")
     push(log, b"".join(b"line %d\n" % n for n in range(1, 2001)))
     assert lines(log)[-1] == "line 2000"
     for number in (1, 700, 1500, 2000):
@@ -317,3 +330,129 @@ def test_rows_stand_in_the_order_of_their_lines_after_jumping(log: Any) -> None:
         numbers = log.evaluate(script)
         assert numbers == sorted(numbers)
         assert len(numbers) == len(set(numbers)) == numbers[-1] - numbers[0] + 1
+
+
+# ---- a log of which the page has a part ----
+SOURCE = """() => {
+  window.asked = [];
+  window.failures = 0;
+  window.most = 1000; // lines in one answer
+  const fetch = async (first, count) => {
+    window.asked.push([first, count]);
+    if (window.failures-- > 0) throw new Error("no answer");
+    const size = Math.min(count, window.most, 5000 - first);
+    const text = [...Array(size).keys()].map((at) => `line ${first + at}\\n`).join("");
+    return { lead: btoa(first ? "\\x1b[31mbefore\\n" : ""), data: btoa(text), count: size,
+             long: [[1, 7, 3]], times: [[0, 1000 * (first + 1), 0]] };
+  };
+  renew({ fetch, kept: 100 });
+  view.restart(5000);
+  view.follow(false);
+}"""
+THERE = "() => document.querySelector('.ln') && !document.querySelector('.wait')"
+
+
+@pytest.fixture
+def window(log: Any) -> Any:
+    """A viewer of a log of 5,010 lines, which has the last ten."""
+    log.evaluate(SOURCE)
+    push(log, b"".join(b"line %d\n" % n for n in range(5000, 5010)))
+    return log
+
+
+def go(log: Any, top: int) -> None:
+    log.evaluate("(top) => (document.getElementById('lines').scrollTop = top)", top)
+    log.evaluate("drawn()")
+    log.wait_for_function(THERE)
+
+
+def test_lines_that_are_not_there_are_asked_for_when_they_are_looked_at(window: Any) -> None:
+    assert window.evaluate("view.lineCount") == 5010
+    go(window, 0)
+    assert lines(window)[:1] == ["line 0"]
+    go(window, 2000 * 20)
+    numbers = [int(text.split()[1]) for text in lines(window) if "more" not in text]
+    assert 2000 in numbers and numbers == sorted(numbers)
+    go(window, 10**9)
+    assert lines(window)[-1] == "line 5009"
+    asked = window.evaluate("asked.map(([first]) => first)")
+    assert set(asked) == {0, 1500, 2000, 4500}, "in blocks, and each once"
+    assert len(asked) == len(set(asked))
+
+
+def test_what_came_before_a_line_colours_it_and_its_cuts_and_times_are_told(window: Any) -> None:
+    window.evaluate("view.showTimes(true)")
+    go(window, 2000 * 20)
+    first = "document.querySelector('.ln[data-number=\"2000\"]')"
+    assert window.evaluate(f"{first}.querySelector('span .c-r').textContent") == "line 2000"
+    assert window.evaluate(f"{first}.querySelector('time').dateTime") == "1970-01-01T00:33:21.000Z"
+    second = "document.querySelector('.ln[data-number=\"2001\"] > span').textContent"
+    assert window.evaluate(second) == "line 20017 more characters in the filerewritten 3 times"
+
+
+def test_an_answer_that_fails_or_is_short_is_asked_for_again(window: Any) -> None:
+    window.evaluate("window.failures = 1; window.most = 200; 0")
+    go(window, 1000 * 20)
+    assert "line 1000" in lines(window)
+    go(window, 1300 * 20)
+    assert "line 1300" in lines(window)
+    asked = [tuple(one) for one in window.evaluate("asked")]
+    assert len(set(asked)) < len(asked) and (1200, 300) in asked
+
+
+def test_what_was_looked_at_long_ago_is_let_go(window: Any) -> None:
+    for top in range(0, 5000, 500):
+        go(window, top * 20)
+    many = window.evaluate("asked.length")
+    assert many == 10
+    go(window, 0)
+    assert window.evaluate("asked.length") == many, "ten blocks are kept"
+
+
+def test_the_last_lines_go_as_new_ones_come_and_are_asked_for_again(window: Any) -> None:
+    push(window, b"".join(b"line %d\n" % n for n in range(5010, 5400)))
+    assert window.evaluate("view.lineCount") == 5400
+    window.evaluate("view.follow(true)")
+    window.evaluate("drawn()")
+    assert lines(window)[-1] == "line 5399"
+
+
+# ---- folds ----
+MARKS = [[2, "head", "TASK [one]", None], [40, "error", 3, None], [60, "head", "TASK [two]", None],
+         [70, "closed", "group", None], [80, "end", "", None], [900, "error", 1, None]]  # fmt: skip
+
+
+def test_folds_hide_what_they_say_and_nothing_else(log: Any) -> None:
+    push(log, b"".join(b"line %d\n" % n for n in range(2000)))
+    log.evaluate("view.follow(false)")
+    log.evaluate("(marks) => view.outline(marks, 2000, false)", MARKS)
+    bands = "[...document.querySelectorAll('.fold')].map((one) => one.textContent)"
+    height = "document.getElementById('canvas').offsetHeight"
+    assert log.evaluate(f"drawn().then(() => {height})") == 1989 * 20 + 28
+    log.evaluate("view.foldAll(true)")
+    go(log, 0)
+    assert log.evaluate(bands) == [
+        "TASK [one]58 lines3 errors",
+        "group11 lines",
+        "Lines 92 to 890799 lines",
+    ]
+    assert {"line 1", "line 65", "line 85"} <= set(lines(log))
+    hidden = 58 + 11 + 799 + 1079
+    assert log.evaluate(height) == (2000 - hidden) * 20 + 4 * 28
+    go(log, 10**6)
+    assert log.evaluate(bands)[-1] == "Lines 912 to 1,9901,079 lines"
+    assert {"line 900", "line 910", "line 1995"} <= set(lines(log))
+    log.evaluate("view.foldAll(false)")
+    assert log.evaluate(f"drawn().then(() => {height})") == 1989 * 20 + 28
+
+
+def test_what_somebody_reads_stays_when_something_above_it_folds(log: Any) -> None:
+    push(log, b"".join(b"line %d\n" % n for n in range(3000)))
+    open_ones = [[line, "error", 1, None] for line in range(1000, 3000, 100)]
+    log.evaluate("(marks) => view.outline(marks, 3000, false)", MARKS + open_ones)
+    log.evaluate("view.follow(false)")
+    go(log, 910 * 20)
+    place = "document.querySelector('.ln[data-number=\"930\"]').getBoundingClientRect().top"
+    before = log.evaluate(place)
+    log.evaluate("view.foldAll(true)")
+    assert abs(log.evaluate(f"drawn().then(() => {place})") - before) <= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,11 +15,18 @@ from forge.pages.sign_in import per_account, per_address
 from projects.audit.entry import AuditEntry
 from projects.models import AccessKey, Membership, VariableGroup
 from runners.models import RegistrationToken, Runner
+from runners.operations import rotate_token
 from tasks.models import Task, TaskTemplate
 from tasks.operations import remove_template, save_template
 from tests.cast import CANARY, Cast
 from tests.pages.test_pages_access import NOT_A_METHOD, PATHS, TABLE
-from tests.writes import assert_nothing_secret, in_need_of_everything, one_entry, token_row
+from tests.writes import (
+    assert_nothing_secret,
+    disabled,
+    in_need_of_everything,
+    one_entry,
+    token_row,
+)
 
 TEMPLATE = {"name": "New", "app": "bash", "script": "true", "timeout_seconds": 60}
 FORMS: dict[str, dict[str, Any]] = {
@@ -26,13 +34,18 @@ FORMS: dict[str, dict[str, Any]] = {
     "template-new": TEMPLATE,
     "template": TEMPLATE | {"environment": f"TOKEN={CANARY}"},
     "template-run": {},
+    "template-disable": {"reason": "Replaced"},
+    "template-enable": {},
     "template-remove": {},
+    "stop-all": {"until": 999_999_999, "scope": "all"},
     "task-stop": {},
     "task-force-stop": {},
     "task-rerun": {},
     "runner-new": {"name": "new-1", "concurrency": 2},
     "runner-pause": {"reason": "Disks are full", "length": ""},
     "runner-resume": {},
+    "runner-drain": {"reason": "Kernel update", "stays_paused": "on"},
+    "runner-change": {"tags": "linux, gpu", "concurrency": 2},
     "runner-lift": {},
     "runner-remove": {},
     "access-key-new": {"name": "New", "kind": "string", "value": CANARY},
@@ -49,6 +62,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "runner-end-older": {},
     "registration-token-new": {"name": "New", "lifetime": "86400", "max_uses": 1, "concurrency": 1},
     "registration-token-revoke": {},
+    "project-settings": {"name": "Renamed", "max_parallel_tasks": 0},
     "members": {"user_name": "outsider", "role": "viewer"},
     "member": {"role": "operator"},
     "member-remove": {},
@@ -82,6 +96,8 @@ def test_every_form_that_is_sent_leaves_exactly_one_entry_and_no_secret(
     ids |= {"access_key": access_key.pk, "variable_group": variable_group.pk}
     ids |= {"member": cast.viewers_membership.pk, "project": cast.project.pk}
     client = browser(cast.owner)
+    if name == "template-enable":
+        disabled(template, cast)
     with one_entry() as entries:
         answer = client.post(PATHS[name].format(**ids), FORMS[name])
         assert answer.status_code in (200, 302), answer.context["form"].errors
@@ -124,6 +140,9 @@ def test_the_history_of_a_template_and_a_runner_stands_on_their_pages(
     page = browser(cast.manager).get(f"/templates/{template.pk}/").text
     assert "timeout seconds 3600 → 7" in page
     assert "History" in browser(cast.manager).get(f"/runners/{runner.pk}/").text
+    rotate_token(runner=runner, overlap=timedelta(hours=1), by=cast.manager, now=timezone.now())
+    page = browser(cast.manager).get(f"/runners/{runner.pk}/").text
+    assert "<span>Gave a new token</span>" in page
     assert "History" not in browser(cast.viewer).get(f"/runners/{runner.pk}/").text
 
 

@@ -49,6 +49,46 @@ def test_who_creates_a_project_owns_it(cast: Cast, browser: Callable[..., Client
     assert project.role_of(cast.viewer) == Role.OWNER
 
 
+def test_a_manager_renames_a_project_and_limits_it(
+    cast: Cast, browser: Callable[..., Client]
+) -> None:
+    address = f"/projects/{cast.project.pk}/settings/"
+    manager = browser(cast.manager)
+    assert 'value="Payments"' in text_of(manager, address)
+    answer = manager.post(
+        address, {"name": "Billing", "description": "Invoices", "max_parallel_tasks": "3"}
+    )
+    assert answer["Location"] == address
+    cast.project.refresh_from_db()
+    found = cast.project
+    assert (found.name, found.description, found.max_parallel_tasks) == ("Billing", "Invoices", 3)
+    assert "Saved the settings of Billing." in text_of(manager, address)
+    links = text_of(browser(cast.viewer), f"/projects/{cast.project.pk}/")
+    assert address not in links and address in text_of(manager, f"/projects/{cast.project.pk}/")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"name": "elsewhere"}, "There is already a project called elsewhere."),
+        ({"name": "two\nlines"}, "one line"),
+        ({"max_parallel_tasks": "-1"}, "greater than or equal to 0"),
+        ({"max_parallel_tasks": "9" * 30}, "less than or equal to 10000"),
+        ({"max_parallel_tasks": "many"}, "Enter a whole number."),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_at_their_field_and_change_nothing(
+    wrong: dict[str, str], sentence: str, cast: Cast, browser: Callable[..., Client]
+) -> None:
+    typed = {"name": "Billing", "description": "Invoices", "max_parallel_tasks": "3"} | wrong
+    answer = browser(cast.owner).post(f"/projects/{cast.project.pk}/settings/", typed)
+    assert answer.status_code == 400
+    assert sentence in answer.text and 'value="Invoices"' in answer.text
+    assert "<title>Settings" in answer.text and "Payments" in answer.text
+    cast.project.refresh_from_db()
+    assert (cast.project.name, cast.project.max_parallel_tasks) == ("Payments", 0)
+
+
 def test_a_name_that_is_taken_is_refused_and_what_was_typed_stays(
     cast: Cast, browser: Callable[..., Client]
 ) -> None:

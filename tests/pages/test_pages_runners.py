@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import re
+import subprocess
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import yaml
 from django.contrib.sessions.models import Session
 from django.test import Client
 from django.utils import timezone
@@ -47,6 +50,41 @@ def test_the_token_is_shown_once_and_stored_nowhere(owner: Client, cast: Cast) -
     assert all(token not in str(session.get_decoded()) for session in Session.objects.all())
     for path in (f"/runners/{runner.pk}/", f"/projects/{cast.project.pk}/runners/"):
         assert token not in owner.get(path).content.decode()
+
+
+def snippets(owner: Client, cast: Cast) -> tuple[str, dict[str, str]]:
+    """A new runner's token, and the ready-made texts by their ids, as a browser copies them."""
+    fields = {"name": "edge-1", "tags": "edge", "concurrency": 2, "takes_untagged": "on"}
+    text = owner.post(f"/projects/{cast.project.pk}/runners/new/", fields).content.decode()
+    token = re.search(r"fgr_[\w-]+", text)
+    assert token is not None
+    found = re.findall(r'<pre class="snip[^>]* id="snip-([a-z-]+)"[^>]*>(.*?)</pre>', text, re.S)
+    return token[0], {name: html.unescape(snippet) for name, snippet in found}
+
+
+def test_the_commands_for_every_kind_of_host_can_be_read_by_a_shell(
+    owner: Client, cast: Cast
+) -> None:
+    token, found = snippets(owner, cast)
+    assert found.keys() == {"shell", "systemd", "container", "cloud-init"}
+    for name in ("shell", "systemd", "container"):
+        read = subprocess.run(["bash", "-n"], input=found[name], text=True, capture_output=True)
+        assert (read.returncode, read.stderr) == (0, ""), name
+        # It goes into a file, by way of no command line.
+        assert f"<<'END'\n{token}\nEND\n" in found[name]
+
+
+def test_the_user_data_is_what_cloud_init_reads(owner: Client, cast: Cast, settings: Any) -> None:
+    token, found = snippets(owner, cast)
+    assert found["cloud-init"].startswith("#cloud-config\n")
+    data = yaml.safe_load(found["cloud-init"])
+    files = {one["path"]: one for one in data["write_files"]}
+    assert files["/etc/forge-runner/token"]["content"] == f"{token}\n"
+    assert files["/etc/forge-runner/token"]["permissions"] == "0600"
+    unit = files["/etc/systemd/system/forge-runner.service"]["content"]
+    assert f"Environment=FORGE_URL={settings.FORGE_URL}\n" in unit
+    assert unit.endswith("WantedBy=multi-user.target\n")
+    assert all(isinstance(word, str) for command in data["runcmd"] for word in command)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +131,23 @@ def test_the_sentence_tells_who_is_ready_and_who_needs_attention(
     assert "Offline 12 min" in owner.get(path).content.decode()
 
 
+def test_a_runner_that_cannot_take_tasks_says_why_and_counts_as_trouble(
+    owner: Client, cast: Cast, runner: Runner, running_task: Task
+) -> None:
+    why = "The journal cannot be written: No space left on device"
+    heard(runner)
+    Runner.objects.update(trouble=why)
+    text = owner.get(f"/projects/{cast.project.pk}/runners/").text
+    assert "0 of 1 are ready for tasks. One needs attention." in text
+    assert f"Cannot take tasks: {why}; running #{running_task.pk}" in text
+    text = owner.get(f"/runners/{runner.pk}/").text
+    assert "It cannot take tasks" in text and f"{why}." in text
+    assert 'class="n bad" id="nav-trouble"' in text and "need attention" in text
+    # Nobody can say so of one that is not heard.
+    heard(runner, seconds_ago=3600)
+    assert "It cannot take tasks" not in owner.get(f"/runners/{runner.pk}/").text
+
+
 def test_a_busy_runner_names_its_tasks(
     owner: Client, cast: Cast, runner: Runner, running_task: Task
 ) -> None:
@@ -111,6 +166,16 @@ def test_a_runner_that_said_goodbye_is_not_called_lost(
     assert "Its worker was shut down" in text
 
 
+def test_a_pause_is_changed_where_it_was_made_and_keeps_its_reason(
+    owner: Client, runner: Runner
+) -> None:
+    assert ">Pause</a>" in owner.get(f"/runners/{runner.pk}/").text
+    owner.post(f"/runners/{runner.pk}/pause/", {"reason": "Kernel update", "length": ""})
+    assert ">Change pause</a>" in owner.get(f"/runners/{runner.pk}/").text
+    form = owner.get(f"/runners/{runner.pk}/pause/").text
+    assert f"Change the pause of {runner.name}?" in form and 'value="Kernel update"' in form
+
+
 def test_removing_tells_what_it_leads_to_and_does_it(
     owner: Client, cast: Cast, runner: Runner, running_task: Task
 ) -> None:
@@ -124,7 +189,7 @@ def test_removing_tells_what_it_leads_to_and_does_it(
     assert owner.post(path)["Location"] == f"/projects/{cast.project.pk}/runners/"
     running_task.refresh_from_db()
     assert running_task.state == TaskState.FAILED
-    assert owner.get(f"/runners/{runner.pk}/").status_code == 404
+    assert "<dt>Removed</dt>" in owner.get(f"/runners/{runner.pk}/").text
     assert owner.get(f"/tasks/{running_task.pk}/").status_code == 200
 
 
@@ -165,3 +230,20 @@ def test_a_runner_that_was_just_added_raises_no_alarm_and_a_forgotten_one_does(
     long_ago = timezone.now() - timedelta(hours=2)
     Runner.objects.filter(pk=runner.pk).update(created_at=long_ago)
     assert alarms() == 1
+
+
+def test_a_removed_runner_keeps_its_page_and_nothing_to_press(
+    cast: Cast, runner: Runner, running_task: Task, browser: Callable[..., Client]
+) -> None:
+    owner = browser(cast.owner)
+    page = f"/runners/{runner.pk}/"
+    owner.post(f"{page}remove/")
+    text = owner.get(page).text
+    assert "Its tokens open nothing." in text and f"/tasks/{running_task.pk}/" in text
+    assert "<dt>Removed</dt>" in text and "Removed" in text and "Fingerprint" not in text
+    for action in ("pause", "drain", "change", "rotate", "remove", "end-older", "contact"):
+        assert f"{page}{action}/" not in text
+        assert owner.get(f"{page}{action}/").status_code == 404
+    assert page in browser(cast.viewer).get(f"/tasks/{running_task.pk}/").text
+    assert browser(cast.outsider).get(page).status_code == 404
+    assert owner.get(f"/api/v1{page}").status_code == 404

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import User
-from django.test import AsyncClient
+from django.test import AsyncClient, Client
 from django.utils import timezone
 
 from forge.pages import stream
@@ -205,11 +205,11 @@ def test_a_quiet_stream_shows_that_it_lives(
         answer = await opened(cast.viewer, running_task)
         async with asyncio.timeout(PATIENCE):
             async for piece in answer.streaming_content:
-                if piece.startswith(b":"):
+                if piece.startswith(b"event: beat"):
                     return bytes(piece)
         return b""
 
-    assert async_to_sync(watch)() == b": still here\n\n"
+    assert async_to_sync(watch)() == b"event: beat\ndata: {}\n\n"
 
 
 async def download(user: User | None, task: Task) -> tuple[int, Any, bytes]:
@@ -245,3 +245,79 @@ def test_only_get_is_allowed(what: str, cast: Cast, finished_task: Task) -> None
         return (await client.post(f"/tasks/{finished_task.pk}/{what}")).status_code
 
     assert async_to_sync(post)() == 405
+
+
+# ---- a reader who wants no more than the end ----
+LONG = b"".join(b"line %d\n" % number for number in range(400_000))
+
+
+def test_of_a_long_log_the_end_is_sent_and_the_number_of_its_first_line(
+    cast: Cast, running_task: Task, runner: Runner
+) -> None:
+    for start in range(0, len(LONG), 200_000):
+        write(running_task, LONG[start : start + 200_000])
+    finish(running_task, runner)
+    answer = async_to_sync(opened)(cast.viewer, running_task, "?tail")
+    logs = [event for event in async_to_sync(all_events)(answer) if event.name == "log"]
+    sent = log_in(logs)
+    assert LONG.endswith(sent) and len(sent) <= stream.TAIL_BYTES
+    first = logs[0].data
+    assert sent.startswith(b"line %d\n" % first["line"])
+    assert first["cut"] == 0 and first["offset"] == len(LONG) - len(sent)
+    assert all("line" not in event.data for event in logs[1:])
+
+
+def test_a_short_log_is_sent_whole_to_everybody(cast: Cast, finished_task: Task) -> None:
+    answer = async_to_sync(opened)(cast.viewer, finished_task, "?tail")
+    events = async_to_sync(all_events)(answer)
+    assert len(log_in(events)) == finished_task.log_bytes
+    assert not any("line" in event.data for event in events if event.name == "log")
+
+
+def test_a_reader_of_the_end_goes_on_where_it_was_unless_that_is_far_behind(
+    cast: Cast, running_task: Task, runner: Runner
+) -> None:
+    write(running_task, LONG)
+    finish(running_task, runner)
+    near, far = len(LONG) - 100_000, len(LONG) - 3_000_000
+    for position, is_near in ((near, True), (far, False)):
+        answer = async_to_sync(opened)(cast.viewer, running_task, f"?tail&from=1:{position}")
+        logs = [event for event in async_to_sync(all_events)(answer) if event.name == "log"]
+        assert (logs[0].data["offset"] == position) == is_near
+        assert ("line" in logs[0].data) != is_near
+
+
+def test_an_end_without_a_line_says_how_much_of_it_is_left_out(
+    cast: Cast, running_task: Task, runner: Runner
+) -> None:
+    write(running_task, b"one\n" + b"x" * 2_000_000)
+    finish(running_task, runner)
+    answer = async_to_sync(opened)(cast.viewer, running_task, "?tail")
+    logs = [event for event in async_to_sync(all_events)(answer) if event.name == "log"]
+    assert (logs[0].data["line"], logs[0].data["cut"]) == (1, 2_000_000 - stream.TAIL_BYTES)
+
+
+def test_every_event_says_when_its_bytes_came(cast: Cast, finished_task: Task) -> None:
+    answer = async_to_sync(opened)(cast.viewer, finished_task)
+    logs = [event for event in async_to_sync(all_events)(answer) if event.name == "log"]
+    now = timezone.now().timestamp() * 1000
+    for event in logs:
+        ((offset, at, is_receipt),) = event.data["times"]
+        assert offset <= event.data["offset"] and now - 60_000 < at <= now and is_receipt
+
+
+# ---- parts of a log, for a page that never has all of it ----
+def test_parts_of_a_log_are_answered(cast: Cast, finished_task: Task, client: Client) -> None:
+    client.force_login(cast.viewer)
+    address = f"/tasks/{finished_task.pk}/log"
+    answer = client.get(f"{address}/lines?from=19990&count=50")
+    assert answer["Cache-Control"] == "no-store"
+    found = answer.json()
+    assert (found["first"], found["count"]) == (19_990, 10)
+    assert base64.b64decode(found["data"]) == b"caf\xc3\xa9 \xff\x00\x1b[31mred\n" * 10
+    assert client.get(f"{address}/lines?from=x&count=-1").json()["count"] == 500
+    assert client.get(f"{address}/lines?attempt=1").json()["count"] == 500
+    assert client.get(f"{address}/lines?attempt=2").status_code == 404
+    assert client.get(f"{address}/outline").json() == {
+        "marks": [], "line": 20_000, "is_all": True, "is_full": False, "masked": 0,
+    }  # fmt: skip

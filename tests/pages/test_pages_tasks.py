@@ -75,6 +75,30 @@ def test_newer_rows_are_counted_and_not_pushed_in(
     assert "1 newer task" in answer.content.decode()
 
 
+def test_active_tasks_come_first_and_stay_there_until_the_page_is_opened_anew(
+    viewer: Client, cast: Cast, template: TaskTemplate, task: Task
+) -> None:
+    others = [finished(cast, template).pk for _ in range(2)][::-1]
+    path = f"/projects/{cast.project.pk}/tasks/"
+    page = viewer.get(path)
+    assert [row.task.pk for row in page.context["rows"]] == [task.pk, *others]
+    text = page.content.decode()
+    assert text.index(">Active<", text.index("<tbody")) < text.index(f"#{task.pk}<")
+    assert text.index(f"#{task.pk}<") < text.index(">Finished<") < text.index(f"#{others[0]}<")
+    assert task.stop_before_start(reason="Enough", now=timezone.now())
+    live = viewer.get(f"{path}?{page.context['live_query']}")
+    assert [row.task.pk for row in live.context["rows"]] == [task.pk, *others]
+    assert "Stopped" in live.content.decode()
+    again = viewer.get(path)
+    assert [row.task.pk for row in again.context["rows"]] == [*others, task.pk]
+    assert ">Finished<" not in again.content.decode()
+
+
+def test_what_is_all_active_has_no_heading(viewer: Client, cast: Cast, task: Task) -> None:
+    text = viewer.get(f"/projects/{cast.project.pk}/tasks/").content.decode()
+    assert 'class="day"' not in text
+
+
 @pytest.mark.parametrize("segment", ["failed", "stopped", "succeeded", "active", "nonsense"])
 def test_a_segment_shows_its_states(
     segment: str, viewer: Client, cast: Cast, template: TaskTemplate, task: Task
@@ -101,7 +125,17 @@ def test_a_task_is_found_by_number_and_by_template(
 
 @pytest.mark.parametrize(
     "query",
-    ["before=x", "after=-1", "top=" + "9" * 30, "template=x", "runner=999", "q=%00", "state=%27"],
+    [
+        "before=x",
+        "after=-1",
+        "top=" + "9" * 30,
+        "template=x",
+        "runner=999",
+        "q=%00",
+        "state=%27",
+        "part=rows&active=x.-1..",
+        "part=rows&active=" + "9." * 5000,
+    ],
 )
 def test_a_nonsensical_address_does_no_harm(
     query: str, viewer: Client, cast: Cast, task: Task
@@ -269,7 +303,32 @@ def test_force_is_offered_to_whom_a_stop_has_not_helped(
     running_task.refresh_from_db()
     assert running_task.force_requested_at is not None
     assert "Force-stopped by operator." in answer.content.decode()
-    assert "Force stop</button>" not in answer.content.decode()
+    assert "Force stop</a>" not in answer.content.decode()
+
+
+def test_before_a_stop_it_is_said_what_it_leads_to(
+    browser: Callable[[User | None], Client], cast: Cast, task: Task, runner: Runner
+) -> None:
+    client, address = browser(cast.operator), f"/tasks/{task.pk}/"
+
+    def asked(what: str) -> str:
+        return client.get(f"{address}{what}").text
+
+    assert "taken out of the queue at once, and never runs" in asked("stop/")
+    assert "That is for a task that was told to stop" in asked("force-stop/")
+    assert 'name="back" value="queue"' in asked("stop/?back=queue")
+    assert 'name="back"' not in asked("stop/?back=elsewhere")
+    task.claim(runner=runner, attempt=1, nonce="n" * 22, now=timezone.now())
+    assert "INT, after 2 min TERM, after 30 s KILL" in asked("stop/")
+    client.post(f"{address}stop/")
+    assert "It was told to stop already." in asked("stop/")
+    assert "killed without time to clean up" in asked("force-stop/")
+    task.refresh_from_db()
+    assert task.force_requested_at is None
+    task.mark_unreachable(now=timezone.now())
+    assert "Nobody knows whether its processes still run on web-1" in asked("force-stop/")
+    client.post(f"{address}force-stop/")
+    assert "It has ended already." in asked("force-stop/")
 
 
 def test_an_unreachable_task_says_when_a_stop_takes_effect(
@@ -278,6 +337,6 @@ def test_an_unreachable_task_says_when_a_stop_takes_effect(
     running_task.mark_unreachable(now=timezone.now())
     client, address = browser(cast.operator), f"/tasks/{running_task.pk}/"
     text = client.post(f"{address}stop/", follow=True).content.decode()
-    assert "It takes effect when web-1 is heard again." in text and "Give up</button>" in text
+    assert "It takes effect when web-1 is heard again." in text and "Give up</a>" in text
     text = client.post(f"{address}force-stop/", follow=True).content.decode()
-    assert "Lost" in text and "may still run there" in text
+    assert "Lost" in text and "may let it run until it hears of this" in text

@@ -134,9 +134,12 @@ def test_the_older_token_is_ended_from_the_runners_page(
     assert action in owner.get(f"/runners/{runner.pk}/").content.decode()
     seen = browser(cast.viewer).get(f"/runners/{runner.pk}/").content.decode()
     assert "works until" in seen and action not in seen
+    asked = owner.get(action).text
+    assert "End the older token of web-1?" in asked and "The newest one was never used" in asked
     answer = owner.post(action, follow=True)
     assert "Only the newest token of web-1 works now." in answer.content.decode()
     assert runner.tokens.valid(now=timezone.now()).count() == 1
+    assert "web-1 has no older token" in owner.get(action).text
 
 
 # --- API tokens ---

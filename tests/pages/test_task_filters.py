@@ -101,3 +101,74 @@ def test_filters_cost_a_fixed_number_of_queries(
 ) -> None:
     with django_assert_max_num_queries(25):
         ids(f"by={cast.operator.pk}&since=7d&template={runs[0].template_id}&runner={runner.pk}")
+
+
+# --- the text filter ---
+
+
+@pytest.fixture
+def mixed(cast: Cast, runner: Runner, runs: list[Task]) -> list[Task]:
+    """`runs`, the first of them on a runner, the last by somebody whose name is shown in full."""
+    cast.manager.first_name, cast.manager.last_name = "Ana", "Ribeiro"
+    cast.manager.save()
+    now = timezone.now()
+    assert runs[0].claim(runner=runner, attempt=1, nonce="n" * 22, now=now)
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("query", "places"),
+    [
+        ("q=operator", [2, 0]),
+        ("q=OPERA", [2, 0]),
+        ("q=ana+rib", [3, 1]),
+        ("q=manager", [3, 1]),
+        ("q=web-1", [0]),
+        ("q=r", [3, 2, 1, 0]),  # Restart, operator, Ribeiro and manager: each task once
+        ("q=operator&state=active&since=7d", [2, 0]),
+        ("q=operator&since=24h", []),
+        ("q=viewer", []),
+        ("q=nobody+is+called+so", []),
+        ("q=%25", []),
+        ("q=%00", [3, 2, 1, 0]),
+    ],
+)
+def test_a_text_finds_templates_people_and_runners(
+    query: str, places: list[int], mixed: list[Task], ids: Ids
+) -> None:
+    assert ids(query) == [mixed[place].pk for place in places]
+
+
+def test_pages_of_what_a_text_finds_meet_without_a_gap(
+    cast: Cast, mixed: list[Task], ids: Ids, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forge.pages.tasks.PAGE_ROWS", 2)
+    first, second = ids("q=r"), ids(f"q=r&before={mixed[2].pk}")
+    assert (first, second) == ([mixed[3].pk, mixed[2].pk], [mixed[1].pk, mixed[0].pk])
+    assert ids(f"q=r&after={mixed[1].pk}") == first
+    assert ids(f"q=r&part=rows&top={mixed[1].pk}") == second
+
+
+def test_what_is_newer_among_the_found_is_counted_once(
+    cast: Cast, mixed: list[Task], browser: Callable[..., Client]
+) -> None:
+    client, path = browser(cast.viewer), f"/projects/{cast.project.pk}/tasks/"
+    text = client.get(f"{path}?q=r&part=rows&top={mixed[0].pk}").content.decode()
+    assert "3 newer tasks" in text
+
+
+def test_people_who_started_nothing_here_are_not_looked_through(
+    cast: Cast, mixed: list[Task], browser: Callable[..., Client], ids: Ids
+) -> None:
+    run_template(template=mixed[0].template, by=cast.outsider, now=timezone.now())
+    assert len(ids("q=outsider")) == 1
+    place = f"/projects/{cast.outsiders_project.pk}/tasks/?q=operator"
+    assert not browser(cast.outsider).get(place).context["rows"]
+
+
+def test_the_page_says_what_a_text_is_looked_for_in(
+    cast: Cast, mixed: list[Task], browser: Callable[..., Client]
+) -> None:
+    text = browser(cast.viewer).get(f"/projects/{cast.project.pk}/tasks/?q=zz").content.decode()
+    assert "Find tasks by number, template, person or runner" in text
+    assert "not in scripts, logs or reasons" in text

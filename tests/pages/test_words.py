@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.http import HttpRequest
@@ -13,7 +14,15 @@ from django.utils import timezone
 from forge.pages import home
 from forge.pages.icons import ICONS
 from forge.pages.words import about, bytes_in_words, counted, duration_in_words, listed, number
-from forge.templatetags.forge_ui import RUNNER_LOOKS, STATE_LOOKS, in_sentence, moment, slots
+from forge.templatetags.forge_ui import (
+    RUNNER_LOOKS,
+    STATE_LOOKS,
+    breakable,
+    in_sentence,
+    moment,
+    slots,
+    timed,
+)
 from runners.status import RunnerStatus
 from tasks.lifecycle import TaskState
 from tests.cast import Cast
@@ -96,3 +105,28 @@ def test_a_mistake_of_forge_has_a_page_of_its_own(
     assert answer.status_code == 500
     assert "Forge made a mistake" in text
     assert "a detail" not in text
+
+
+def test_names_of_parts_break_after_a_part_and_stay_text() -> None:
+    assert breakable("dc-1.example.net.") == "dc-1.<wbr>example.<wbr>net."
+    assert breakable("tasks.<b>+gpu") == "tasks.<wbr>&lt;b&gt;+<wbr>gpu"
+
+
+def test_times_in_sentences_are_times_and_the_rest_is_text(settings: Any) -> None:
+    settings.TIME_ZONE = "UTC"
+    today = f"{timezone.now():%Y-%m-%d}"
+    text = timed("dc-1 is paused by <ana> until 14:30 UTC: Update.")
+    assert "by &lt;ana&gt; until <time" in text
+    assert f'datetime="{today}T14:30:00+00:00"' in text
+    assert f'title="{today} 14:30 UTC"' in text
+    assert text.endswith('data-time="minute">14:30 UTC</time>: Update.')
+    later = timed("Older tokens end at 2027-01-02 03:04:05 UTC.")
+    assert 'datetime="2027-01-02T03:04:05+00:00"' in later
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["at 25:61 UTC", "2026-13-01 10:00 UTC", "14:30 PST", "14:30", "ratio 10:20 AND", "x14:30 UTC"],
+)
+def test_words_that_only_look_like_a_time_stay(words: str) -> None:
+    assert timed(words) == words

@@ -119,6 +119,7 @@ NOT_RECORDED = {
     "queue_for": "follows from a template's tags",
     "connect_runner": "a worker's session; the runner's row shows it",
     "note_heartbeat": "a sign of life",
+    "note_trouble": "what a worker says of its host; the runner's row shows it",
     "name_from": "computes",
     "free_name": "looks",
 }
@@ -174,6 +175,7 @@ def test_every_model_that_people_change_has_a_kind() -> None:
         "runners.brokercontact": "the controller's",
         "tasks.taskattempt": "what became of a task",
         "tasks.logchunk": "a task's output",
+        "tasks.logoutline": "what was found in it",
         "tasks.leadership": "a controller's",
     }
     models = {

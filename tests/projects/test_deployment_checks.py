@@ -68,6 +68,11 @@ def test_the_checks_notice_what_is_missing(tmp_path: Path) -> None:
         ({"REDIS_URL": "broker:6379"}, "REDIS_URL is no address of a broker."),
         ({"REDIS_URL": "redis://127.0.0.1:6379/3"}, "REDIS_URL names a database other than 0."),
         ({"DATABASE_URL_FILE": "/no/such/file"}, "'/no/such/file'"),
+        ({"DATABASE_URL": "nonsense"}, "DATABASE_URL is no address of a database."),
+        ({"FORGE_OFFLINE_SECONDS": "abc"}, "FORGE_OFFLINE_SECONDS has to be a number, such as"),
+        ({"FORGE_OFFLINE_SECONDS": "-5"}, "FORGE_OFFLINE_SECONDS has to be a number above 0."),
+        ({"FORGE_OFFLINE_SECONDS": "6"}, "is shorter than twice FORGE_HEARTBEAT_SECONDS"),
+        ({"FORGE_BROKER_COMMANDS": "1.5"}, "FORGE_BROKER_COMMANDS has to be a whole number."),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(wrong: dict[str, str], sentence: str) -> None:

@@ -57,6 +57,18 @@ def test_colours_end_with_the_log() -> None:
     assert text.feed(b"\x1b[8mhidden") + text.end() == "\x1b[8mhidden" + RESET
 
 
+def test_a_log_without_colours_ends_without_a_sequence() -> None:
+    text = HarmlessText()
+    assert text.feed(b"plain\n") + text.end() == "plain\n"
+
+
+def test_a_file_gets_no_sequence_at_all() -> None:
+    text = HarmlessText(has_colours=False)
+    assert text.feed(b"\x1b[1;31mred\x1b[0m\tplain\n\x1b[8mhidden") + text.end() == (
+        "red\tplain\nhidden"
+    )
+
+
 def test_a_carriage_return_writes_nothing_over() -> None:
     assert shown(b"rm -rf /\rls      \r\nnext") == "rm -rf /\nls      \nnext"
 

@@ -136,7 +136,7 @@ def test_a_project_at_its_limit_starts_nothing(
     template.save()
     second = run_template(template=template, by=cast.owner, now=timezone.now())
     with pytest.raises(ClaimRefusedError, match="limit"):
-        ask(second, runner)
+        ask(second, Runner.objects.get(pk=runner.pk))
 
 
 def at_once(task: Task, runner: Runner, nonces: list[str]) -> list[str]:

@@ -49,3 +49,26 @@ def test_many_hits_are_counted_and_the_first_ones_told(running_task: Task) -> No
     found = find_lines(running_task, "x")
     assert len(found.lines) == MAXIMUM_LINES and found.lines[-1] == MAXIMUM_LINES
     assert found.total == MAXIMUM_LINES + 5
+
+
+def test_hits_beyond_the_first_ones_are_told_by_their_number(running_task: Task) -> None:
+    write(running_task, b"x\n" * (2 * MAXIMUM_LINES + 5), 1 << 16)
+    later = find_lines(running_task, "x", skip=2 * MAXIMUM_LINES)
+    assert (later.lines, later.first) == ([2 * MAXIMUM_LINES + n for n in range(1, 6)], 20_000)
+    assert later.total == 2 * MAXIMUM_LINES + 5
+    nowhere = find_lines(running_task, "x", skip=10**9)
+    assert (nowhere.lines, nowhere.first) == ([], nowhere.total)
+
+
+def test_hits_around_a_line_are_told_with_how_many_come_before(running_task: Task) -> None:
+    write(running_task, b"x\n\n" * (2 * MAXIMUM_LINES), 1 << 16)
+    found = find_lines(running_task, "x", near=MAXIMUM_LINES * 2)
+    half = MAXIMUM_LINES // 2
+    assert len(found.lines) == MAXIMUM_LINES
+    assert found.first == MAXIMUM_LINES - half
+    assert found.lines[half - 1] < MAXIMUM_LINES * 2 <= found.lines[half]
+    assert found.lines[0] == 2 * found.first + 1
+    last = find_lines(running_task, "x", near=10**9)
+    assert last.first + len(last.lines) == last.total == 2 * MAXIMUM_LINES
+    few = find_lines(running_task, "x", near=1)
+    assert (few.first, few.lines[0]) == (0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -81,7 +82,7 @@ def claim(task: Task, runner: Runner, nonce: str = "n" * 16, now: datetime | Non
     return claim_task(runner=runner, request=request, now=now or timezone.now())
 
 
-def beat(runner: Runner, *tasks: Task, now: datetime, **more: bool) -> HeartbeatReply:
+def beat(runner: Runner, *tasks: Task, now: datetime, **more: Any) -> HeartbeatReply:
     held = tuple(TaskRef(task.pk, task.attempt) for task in tasks)
     runner.refresh_from_db()
     return take_heartbeat(runner=runner, message=Heartbeat(SESSION, held, **more), now=now)
@@ -107,6 +108,37 @@ def let_pass(length: timedelta, task: Task) -> datetime:
     end_waits(now=now)
     task.refresh_from_db()
     return now
+
+
+# Times
+
+
+@pytest.mark.django_db
+def test_a_slow_report_of_the_start_puts_no_end_before_it(
+    template: TaskTemplate, runner: Runner, cast: Cast
+) -> None:
+    """The start took a second to come here, and the result, of half a second later, nothing."""
+    task = run_template(template=template, by=cast.operator, now=timezone.now())
+    claim(task, runner)
+    now = timezone.now() + timedelta(seconds=2)
+    report(runner, Started(task.pk, 1, 0.0), now=now)
+    report(runner, result(task), now=now - timedelta(seconds=0.5))
+    task.refresh_from_db()
+    assert task.claimed_at and task.started_at and task.finished_at
+    assert task.claimed_at <= task.started_at <= task.finished_at
+
+
+@pytest.mark.django_db
+def test_a_result_that_comes_without_a_start_has_both_at_once(
+    template: TaskTemplate, runner: Runner, cast: Cast
+) -> None:
+    task = run_template(template=template, by=cast.operator, now=timezone.now())
+    claim(task, runner)
+    report(
+        runner, replace(result(task), age_seconds=0.5), now=timezone.now() + timedelta(seconds=2)
+    )
+    task.refresh_from_db()
+    assert task.state == TaskState.SUCCEEDED and task.started_at == task.finished_at
 
 
 # The three policies
@@ -528,6 +560,22 @@ def test_what_was_to_be_stopped_is_not_run_again(
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("outcome", ["succeeded", "failed"])
+@pytest.mark.parametrize("is_silent", [True, False])
+def test_what_ends_by_itself_after_a_stop_was_asked_for_counts_as_stopped(
+    is_silent: bool, outcome: str, template: TaskTemplate, runner: Runner, cast: Cast
+) -> None:
+    """Whether its runner is heard by a heartbeat first or by the report."""
+    task = task_with(template, runner, cast)
+    now = let_pass(SILENCE + A_MOMENT, task) if is_silent else timezone.now()
+    stop_task(task=task, by=cast.operator, now=now)
+    report(runner, result(task, outcome), now=now)
+    task.refresh_from_db()
+    assert task.state == TaskState.STOPPED
+    assert task.reason == "It ended. A stop was under way: Stopped by operator."
+
+
+@pytest.mark.django_db
 def test_a_stop_that_never_reached_a_lost_runner_is_in_the_reason(
     template: TaskTemplate, runner: Runner, cast: Cast
 ) -> None:
@@ -548,7 +596,8 @@ def test_force_ends_the_wait_for_a_lost_runner(
     force_stop_task(task=task, by=cast.operator, now=now)
     task.refresh_from_db()
     assert task.state == TaskState.LOST
-    assert "Force-stopped by operator." in task.reason and "may still run" in task.reason
+    assert "Force-stopped by operator." in task.reason
+    assert "may let it run until it hears of this" in task.reason
     assert beat(runner, task, now=now).drop == (TaskRef(task.pk, 1),)
 
 

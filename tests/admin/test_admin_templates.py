@@ -1,0 +1,63 @@
+"""Templates in the admin: disabled with a reason, enabled, duplicated, by actions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+from tasks.models import TaskTemplate
+from tests.cast import Cast
+from tests.writes import disabled, one_entry
+
+LIST = "/admin/tasks/tasktemplate/"
+
+
+def act(client: Client, action: str, template: TaskTemplate, **more: str) -> Any:
+    given = {"action": action, "_selected_action": str(template.pk)} | more
+    return client.post(LIST, given, follow=True)
+
+
+def test_disabling_asks_why_first(template: TaskTemplate, admin: Client) -> None:
+    asked = act(admin, "disable", template).content.decode()
+    assert "Restart will be run by nobody" in asked
+    empty = act(admin, "disable", template, sure="yes", reason=" ")
+    assert "This field is required" in empty.content.decode()
+    with one_entry() as entries:
+        done = act(admin, "disable", template, sure="yes", reason="Replaced")
+    assert "Disabled: 1." in done.content.decode()
+    assert (entries[0].verb, entries[0].detail, entries[0].way) == ("disabled", "Replaced", "admin")
+    template.refresh_from_db()
+    assert (template.disabled_reason, template.disabler) == ("Replaced", "root")
+    assert "Replaced" in admin.get(f"{LIST}{template.pk}/change/").content.decode()
+
+
+def test_enabling_leaves_one_entry(cast: Cast, template: TaskTemplate, admin: Client) -> None:
+    disabled(template, cast)
+    with one_entry() as entries:
+        act(admin, "enable", template)
+    assert entries[0].verb == "enabled"
+    template.refresh_from_db()
+    assert not template.is_disabled
+
+
+def test_a_copy_is_made_under_a_free_name(template: TaskTemplate, admin: Client) -> None:
+    with one_entry() as entries:
+        done = act(admin, "duplicate", template)
+    assert "New templates: Restart (copy)." in done.content.decode()
+    assert (entries[0].verb, entries[0].name) == ("created", "Restart (copy)")
+    copy = TaskTemplate.objects.get(name="Restart (copy)")
+    assert [tag.name for tag in copy.tags.all()] == ["linux"]
+
+
+def test_who_may_only_look_is_offered_no_action(template: TaskTemplate, db: None) -> None:
+    user = User.objects.create_user("support", is_staff=True)
+    user.user_permissions.add(Permission.objects.get(codename="view_tasktemplate"))
+    client = Client()
+    client.force_login(user)
+    for action in ("disable", "enable", "duplicate"):
+        act(client, action, template, sure="yes", reason="x")
+    template.refresh_from_db()
+    assert not template.is_disabled
+    assert TaskTemplate.objects.count() == 1

@@ -1,0 +1,77 @@
+"""The admin looks like the pages, finds the way back to them, and has an icon."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.contrib.messages import get_messages
+from django.contrib.staticfiles import finders
+from django.test import Client
+
+from projects.models import Project
+from runners.models import Runner
+from tests.cast import Cast
+
+TOKEN = re.compile(r"(--[\w-]+):\s*([^;]+);")
+
+
+def tokens(sheet: str) -> dict[str, str]:
+    """Custom properties of the first block of a style sheet that sets any."""
+    path = finders.find(f"forge/{sheet}")
+    assert isinstance(path, str)
+    with open(path) as file:
+        text = file.read()
+    block = text[text.index("color-scheme: light dark;") :]
+    return dict(TOKEN.findall(block[: block.index("}")]))
+
+
+def test_colours_type_and_shapes_are_those_of_the_pages() -> None:
+    of_the_pages, of_the_admin = tokens("forge.css"), tokens("admin.css")
+    shared = of_the_pages.keys() & of_the_admin.keys()
+    assert {name: of_the_admin[name] for name in shared} == {
+        name: of_the_pages[name] for name in shared
+    }
+    assert {"--paper", "--ink", "--accent", "--bad-soft", "--sans", "--mono", "--r2"} <= shared
+    # What is left of Django's own names refers to them, so that no colour of its own remains.
+    own = {name: value for name, value in of_the_admin.items() if name not in shared}
+    assert own and all(value.startswith("var(--") for value in own.values())
+
+
+@pytest.mark.parametrize(
+    "page", ["/admin/", "/admin/runners/runner/", "/admin/runners/runner/add/", "/admin/tasks/"]
+)
+def test_every_page_of_it_wears_the_theme_and_leads_back(page: str, admin: Client) -> None:
+    text = admin.get(page).text
+    assert "/static/forge/admin.css" in text
+    assert "/static/forge/theme.js" in text
+    assert "admin/js/theme.js" not in text, "two choices of light and dark, which disagree"
+    assert '<link rel="icon" type="image/svg+xml" href="/static/forge/icon.svg">' in text
+    assert '<a href="/">Back to the pages</a>' in text
+    assert 'action="/sign-out/"' in text
+
+
+def test_the_icon_that_browsers_ask_for_unbidden_is_there(client: Client) -> None:
+    answer = client.get("/favicon.ico")
+    assert answer.status_code == 302
+    assert finders.find(answer["Location"].removeprefix("/static/"))
+
+
+def test_runners_that_told_no_version_are_offered_in_words(runner: Runner, admin: Client) -> None:
+    page = admin.get("/admin/runners/runner/").text
+    assert re.search(r'<a href="\?version=">\s*Never connected</a>', page)
+    assert "web-1" in admin.get("/admin/runners/runner/?version=").text
+
+
+def test_a_question_is_not_asked_about_more_rows_than_its_answer_can_name(
+    cast: Cast, admin: Client
+) -> None:
+    project = Project.objects.get(pk=cast.project.pk)
+    rows = [Runner(project=project, name=f"many-{number}") for number in range(501)]
+    Runner.objects.bulk_create(rows)
+    first = Runner.objects.first()
+    assert first is not None
+    given = {"action": "pause", "_selected_action": first.pk, "select_across": "1"}
+    answer = admin.post("/admin/runners/runner/", given)
+    sentences = " ".join(map(str, get_messages(answer.wsgi_request)))
+    assert "select at most 500 runners at once" in sentences

@@ -1,0 +1,55 @@
+"""Lists that stay open: what is new waits in its place, and filters answer while one types."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.browser.conftest import Visit
+from tests.deployment.deployment import Deployment
+
+playwright = pytest.importorskip("playwright.sync_api")
+expect = playwright.expect
+
+
+def test_an_open_list_of_templates_learns_of_new_ones_without_moving(
+    visit: Visit, forge: Deployment, project: int
+) -> None:
+    api = forge.api
+    api.template(project, "true\n", name="Middle")
+    page = visit("operator").page
+    page.goto(f"/projects/{project}/templates/")
+    row = page.get_by_role("row").filter(has_text="Middle")
+    place = row.bounding_box()
+    pill = page.locator("#newer")
+    expect(pill).to_be_hidden()
+    api.template(project, "true\n", name="A first one")
+    expect(pill).to_have_text(re.compile("1 new template"))
+    assert row.bounding_box() == place
+    expect(page.get_by_role("row").filter(has_text="A first one")).to_have_count(0)
+    pill.click()
+    new = page.get_by_role("row").filter(has_text="A first one")
+    expect(new).to_be_visible()
+    expect(pill).to_be_hidden()
+    new.get_by_role("button", name="Run A first one").click()
+    page.wait_for_url(re.compile(r"/tasks/\d+/$"))
+
+
+def test_projects_are_filtered_while_one_types(visit: Visit, forge: Deployment) -> None:
+    for number in range(10):
+        forge.api.project(f"Zone {number}")
+    page = visit("owner").page
+    page.goto("/")
+    page.keyboard.press("/")
+    page.keyboard.type("zone 7")
+    names = page.locator("#projects a.name")
+    expect(names).to_have_text(["Zone 7"])
+    expect(page).to_have_url(re.compile(r"/\?q=zone\+7$"))
+    page.reload()
+    expect(names).to_have_text(["Zone 7"])
+    page.locator("input[name=q]").first.fill("no such place")
+    expect(page.get_by_role("heading", name="No project matches")).to_be_visible()
+    page.get_by_role("link", name="Show all projects").click()
+    expect(names.first).to_be_visible()
+    assert names.count() > 10

@@ -1,0 +1,98 @@
+"""The palette: a keyboard alone finds and runs anything, and so does a thumb."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import Visit
+from tests.browser.visitor import PHONE
+from tests.deployment.deployment import Deployment
+
+playwright = pytest.importorskip("playwright.sync_api")
+expect = playwright.expect
+
+
+@pytest.fixture(scope="module")
+def template(forge: Deployment, project: int) -> int:
+    return forge.api.template(project, "echo found by name; sleep 1", name="Unmistakable release")
+
+
+def palette_of(page: Any) -> Any:
+    return page.get_by_role("dialog", name="Find or run")
+
+
+def test_a_keyboard_alone_finds_and_runs(visit: Visit, project: int, template: int) -> None:
+    page = visit("operator").page
+    page.goto(f"/projects/{project}/tasks/")
+    search = page.get_by_role("searchbox")
+    search.focus()
+    page.keyboard.press("Control+k")
+    palette = palette_of(page)
+    field = palette.get_by_role("combobox")
+    expect(field).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(palette).to_be_hidden()
+    expect(search).to_be_focused()
+    page.keyboard.press("Control+k")
+    page.keyboard.type("unmist rel")
+    first = palette.get_by_role("option").first
+    expect(first).to_contain_text("Run Unmistakable release")
+    expect(first).to_have_attribute("aria-selected", "true")
+    assert field.get_attribute("aria-activedescendant") == first.get_attribute("id")
+    page.keyboard.press("ArrowDown")
+    second = palette.get_by_role("option").nth(1)
+    expect(second).to_have_attribute("aria-selected", "true")
+    expect(first).to_have_attribute("aria-selected", "false")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/tasks/*/")
+    expect(page.get_by_role("heading", name="Unmistakable release")).to_be_visible()
+    number = page.url.rstrip("/").rpartition("/")[2]
+    page.keyboard.press("Control+k")
+    page.keyboard.type("runners")
+    expect(palette.get_by_role("option").first).to_contain_text("Runners")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/projects/{project}/runners/")
+    page.keyboard.press("Control+k")
+    page.keyboard.type(f"#{number}")
+    expect(palette.get_by_role("option").first).to_contain_text(f"#{number}")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/tasks/{number}/")
+
+
+def test_enter_alone_runs_nothing(visit: Visit, project: int, template: int) -> None:
+    page = visit("operator").page
+    page.goto(f"/projects/{project}/")
+    page.keyboard.press("Control+k")
+    palette = palette_of(page)
+    expect(palette.get_by_role("option").first).to_be_visible()
+    page.keyboard.press("Enter")
+    page.keyboard.type("nothing is called so")
+    expect(palette).to_contain_text("Nothing that you may see is called so")
+    page.keyboard.press("Enter")
+    expect(palette).to_be_visible()
+    assert page.url.endswith(f"/projects/{project}/")
+
+
+def test_a_thumb_finds_and_opens(visit: Visit, project: int, template: int) -> None:
+    visitor = visit("viewer", size=PHONE)
+    page = visitor.page
+    page.goto(f"/projects/{project}/")
+    page.locator(".topbar").get_by_label("Find or run").click()
+    palette = palette_of(page)
+    page.keyboard.type("unmist")
+    option = palette.get_by_role("option").filter(has_text="template,")
+    expect(option).to_have_count(1)
+    assert not visitor.excess()
+    option.click()
+    page.wait_for_url(f"**/templates/{template}/")
+
+
+def test_a_session_that_has_ended_leads_to_the_sign_in(visit: Visit, project: int) -> None:
+    page = visit("viewer").page
+    page.goto(f"/projects/{project}/members/")
+    page.context.clear_cookies()
+    page.keyboard.press("Control+k")
+    page.wait_for_url("**/sign-in/**")

@@ -1,0 +1,140 @@
+"""Find or run: what is found, for whom, and in how many questions to the database."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from runners.models import Runner
+from tasks.models import Task, TaskTemplate
+from tasks.operations import remove_template, run_template, save_template
+from tests.cast import Cast
+
+Find = Callable[..., str]
+
+
+@pytest.fixture
+def find(browser: Callable[..., Client]) -> Find:
+    """The options that the palette is given, or with `part=None` the page."""
+
+    def ask(user: User, text: str, **query: object) -> str:
+        asked: dict[str, Any] = {"q": text, "part": "list"} | query
+        answer = browser(user).get("/find/", {k: v for k, v in asked.items() if v is not None})
+        assert answer.status_code == 200
+        return answer.content.decode()
+
+    return ask
+
+
+def names(text: str) -> list[str]:
+    """What stands in the options, without marks: `Run Restart`, `#7 Restart`."""
+    found = re.findall(r'<span class="what">(.*?)</span>', text)
+    return [re.sub(r"<.*?>", "", one) for one in found]
+
+
+def test_what_can_be_run_comes_first_then_where_one_can_go(
+    cast: Cast, template: TaskTemplate, task: Task, runner: Runner, find: Find
+) -> None:
+    found = names(find(cast.operator, "rest"))
+    assert found == ["Run Restart", "Restart", f"#{task.pk} Restart"]
+    assert names(find(cast.operator, "WEB")) == ["web-1"]
+    assert names(find(cast.operator, "pay")) == ["Payments"]
+
+
+def test_a_task_is_found_by_its_number(cast: Cast, task: Task, find: Find) -> None:
+    assert f"#{task.pk} Restart" in names(find(cast.viewer, str(task.pk)))
+    assert names(find(cast.viewer, f"#{task.pk}")) == [f"#{task.pk} Restart"]
+    assert names(find(cast.viewer, f"#{task.pk + 1}")) == []
+
+
+def test_a_viewer_is_offered_nothing_to_run(cast: Cast, template: TaskTemplate, find: Find) -> None:
+    text = find(cast.viewer, "restart")
+    assert names(text) == ["Restart"]
+    assert "/run/" not in text
+
+
+def test_nothing_of_other_projects_is_found(
+    cast: Cast, template: TaskTemplate, task: Task, runner: Runner, find: Find
+) -> None:
+    for text in ("restart", "web-1", "payments", f"#{task.pk}"):
+        assert names(find(cast.outsider, text)) == []
+        assert names(find(cast.outsider, text, project=cast.project.pk)) == []
+
+
+def test_a_removed_template_is_not_found(cast: Cast, template: TaskTemplate, find: Find) -> None:
+    remove_template(template=template, now=timezone.now())
+    assert names(find(cast.owner, "restart")) == []
+
+
+def test_all_words_must_be_in_the_name(cast: Cast, find: Find) -> None:
+    for name in ("Deploy web tier", "Deploy DNS"):
+        save_template(template=TaskTemplate(project=cast.project, name=name, script="x"), tags=[])
+    text = find(cast.operator, "web DEP")
+    assert names(text) == ["Run Deploy web tier", "Deploy web tier"]
+    assert "<b>Dep</b>loy <b>web</b> tier" in text
+
+
+def test_pages_are_found_by_those_who_may_open_them(cast: Cast, find: Find) -> None:
+    here = {"project": cast.project.pk}
+    assert "Audit log" in names(find(cast.manager, "audit", **here))
+    assert "Audit log" not in names(find(cast.viewer, "audit", **here))
+    assert names(find(cast.viewer, "tokens")) == ["API tokens"]
+
+
+def test_without_a_word_there_is_where_one_may_want_to_go(
+    cast: Cast, template: TaskTemplate, find: Find
+) -> None:
+    found = names(find(cast.operator, "", project=cast.project.pk))
+    assert found[:2] == ["Run Restart", "Overview"]
+    assert "Payments" in found
+
+
+def test_names_are_text_and_so_is_what_is_typed(cast: Cast, find: Find) -> None:
+    name = "<img src=x onerror=alert(1)> &amp;"
+    save_template(template=TaskTemplate(project=cast.project, name=name, script="x"), tags=[])
+    for typed in ("<img", "&amp", "onerror=alert(1)", "amp;"):
+        text = find(cast.operator, typed)
+        assert "<img" not in text
+        assert "&lt;" in text
+    for typed in ("%", "\\", "'", "\0", "(", "x" * 5000, "# 1", "#9" * 40, "\u202e"):
+        find(cast.operator, typed)
+        find(cast.operator, typed, part=None)
+    assert names(find(cast.operator, "%")) == names(find(cast.operator, "_")) == []
+
+
+def test_without_a_script_a_page_has_the_same_and_runs_with_a_post(
+    cast: Cast, template: TaskTemplate, browser: Callable[..., Client], find: Find
+) -> None:
+    page = find(cast.operator, "rest", part=None)
+    assert names(page) == names(find(cast.operator, "rest"))
+    assert f'<form method="post" action="/templates/{template.pk}/run/">' in page
+    client = browser(cast.operator)
+    assert client.post(f"/templates/{template.pk}/run/").status_code == 302
+    assert "Nothing that you may see is called so" in find(cast.operator, "zzz", part=None)
+
+
+def test_it_takes_as_many_questions_with_many_rows_as_with_few(
+    cast: Cast, template: TaskTemplate, browser: Callable[..., Client]
+) -> None:
+    client = browser(cast.operator)
+
+    def questions() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            client.get(f"/find/?q=e&part=list&project={cast.project.pk}")
+        return len(queries)
+
+    run_template(template=template, by=cast.operator, now=timezone.now())
+    few = questions()
+    for number in range(20):
+        row = TaskTemplate(project=cast.project, name=f"Release {number}", script="x")
+        save_template(template=row, tags=[])
+        run_template(template=row, by=cast.operator, now=timezone.now())
+    assert questions() == few <= 14

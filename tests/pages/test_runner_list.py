@@ -1,0 +1,122 @@
+"""A project's runners: what is looked for, and how long tasks wait by what they need."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+from django.test import Client
+from django.utils import timezone
+
+from runners.models import Runner, Tag
+from runners.operations import queue_for, tags_named
+from tasks.models import Task, TaskTemplate
+from tests.cast import Cast
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def reader(cast: Cast) -> Client:
+    client = Client()
+    client.force_login(cast.viewer)
+    return client
+
+
+def more(cast: Cast, name: str, *tags: str, online: bool = False, **fields: Any) -> Runner:
+    now = timezone.now()
+    if online:
+        fields |= {"session": "one", "connected_at": now, "last_heartbeat_at": now}
+    runner = Runner.objects.create(project=cast.project, name=name, **fields)
+    runner.tags.set(tags_named(project=cast.project, names=tags))
+    return runner
+
+
+def names(text: str) -> list[str]:
+    return re.findall(r'class="name" id="runner-\d+"[^>]*>([^<]+)<', text)
+
+
+def test_the_list_is_narrowed_and_keeps_its_address(
+    cast: Cast, runner: Runner, reader: Client
+) -> None:
+    more(cast, "gpu-1", "gpu", online=True, version="2.0", address="10.0.0.9")
+    more(cast, "gpu-2", "gpu")
+    path = f"/projects/{cast.project.pk}/runners/"
+    for query, expected in [
+        ("?tag=gpu", ["gpu-2", "gpu-1"]),
+        ("?status=ready", ["gpu-1"]),
+        ("?status=trouble", ["gpu-2", "web-1"]),
+        ("?status=idle", ["gpu-1"]),
+        ("?version=2.0", ["gpu-1"]),
+        ("?q=10.0.0", ["gpu-1"]),
+        ("?q=GPU&status=never_contacted", ["gpu-2"]),
+        ("?status=nonsense", []),
+        ("?project=99999", ["gpu-2", "web-1", "gpu-1"]),
+    ]:
+        for part in ("", "&part=live"):
+            assert names(reader.get(f"{path}{query}{part}").text) == expected, query
+    text = reader.get(f"{path}?tag=gpu").text
+    assert "?part=live&amp;tag=gpu" in text
+    assert "No runner matches" in reader.get(f"{path}?q=nothing").text
+    # What stands above is the whole fleet's.
+    assert "1 of 3 is ready for tasks." in text
+
+
+def test_a_filter_holds_on_the_next_page(cast: Cast, reader: Client) -> None:
+    for number in range(30):
+        more(cast, f"gpu-{number}", "gpu")
+    text = reader.get(f"/projects/{cast.project.pk}/runners/?tag=gpu").text
+    assert len(names(text)) == 25 and 'href="?tag=gpu&amp;page=2"' in text
+
+
+def test_waits_are_told_by_tag_the_stuck_first(
+    cast: Cast, runner: Runner, task: Task, template: TaskTemplate, reader: Client
+) -> None:
+    cache.clear()
+    now = timezone.now()
+    more(cast, "gpu-1", "gpu", online=True)
+    Task.objects.filter(pk=task.pk).update(created_at=now - timedelta(minutes=12))
+    gpu = queue_for(project=cast.project, tags=[Tag.objects.get(name="gpu")])
+    for wait in (2, 4, 60):
+        claimed = now - timedelta(minutes=5)
+        done = Task.objects.get(pk=task.pk)
+        done.pk, done.queue, done.state, done.runner = None, gpu, "succeeded", runner
+        done.claimed_at = done.started_at = done.finished_at = claimed
+        done.is_exclusive, done.reason = False, "Exit status 0."
+        done.nonce = f"{wait:022}"
+        done.save()
+        Task.objects.filter(pk=done.pk).update(created_at=claimed - timedelta(seconds=wait))
+    text = reader.get(f"/projects/{cast.project.pk}/runners/").text
+    strip = text[text.index("Queue wait by tag") : text.index("</ul>", text.index("Queue wait"))]
+    said = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", strip))
+    assert re.search(r"linux 12 min oldest 1 waiting, no online runner", said), said
+    assert re.search(r"gpu 4 s median none waiting, 1 runner", said), said
+    assert said.index("linux") < said.index("gpu")
+
+
+def test_a_runners_page_says_how_it_did_of_late(
+    cast: Cast, runner: Runner, task: Task, reader: Client
+) -> None:
+    cache.clear()
+    now = timezone.now()
+    rows = Runner.objects.filter(pk=runner.pk)
+    rows.update(session="one", last_heartbeat_at=now, created_at=now - timedelta(days=2))
+    page = f"/runners/{runner.pk}/"
+    assert "none ended" in reader.get(page).text
+    cache.clear()
+    for state in ("succeeded", "failed", "failed", "lost"):
+        done = Task.objects.get(pk=task.pk)
+        done.pk, done.state, done.runner, done.is_exclusive = None, state, runner, False
+        done.claimed_at = done.started_at = now - timedelta(hours=2)
+        done.finished_at, done.reason = now - timedelta(hours=1), "It ended."
+        done.save()
+    said = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", reader.get(page).text))
+    assert "4 ended, 3 failed" in said and 'class="bad"' in reader.get(page).text
+    # Four hours, of slots that are there for 23 to 24: a period begins with a whole hour.
+    slots = Runner.objects.get(pk=runner.pk).slots
+    found = re.search(r"In use, 24 h (\d+) %", said)
+    assert found, said
+    assert 400 / (24 * slots) - 1 < int(found[1]) < 400 / (23 * slots) + 1

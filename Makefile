@@ -13,7 +13,8 @@ DATABASE_SUITES := $(wildcard tests/projects tests/runners tests/tasks tests/api
 # Every address by everybody takes as long as all of these, and asks the database the same questions.
 # Journeys that read the SQLite file itself are not here.
 LONG_DATABASE_SUITES := $(DATABASE_SUITES) tests/access $(addprefix tests/journeys/test_,tasks.py \
-  faults.py lost_runners.py waiting.py worker.py rotation.py revocation.py broker_accounts.py)
+  faults.py lost_runners.py waiting.py worker.py wrong_clock.py rotation.py revocation.py \
+  broker_accounts.py)
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16

@@ -203,8 +203,9 @@ def _listen(monitor: Any, seen: list[bytes]) -> None:
 
 def places_with(forge: Deployment, canary: bytes, program: int) -> list[str]:
     """Where `canary` is found: files, broker, and what /proc tells of all but the task's tree."""
+    # A journal goes when all of it has arrived, also while this looks.
     paths = [path for path in forge.folder.rglob("*") if path.is_file()]
-    found = [str(path) for path in paths if canary in path.read_bytes()]
+    found = [str(path) for path in paths if canary in _read(str(path))]
     with redis.Redis.from_url(forge.place["broker_url"]) as broker:
         keys = [key for key in broker.scan_iter() if canary in (broker.dump(key) or b"")]
     found += [f"broker key {key!r}" for key in keys]

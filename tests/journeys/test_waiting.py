@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import redis
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from tests import broker as real_broker
 from tests.deployment.client import Forge, Runner, wait_for
@@ -46,6 +48,8 @@ class Scene:
         self.workers: list[Worker] = []
         self.reader = requests.Session()
         self.reader.trust_env = False
+        # As browsers do when an idle connection was closed under their feet.
+        self.reader.mount("http://", HTTPAdapter(max_retries=Retry(3, backoff_factor=0.1)))
         page = self.reader.get(f"{forge.web_url}/sign-in/").text
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
         assert token

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import os
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -90,3 +93,22 @@ def test_several_processes_serve_and_one_that_dies_is_replaced(
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) in (0, -signal.SIGTERM)
     assert "Traceback" not in log.read_text()
+
+
+def test_an_idle_connection_is_left_for_the_proxy_to_close(
+    web: tuple[subprocess.Popen[bytes], str],
+) -> None:
+    """Closed from this side, a POST that nginx sends at that moment would be a 502."""
+    _, url = web
+    wait_for(lambda: answers(url), "the web processes answer")
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+    connection.auto_open = False
+    connection.connect()
+    connection.request("GET", "/healthz")
+    assert connection.getresponse().read()
+    # Servers' own wont is 5 s.
+    readable, _, _ = select.select([connection.sock], [], [], 7)
+    assert not readable
+    connection.request("GET", "/healthz")
+    assert connection.getresponse().status == 200
+    connection.close()

@@ -12,6 +12,10 @@ from forge.websocket import MAXIMUM_MESSAGE_BYTES
 
 # Live streams and tunnels never end by themselves; their readers come back to the next process.
 GRACE_SECONDS = 3
+# Longer than nginx (60) and other proxies keep an idle connection: who closes first is the proxy.
+# The other way round, a request that is on its way while this side closes becomes a 502, and a POST
+# is not tried again. https://nginx.org/en/docs/http/ngx_http_upstream_module.html#keepalive_timeout
+KEEP_ALIVE_SECONDS = 75
 
 
 class Command(BaseCommand):
@@ -41,6 +45,7 @@ class Command(BaseCommand):
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             # By name: each of several processes imports them, after Django's setup in that module.
             http="forge.asgi:BoundedHttp",
             ws="forge.asgi:BoundedWebSocket",

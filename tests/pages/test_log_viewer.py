@@ -17,7 +17,8 @@ from tests.broker import required
 STATIC = Path(__file__).resolve().parent.parent.parent / "static" / "forge"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
 ORIGIN = "http://forge.test"
-PAGE = """<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="/forge.css">
+PAGE = """<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="/tokens.css">
+<link rel="stylesheet" href="/forge.css">
 <section class="log"><div class="lines" id="lines"><div class="canvas" id="canvas"></div></div>
 </section><script type="module" src="/harness.js"></script>"""
 HARNESS = """import { LogView } from "/log.js";

@@ -6,6 +6,7 @@ from django.urls import include, path
 from forge import admin_doors
 from forge.health import healthz, readyz
 from forge.icon import favicon
+from forge.pages.sign_in import SignOut
 from runners import wheel
 from runners.connect import connect, verify
 from runners.registration import register
@@ -33,6 +34,7 @@ urlpatterns = [
     path("runner/v1/", include(runner_api)),
     path(f"runner/{wheel.NAME}", wheel.download, name="runner-wheel"),
     path("admin/login/", admin_doors.sign_in),
+    path("admin/logout/", SignOut.as_view()),  # that too is one for all of Forge, and recorded
     path("admin/password_change/", admin_doors.change_password),
     path("admin/", admin.site.urls),
 ]

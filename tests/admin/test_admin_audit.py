@@ -216,3 +216,10 @@ def test_actions_leave_one_entry(action: str, runner: Runner, admin: Client) -> 
         admin.post(address(Runner, "changelist"), given)
     assert entries[0].name == "web-1"
     assert_nothing_secret()
+
+
+def test_signing_out_by_the_admins_address_is_noted_too(admin: Client) -> None:
+    with one_entry() as entries:
+        assert admin.post("/admin/logout/").status_code == 302
+    assert entries[0].verb == "signed_out"
+    assert admin.get("/admin/").status_code == 302

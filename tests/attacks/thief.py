@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,21 +47,27 @@ class Thief:
             **options,
         )
 
+    def send_patiently(self, path: str, body: Any) -> requests.Response:
+        """The answer that is not about how much this runner has sent before."""
+        while (answer := self.send(path, body)).status_code == 429:
+            time.sleep(float(answer.headers["Retry-After"]))
+        return answer
+
     def connect(self) -> dict[str, Any]:
-        answer = self.send("connect", {**GOOD_CONNECT, "session": self.session})
+        answer = self.send_patiently("connect", {**GOOD_CONNECT, "session": self.session})
         assert answer.ok, answer.text
         found: dict[str, Any] = answer.json()
         return found
 
     def claim(self, task: int, attempt: int = 1, nonce: str = "n" * 16) -> requests.Response:
-        return self.send("claim", {"task": task, "attempt": attempt, "nonce": nonce})
+        return self.send_patiently("claim", {"task": task, "attempt": attempt, "nonce": nonce})
 
     def report(self, **parts: Any) -> requests.Response:
         empty: dict[str, Any] = {"started": [], "pieces": [], "results": []}
-        return self.send("report", {"session": self.session, **empty, **parts})
+        return self.send_patiently("report", {"session": self.session, **empty, **parts})
 
     def heartbeat(self, held: list[dict[str, int]]) -> requests.Response:
-        return self.send("heartbeat", {"session": self.session, "held": held})
+        return self.send_patiently("heartbeat", {"session": self.session, "held": held})
 
     # --- the broker ---
 

@@ -106,6 +106,9 @@ def _check_runner(task: Task, runner: Runner, request: ClaimRequest, *, now: dat
     if runner.drain_order:
         _take_back_hint(task)
         raise ClaimRefusedError(task.pk, f"{runner.name} is being drained")
+    if request.is_draining or runner.is_draining:
+        _take_back_hint(task)
+        raise ClaimRefusedError(task.pk, f"{runner.name} is shutting down")
 
 
 class ProjectFullError(Exception):

@@ -18,9 +18,10 @@ from typing import Any
 from celery.exceptions import Ignore
 
 from runners.worker.broker_watch import BrokerWatch
-from runners.worker.client import Client, spread_pause
+from runners.worker.claiming import Claims, LeavingError
+from runners.worker.client import Client
 from runners.worker.configuration import Configuration
-from runners.worker.errors import RefusedError, RevokedError, UnreachableError, say
+from runners.worker.errors import RefusedError, RevokedError, say
 from runners.worker.execution import Outcome, Run
 from runners.worker.failpoints import reached
 from runners.worker.heart import Heart
@@ -33,7 +34,6 @@ from runners.worker.patience import Known
 from runners.worker.protocol import (
     PROTOCOL_VERSION,
     VERSION,
-    ClaimRequest,
     ConnectReply,
     ConnectRequest,
     HeartbeatReply,
@@ -41,7 +41,7 @@ from runners.worker.protocol import (
     VerifyRequest,
 )
 from runners.worker.runs import Runs
-from runners.worker.supervision import ForkServer, TooLateError, boot_seconds
+from runners.worker.supervision import ForkServer, TooLateError
 from runners.worker.task_users import TaskUsers, require_passage
 from runners.worker.tunnel import Tunnel
 from runners.worker.uploader import Uploader
@@ -51,7 +51,6 @@ logger = logging.getLogger(__name__)
 
 DELIVERY_SECONDS = 10.0
 OUTCOME_SECONDS = 5.0
-LONGEST_PAUSE = 5.0
 # So many times what it runs at once may be on a runner: running, or ended and not yet reported.
 OVERHANG = 2
 # How soon a slot that waits for room notices that the worker is to end.
@@ -80,6 +79,9 @@ class Agent:
         self._choosing = threading.Lock()
         self._is_draining = threading.Event()
         self._is_leaving = threading.Event()
+        self.claims = Claims(
+            self.client, is_draining=self._is_draining, is_leaving=self._is_leaving
+        )
         self.heart: Heart | None = None
         self.known = Known(configuration.data, configuration.url)
         self._is_open = False
@@ -285,29 +287,17 @@ class Agent:
         return run.execute(self.forks, self._task_settings(run.job), self.uploader.urgent)
 
     def _claim(self, entry: Entry) -> tuple[Job, Lease]:
-        """Ask until there is an answer: a lost answer may have given us the task.
-
-        One that took long is asked for again: Forge may have given up this attempt meanwhile.
-        """
-        request = ClaimRequest(entry.task, entry.attempt, entry.nonce, keeps_leases=True)
-        pause = 0.1
-        while not self._is_leaving.is_set():
-            sent = boot_seconds()
-            try:
-                job = self.client.claim(request)
-                lease = Lease(sent=sent, seconds=job.lease_seconds, is_fenced=job.is_fenced)
-                if boot_seconds() < lease.until:
-                    return job, lease
-            except RefusedError as error:
-                self.journal.forget(entry)
-                raise Ignore(error.message) from error
-            except RevokedError as error:
-                self._revoked(error)
-                raise Ignore(error.message) from error
-            except UnreachableError as error:
-                self._is_leaving.wait(spread_pause(pause, error.retry_after))
-                pause = min(pause * 2, LONGEST_PAUSE)
-        raise Ignore("the worker is shutting down")
+        """Raises Ignore if there is nothing to run, or it will not be known any more."""
+        try:
+            return self.claims.claim(entry)
+        except RefusedError as error:
+            self.journal.forget(entry)
+            raise Ignore(error.message) from error
+        except RevokedError as error:
+            self._revoked(error)
+            raise Ignore(error.message) from error
+        except LeavingError as error:
+            raise Ignore("the worker is shutting down") from error
 
     def _task_settings(self, job: Job) -> dict[str, str]:
         """What a task's process finds in its environment (DESIGN section 4)."""

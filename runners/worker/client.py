@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import requests
 from requests.auth import AuthBase
+from urllib3.exceptions import NewConnectionError
 
 from runners.worker import protocol
 from runners.worker.configuration import Configuration, Trust
@@ -219,7 +220,17 @@ def _read(url: str, response: requests.Response) -> bytes:
 def _unreachable(url: str, error: requests.RequestException) -> UnreachableError:
     """What became of a request. ValueErrors are addresses that there cannot be, a proxy's too."""
     may_pass = not isinstance(error, ValueError) and may_tls_pass(error)
-    return UnreachableError(_why_unreachable(url, error), may_pass=may_pass)
+    return UnreachableError(
+        _why_unreachable(url, error), may_pass=may_pass, may_have_arrived=not _is_unsent(error)
+    )
+
+
+def _is_unsent(error: requests.RequestException) -> bool:
+    """Whether there was not even a connection, as where nobody listens."""
+    cause = error.args[0] if error.args else None
+    return isinstance(error, requests.ConnectTimeout) or isinstance(
+        getattr(cause, "reason", None), NewConnectionError
+    )
 
 
 def _why_unreachable(url: str, error: requests.RequestException) -> str:
@@ -261,7 +272,8 @@ def _refusal(url: str, response: requests.Response, body: bytes) -> Exception:
         return RevokedError(f"Forge at {url} does not accept this runner's token: {why}", code)
     retry_after = _retry_after(response)
     if status == requests.codes.too_many_requests:
-        return UnreachableError(f"Forge at {url} asks for patience: {sentence}", retry_after)
+        patience = f"Forge at {url} asks for patience: {sentence}"
+        return UnreachableError(patience, retry_after, may_have_arrived=False)
     if status >= requests.codes.server_error:
         trouble = f"Forge at {url} is in trouble (HTTP {status}). {sentence}".rstrip()
         return UnreachableError(trouble, retry_after)

@@ -60,12 +60,21 @@ class UnreachableError(WorkerError):
 
     `retry_after` is how many seconds Forge asked to be left alone for; 0 if it did not say.
     `may_pass` is False if somebody has to change something first, such as a certificate.
+    `may_have_arrived` is False if Forge has certainly not acted upon the request.
     """
 
-    def __init__(self, message: str, retry_after: float = 0.0, *, may_pass: bool = True) -> None:
+    def __init__(
+        self,
+        message: str,
+        retry_after: float = 0.0,
+        *,
+        may_pass: bool = True,
+        may_have_arrived: bool = True,
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.may_pass = may_pass
+        self.may_have_arrived = may_have_arrived
 
 
 class BrokerError(WorkerError):

@@ -159,13 +159,14 @@ class ClaimRequest(Message):
     """A runner asks for a task. The same nonce again gets the same answer again.
 
     `keeps_leases`: it ends what is fenced when its lease does. Without that it gets nothing of the
-    kind.
+    kind. `is_draining`: it takes nothing new, and asks whether an earlier request was granted.
     """
 
     task: int = value(_id)
     attempt: int = value(integer(1, 1_000_000))
     nonce: str = value(_session)
     keeps_leases: bool = value(flag, default=False)
+    is_draining: bool = value(flag, default=False)
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,11 @@ class Runs:
         if order is not None:
             run.stop(order.reason, force=order.is_forced)
 
+    def asked_for(self) -> list[int]:
+        """The tasks that are being claimed, whose answers are out."""
+        with self._lock:
+            return sorted({task for task, attempt in self._expected.keys() - self._runs.keys()})
+
     def remove(self, run: Run) -> None:
         with self._lock:
             self._runs.pop((run.entry.task, run.entry.attempt), None)

@@ -102,6 +102,15 @@ class Shutdown(threading.Thread):
         """Say in one line what is waited for."""
         self._noted_at = time.monotonic()
         runs = list(self._agent.runs)
+        asked_for = self._agent.runs.asked_for()
+        if not runs and asked_for:
+            named = ", ".join(f"#{task}" for task in asked_for[:NAMED])
+            logger.warning(
+                "Warm shutdown: nothing new is taken; waiting for Forge to say whether it has "
+                "given %s to this worker. TERM again ends it without that.",
+                named,
+            )
+            return
         if not runs:
             waiting = len(self._agent.journal)
             rest = f", and Forge has yet to take what came of {waiting}" if waiting else ""

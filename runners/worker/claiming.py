@@ -1,0 +1,74 @@
+"""Asking Forge for one attempt, until it is known whether it is this worker's."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from runners.worker.client import Client, spread_pause
+from runners.worker.errors import RefusedError, UnreachableError
+from runners.worker.journal import Entry
+from runners.worker.lease import Lease
+from runners.worker.protocol import ClaimRequest, Job
+from runners.worker.supervision import boot_seconds
+
+LONGEST_PAUSE = 5.0
+# How soon a pause notices that the worker is to end.
+LOOK_SECONDS = 0.5
+
+
+class LeavingError(Exception):
+    """The worker ends without the answer."""
+
+
+class Claims:
+    """is_draining: nothing new is to be taken; is_leaving: answers are waited for no longer."""
+
+    def __init__(
+        self, client: Client, *, is_draining: threading.Event, is_leaving: threading.Event
+    ) -> None:
+        self._client = client
+        self._is_draining = is_draining
+        self._is_leaving = is_leaving
+
+    def claim(self, entry: Entry) -> tuple[Job, Lease]:
+        """Ask until there is an answer: a lost answer may have given us the task.
+
+        One that took long is asked for again: Forge may have given up this attempt meanwhile. While
+        the worker drains, Forge is told so, and gives it only what it has given it already.
+
+        Raises RefusedError if the task is not this worker's, RevokedError, and LeavingError.
+        """
+        pause, may_be_ours = 0.1, False
+        while not self._is_leaving.is_set():
+            is_draining = self._is_draining.is_set()
+            if is_draining and not may_be_ours:
+                raise RefusedError("the worker takes nothing new")
+            request = ClaimRequest(
+                entry.task, entry.attempt, entry.nonce, keeps_leases=True, is_draining=is_draining
+            )
+            sent = boot_seconds()
+            try:
+                job = self._client.claim(request)
+            except UnreachableError as error:
+                may_be_ours = may_be_ours or error.may_have_arrived
+                self._wait(spread_pause(pause, error.retry_after), unless=self._drains_anew())
+                pause = min(pause * 2, LONGEST_PAUSE)
+                continue
+            lease = Lease(sent=sent, seconds=job.lease_seconds, is_fenced=job.is_fenced)
+            if boot_seconds() < lease.until:
+                return job, lease
+            may_be_ours = True
+        raise LeavingError
+
+    def _drains_anew(self) -> Callable[[], bool]:
+        """Whether the order to take nothing new has come since now."""
+        before = self._is_draining.is_set()
+        return lambda: self._is_draining.is_set() != before
+
+    def _wait(self, seconds: float, *, unless: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and not unless():
+            if self._is_leaving.wait(min(left, LOOK_SECONDS)):
+                return

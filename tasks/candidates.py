@@ -91,6 +91,7 @@ class Situation:
         for runner_id, name in pairs.values_list("runner_id", "tag__name"):
             tags[runner_id].add(name)
         self.now = now
+        self._project_id = project_id
         self.runners = [
             (runner, counts[runner.pk], frozenset(tags[runner.pk]))
             for runner in runners.at_a_glance()
@@ -108,6 +109,12 @@ class Situation:
     def broker_lost_at(self) -> datetime | None:
         """Since when the controller cannot reach the broker; None while it can."""
         return BrokerContact.lost_since()
+
+    @cached_property
+    def announced(self) -> list[int]:
+        """The tasks whose hints are out, which count against a project's limit; oldest first."""
+        rows = Task.objects.filter(queue__project_id=self._project_id).hinted().order_by()
+        return sorted(rows.values_list("pk", flat=True))
 
     def is_served(self, required: Iterable[str]) -> bool:
         """Whether a runner may take such tasks that is not paused; it may be offline just now."""

@@ -101,6 +101,14 @@ def _check_limit(task: Task, situation: Situation) -> Check:
     if running >= limit:
         text = f"The project runs {running} of at most {limit} at once."
         return Check("Project limit", is_met=False, text=text)
+    announced = situation.announced
+    if task.pk not in announced and running + len(announced) >= limit:
+        more = f" and {len(announced) - 1} more were" if len(announced) > 1 else " was"
+        text = (
+            f"The project runs {running} of at most {limit} at once, and #{announced[0]}{more} "
+            "announced to a runner first."
+        )
+        return Check("Project limit", is_met=False, text=text)
     return Check("Project limit", is_met=True, text=f"{running} of {limit} running")
 
 

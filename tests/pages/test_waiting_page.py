@@ -109,6 +109,25 @@ def test_the_projects_limit_is_reached(
     assert why(later) == "The project runs 1 of at most 1 at once."
 
 
+def test_what_was_announced_first_takes_the_last_of_the_projects_limit(
+    cast: Cast, task: Task, runner: Runner, template: TaskTemplate
+) -> None:
+    """As where the runner that was told of it has gone silent a moment ago."""
+    hear(runner)
+    another(cast, "web-2", ["linux"])
+    Project.objects.filter(pk=cast.project.pk).update(max_parallel_tasks=1)
+    TaskTemplate.objects.filter(pk=template.pk).update(allow_parallel=True)
+    template.refresh_from_db()
+    Task.objects.filter(pk=task.pk).update(hinted_at=timezone.now(), is_exclusive=False)
+    later = run_template(template=template, by=cast.owner, now=timezone.now())
+    later = Task.objects.get(pk=later.pk)
+    assert why(later) == (
+        f"The project runs 0 of at most 1 at once, and #{task.pk} was announced to a runner first."
+    )
+    Task.objects.filter(pk=task.pk).update(hinted_at=None)
+    assert "announced" not in why(later)
+
+
 def test_all_runners_are_busy(
     cast: Cast, running_task: Task, runner: Runner, template: TaskTemplate
 ) -> None:

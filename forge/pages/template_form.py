@@ -106,7 +106,7 @@ class TemplateForm(_ModelForm):
             ),
             "max_attempts": "The first one counts.",
             "timeout_seconds": "Then Forge stops the task. 3600 is one hour.",
-            "allow_parallel": "Otherwise a run waits until the one before it has ended.",
+            "allow_parallel": "Otherwise a run waits until the one before has ended or is lost.",
         }
 
     field_order = (

@@ -113,8 +113,10 @@ def test_a_replica_names_its_master(node: Node) -> None:
 def test_a_cluster_is_unsuitable(real: str, request: Any, tmp_path: Path) -> None:
     kind = request.node.callspec.params["broker_url"]
     binary = real_broker.binaries()[kind]
+    # The other nodes' port is 10,000 above unless it is told, where connections come and go.
+    options = ["--cluster-enabled", "yes", "--cluster-port", str(real_broker.free_port())]
     with (
-        real_broker.running(binary, tmp_path, "--cluster-enabled", "yes") as url,
+        real_broker.running(binary, tmp_path, *options) as url,
         pytest.raises(BrokerUnsuitableError, match="is a cluster"),
     ):
         check(Node("it", redis.Redis.from_url(url)))

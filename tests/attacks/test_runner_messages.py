@@ -67,7 +67,13 @@ GOOD: dict[str, dict[str, Any]] = {
         "system": "Debian",
         "slots": 2,
     },
-    "claim": {"task": 1, "attempt": 1, "nonce": "n" * 16, "keeps_leases": True},
+    "claim": {
+        "task": 1,
+        "attempt": 1,
+        "nonce": "n" * 16,
+        "keeps_leases": True,
+        "is_draining": False,
+    },
     "report": {
         "session": SESSION,
         "started": [STARTED],

@@ -40,6 +40,20 @@ def test_the_same_nonce_gets_the_same_answer_again(task: Task, runner: Runner) -
 
 
 @pytest.mark.django_db
+def test_a_worker_that_drains_gets_nothing_new_and_again_what_it_was_given(
+    task: Task, runner: Runner
+) -> None:
+    request = ClaimRequest(task=task.pk, attempt=1, nonce="n" * 16, is_draining=True)
+    with pytest.raises(ClaimRefusedError, match="web-1 is shutting down"):
+        claim_task(runner=runner, request=request, now=timezone.now())
+    task.refresh_from_db()
+    assert (task.state, task.hinted_at) == (TaskState.QUEUED, None)
+    given = ask(task, runner)
+    again = claim_task(runner=runner, request=request, now=timezone.now())
+    assert again.claimed_at == given.claimed_at
+
+
+@pytest.mark.django_db
 def test_the_same_nonce_gets_it_also_from_a_runner_that_was_out_of_reach(
     task: Task, runner: Runner
 ) -> None:

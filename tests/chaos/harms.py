@@ -6,6 +6,7 @@ import os
 import random
 import signal
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,31 +112,47 @@ class PastLease(OfHost):
         super().prepare(hold)
         self._fenced = {
             row["id"]
-            for row in self._unfinished()
-            if row["lost_runner_policy"] == "retry" and row["state"] == "running"
+            for row in self.place.latest_rows()
+            if row["runner"] == self.host.worker.runner.id
+            and row["lost_runner_policy"] == "retry"
+            and row["state"] == "running"
         }
         self.damage.silent.add(self.host.worker.runner.id)
         return bool(self._fenced)
-
-    def _unfinished(self) -> list[dict[str, Any]]:
-        """Of this host's tasks."""
-        return [
-            row
-            for row in self.place.latest_rows()
-            if row["runner"] == self.host.worker.runner.id and not row["finished_at"]
-        ]
 
     def await_decisions(self) -> None:
         wait_for(self._are_decided, "every policy has decided")
 
     def _are_decided(self) -> bool:
-        # One whose result was on its way has ended; of the others, one at least has its gate shut.
-        again = {task for task, attempt, _ in self.place.written().starts if attempt > 1}
-        over = {row["id"] for row in self.place.latest_rows() if row["finished_at"]}
-        return self._fenced <= again | over and all(
-            (row["state"], row["lost_runner_policy"]) == ("unreachable", "wait")
-            for row in self._unfinished()
+        runner, started = self.host.worker.runner.id, self.place.written().starts
+        return are_decided(runner, self._fenced, self.place.latest_rows(), started)
+
+
+def are_decided(
+    runner: int,
+    fenced: Iterable[int],
+    rows: Iterable[dict[str, Any]],
+    starts: Iterable[tuple[int, int, int]],
+) -> bool:
+    """Whether the policies have decided about all that `runner` had when it fell silent.
+
+    fenced: those of it that may be run again, one at least with its gate shut. rows: what the API
+    says of the newest tasks. starts: as in the ledger.
+    """
+    known = {row["id"]: row for row in rows}
+    # The result of one of them was on its way.
+    left = {task for task in fenced if not known[task]["finished_at"]}
+    # Not all of them: the first one whose gate is shut may fill the last slot that there is, and
+    # what has none comes when the gates open.
+    is_again = not left or any(task in left and attempt > 1 for task, attempt, _ in starts)
+    held = [row for row in known.values() if row["runner"] == runner and not row["finished_at"]]
+    return (
+        is_again
+        and all(known[task]["attempt"] > 1 for task in left)
+        and all(
+            (row["state"], row["lost_runner_policy"]) == ("unreachable", "wait") for row in held
         )
+    )
 
 
 class StopWorkerPastLease(PastLease):

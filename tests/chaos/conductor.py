@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 # In the order in which a task passes them.
 PLACES = (
@@ -35,6 +37,17 @@ class Hold:
     attempt: int
     runner: str
     pid: int
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A process came to a place with an attempt; `at` is its `time.monotonic()`."""
+
+    place: str
+    task: int
+    attempt: int
+    pid: int
+    at: float
 
 
 class Conductor:
@@ -111,15 +124,26 @@ class Conductor:
 
         at: `time.monotonic()`, which all processes of a machine share.
         """
-        lines = [json.loads(line) for line in self._record.read_text().splitlines()]
         same = [
             line
-            for line in lines
+            for line in self._lines()
             if (line["place"], line["task"], line["attempt"], line["pid"])
             == (hold.place, hold.task, hold.attempt, hold.pid)
             and line["at"] <= at
         ]
         return bool(same) and same[-1]["way"] == "in"
+
+    def passages(self, tasks: Collection[int]) -> tuple[Passage, ...]:
+        """All that the record says of these tasks, in order."""
+        names = [one.name for one in fields(Passage)]
+        return tuple(
+            Passage(**{name: line[name] for name in names})
+            for line in self._lines()
+            if line["way"] == "in" and line["task"] in tasks
+        )
+
+    def _lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._record.read_text().splitlines()]
 
 
 def _answer(asking: socket.socket) -> None:

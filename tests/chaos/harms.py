@@ -6,27 +6,14 @@ import os
 import random
 import signal
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from tests.chaos.conductor import Hold
+from tests.chaos.damage import Damage
 from tests.chaos.installation import Host, Installation, supervisor_of
 from tests.deployment.client import wait_for
-
-
-@dataclass
-class Damage:
-    """What may follow from a harm.
-
-    tasks: may be cut short by it. runners: those of which any task may. silent: runners of which
-    nothing was heard until the policies of their tasks had decided. asked: tasks of which a stop
-    was asked, each with the state that the answer said; empty where it had ended before.
-    """
-
-    tasks: set[int] = field(default_factory=set)
-    runners: set[int] = field(default_factory=set)
-    silent: set[int] = field(default_factory=set)
-    asked: dict[int, str] = field(default_factory=dict)
 
 
 class Harm(ABC):
@@ -43,6 +30,8 @@ class Harm(ABC):
         self.place = place
         self.chance = chance
         self.damage = Damage()
+        # The tasks that run, and whose gates stay shut until it is mended.
+        self.gated: list[int] = []
 
     def prepare(self, hold: Hold) -> bool:
         """Choose whom to strike; False where there is nobody."""
@@ -55,6 +44,10 @@ class Harm(ABC):
     @abstractmethod
     def mend(self) -> None:
         """Wait until it was felt, and bring back what is gone."""
+
+    def silenced(self) -> list[Host]:
+        """Those between whom and Forge nothing passes from the blow until it is mended."""
+        return []
 
 
 class OfHost(Harm):
@@ -73,14 +66,19 @@ class KillWorker(OfHost):
     way = "kill -9"
 
     def strike(self, hold: Hold) -> None:
+        self.damage.workers[self.host.worker.runner.id] = self.host.worker.process.pid
         self.host.worker.kill()
-        self.damage.runners.add(self.host.worker.runner.id)
 
     def mend(self) -> None:
         self.host.worker.start()
 
 
-class StopWorker(OfHost):
+class Silenced(OfHost):
+    def silenced(self) -> list[Host]:
+        return [self.host]
+
+
+class StopWorker(Silenced):
     way = "SIGSTOP"
 
     def strike(self, hold: Hold) -> None:
@@ -91,7 +89,7 @@ class StopWorker(OfHost):
         self.host.worker.process.send_signal(signal.SIGCONT)
 
 
-class CutWorker(OfHost):
+class CutWorker(Silenced):
     way = "cut off"
 
     def strike(self, hold: Hold) -> None:
@@ -102,7 +100,7 @@ class CutWorker(OfHost):
         self.host.wire.mend()
 
 
-class PastLease(OfHost):
+class PastLease(Silenced):
     """Until the policy of each task of that host has decided, and another attempt runs."""
 
     outlasts_leases = True
@@ -111,31 +109,46 @@ class PastLease(OfHost):
         super().prepare(hold)
         self._fenced = {
             row["id"]
-            for row in self._unfinished()
-            if row["lost_runner_policy"] == "retry" and row["state"] == "running"
-        }
-        self.damage.silent.add(self.host.worker.runner.id)
-        return bool(self._fenced)
-
-    def _unfinished(self) -> list[dict[str, Any]]:
-        """Of this host's tasks."""
-        return [
-            row
             for row in self.place.latest_rows()
-            if row["runner"] == self.host.worker.runner.id and not row["finished_at"]
-        ]
+            if row["runner"] == self.host.worker.runner.id
+            and row["lost_runner_policy"] == "retry"
+            and row["state"] == "running"
+        }
+        return bool(self._fenced)
 
     def await_decisions(self) -> None:
         wait_for(self._are_decided, "every policy has decided")
 
     def _are_decided(self) -> bool:
-        # One whose result was on its way has ended; of the others, one at least has its gate shut.
-        again = {task for task, attempt, _ in self.place.written().starts if attempt > 1}
-        over = {row["id"] for row in self.place.latest_rows() if row["finished_at"]}
-        return self._fenced <= again | over and all(
-            (row["state"], row["lost_runner_policy"]) == ("unreachable", "wait")
-            for row in self._unfinished()
+        runner, started = self.host.worker.runner.id, self.place.written().starts
+        return are_decided(runner, self._fenced, self.place.latest_rows(), started)
+
+
+def are_decided(
+    runner: int,
+    fenced: Iterable[int],
+    rows: Iterable[dict[str, Any]],
+    starts: Iterable[tuple[int, int, int]],
+) -> bool:
+    """Whether the policies have decided about all that `runner` had when it fell silent.
+
+    fenced: those of it that may be run again, one at least with its gate shut. rows: what the API
+    says of the newest tasks. starts: as in the ledger.
+    """
+    known = {row["id"]: row for row in rows}
+    # The result of one of them was on its way.
+    left = {task for task in fenced if not known[task]["finished_at"]}
+    # Not all of them: the first one whose gate is shut may fill the last slot that there is, and
+    # what has none comes when the gates open.
+    is_again = not left or any(task in left and attempt > 1 for task, attempt, _ in starts)
+    held = [row for row in known.values() if row["runner"] == runner and not row["finished_at"]]
+    return (
+        is_again
+        and all(known[task]["attempt"] > 1 for task in left)
+        and all(
+            (row["state"], row["lost_runner_policy"]) == ("unreachable", "wait") for row in held
         )
+    )
 
 
 class StopWorkerPastLease(PastLease):
@@ -169,7 +182,8 @@ class OfProgram(Harm):
         own = [start for start in started if start[:2] == (hold.task, hold.attempt)]
         if not started:
             return False
-        self.task, _, self.program = (own or [self.chance.choice(started)])[0]
+        self.task, attempt, self.program = (own or [self.chance.choice(started)])[0]
+        self.key = self.task, attempt
         return True
 
     def mend(self) -> None:
@@ -184,7 +198,7 @@ class KillSupervisor(OfProgram):
         supervisor = supervisor_of(self.task, self.program)
         if supervisor is not None:
             supervisor.kill()
-        self.damage.tasks.add(self.task)
+        self.damage.cut.add(self.key)
 
 
 class KillSupervisorAndServer(OfProgram):
@@ -202,7 +216,7 @@ class KillSupervisorAndServer(OfProgram):
             # The parent is the worker where another trial has killed the server before.
             if victim.name() in ("forge-supervise", "forge-forkserve"):
                 victim.kill()
-        self.damage.tasks.add(self.task)
+        self.damage.cut.add(self.key)
 
 
 class KillProgram(OfProgram):
@@ -211,7 +225,7 @@ class KillProgram(OfProgram):
 
     def strike(self, hold: Hold) -> None:
         _signal(self.program, signal.SIGKILL)
-        self.damage.tasks.add(self.task)
+        self.damage.killed.add(self.key)
 
 
 class StopProgram(OfProgram):
@@ -233,22 +247,30 @@ def _signal(pid: int, number: int) -> None:
 
 
 class AskStop(Harm):
-    """A person asks it of the task that is held."""
+    """A person asks it of the task that is held, and of one that runs and cannot end by itself."""
 
     victim = "task"
     way = "stop asked for"
     action = "stop"
 
+    def prepare(self, hold: Hold) -> bool:
+        self.damage.shut = {self.chance.choice(self.gated)}
+        return True
+
     def strike(self, hold: Hold) -> None:
-        answer = self.place.forge.api.send("POST", f"tasks/{hold.task}/{self.action}")
-        self.damage.asked[hold.task] = answer.json()["state"] if answer.ok else ""
+        for task in sorted({hold.task} | self.damage.shut):
+            answer = self.place.forge.api.send("POST", f"tasks/{task}/{self.action}")
+            self.damage.asked[task] = answer.json()["state"] if answer.ok else self._refused(task)
+
+    def _refused(self, task: int) -> str:
+        """Empty where there was nothing left to be stopped."""
+        return "" if self.place.forge.api.task(task)["finished_at"] else "refused"
 
     def mend(self) -> None:
-        self.place.forge.api.wait_until(self.hold.task)
-
-    def prepare(self, hold: Hold) -> bool:
-        self.hold = hold
-        return True
+        for task in self.damage.asked:
+            # One that does not end is found when its gate is open and all are judged.
+            with suppress(AssertionError):
+                self.place.forge.api.wait_until(task)
 
 
 class AskForceStop(AskStop):

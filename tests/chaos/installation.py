@@ -14,6 +14,7 @@ import psutil
 
 from tests import broker as real_broker
 from tests.chaos.conductor import Conductor
+from tests.chaos.evidence import LEASE_SECONDS
 from tests.chaos.ledger import Ledger, is_free, lock_of
 from tests.deployment.client import wait_for
 from tests.deployment.deployment import Worker
@@ -26,7 +27,7 @@ CONCURRENCY = 4
 # longer than it takes to mend any harm.
 PERIODS = {
     "FORGE_OFFLINE_SECONDS": "4",
-    "FORGE_LEASE_SECONDS": "9",
+    "FORGE_LEASE_SECONDS": str(LEASE_SECONDS),
     "FORGE_UNREACHABLE_SECONDS": "120",
 }
 

@@ -54,7 +54,7 @@ def whole_log(task: int, attempt: int, lines: int = LINES) -> bytes:
 class Ledger:
     """starts: (task, attempt, pid) in order. The others are (task, attempt): halves, those that
     have written the first half of their log; ends: that came to their own end; overlaps: that found
-    another attempt of their task alive.
+    another attempt of their task alive, or wrote after a later one had started.
     """
 
     starts: tuple[tuple[int, int, int], ...]
@@ -68,7 +68,8 @@ class Ledger:
         starts = tuple(
             (int(one[0]), int(one[1]), int(one[3])) for one in lines if one[2:3] == ["start"]
         )
-        return Ledger(starts, *(_said(lines, word) for word in ("half", "end", "overlap")))
+        halves, ends, overlaps = (_said(lines, word) for word in ("half", "end", "overlap"))
+        return Ledger(starts, halves, ends, overlaps | _late(lines))
 
     def of(self, tasks: Collection[int]) -> Ledger:
         """What is there of these tasks."""
@@ -94,3 +95,14 @@ class Ledger:
 
 def _said(lines: list[list[str]], word: str) -> frozenset[tuple[int, int]]:
     return frozenset((int(one[0]), int(one[1])) for one in lines if one[2:] == [word])
+
+
+def _late(lines: list[list[str]]) -> frozenset[tuple[int, int]]:
+    """Attempts that wrote something after a later one of their task had started."""
+    latest: dict[int, int] = {}
+    late = set()
+    for task, attempt in ((int(one[0]), int(one[1])) for one in lines):
+        latest[task] = max(attempt, latest.get(task, 0))
+        if attempt < latest[task]:
+            late.add((task, attempt))
+    return frozenset(late)

@@ -7,6 +7,7 @@ from abc import abstractmethod
 
 from tests.chaos.conductor import Hold
 from tests.chaos.harms import Harm
+from tests.chaos.installation import Host
 from tests.deployment.client import wait_for
 from tests.deployment.production import Service
 
@@ -55,6 +56,9 @@ class Stopped(OfService):
 
 class OfWeb(OfService):
     victim = "web"
+
+    def silenced(self) -> list[Host]:
+        return self.place.hosts
 
     def service(self) -> Service:
         return self.place.forge.web
@@ -130,6 +134,9 @@ class StopBroker(OfBroker, Stopped):
 class OfDatabase(Harm):
     victim = "PostgreSQL"
     needs_postgres = True
+
+    def silenced(self) -> list[Host]:
+        return self.place.hosts
 
 
 class KillDatabase(OfDatabase):

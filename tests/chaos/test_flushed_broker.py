@@ -11,10 +11,11 @@ from typing import Any
 
 import redis
 
-from tests.chaos.harms import Damage
+from tests.chaos.damage import Damage
+from tests.chaos.evidence import Facts
 from tests.chaos.installation import Installation, installed
 from tests.chaos.ledger import SCRIPT
-from tests.chaos.verdict import TERMINAL, Facts, judge
+from tests.chaos.verdict import TERMINAL, judge
 from tests.deployment.client import wait_for
 
 TASKS = 500 if os.environ.get("FORGE_LONG") else 100
@@ -74,11 +75,13 @@ def test_a_broker_that_is_flushed_every_two_seconds_loses_nothing(tmp_path: Path
         rows = rows_of(here, template)
         complaints: list[str] = []
         facts = Facts(
+            meant=TASKS,
             accepted=accepted,
             rows=rows,
             logs=here.logs_of(rows.values()),
             ledger=here.written(),
             damage=Damage(),
+            passages=here.conductor.passages(rows),
         )
         score = judge(facts, complaints)
         print(f"flushed {len(counts)} times, {sum(counts)} hints gone; {score}")

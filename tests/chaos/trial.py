@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,10 +13,12 @@ from typing import Any
 import requests
 
 from tests.chaos.conductor import Hold
+from tests.chaos.damage import Silence
+from tests.chaos.evidence import Facts
 from tests.chaos.harms import Harm
 from tests.chaos.installation import Installation
 from tests.chaos.ledger import SCRIPT
-from tests.chaos.verdict import TERMINAL, Facts, Score, judge
+from tests.chaos.verdict import TERMINAL, Score, judge
 from tests.deployment.client import wait_for
 
 # Run until their gates open, so that something runs when the blow falls.
@@ -60,7 +63,8 @@ class Trial:
         self.harm = harm(here, chance)
         self.tasks = tasks
         self.accepted: set[int] = set()
-        self.templates: list[int] = []
+        # How many tasks each template is to have.
+        self.meant: Counter[int] = Counter()
 
     def run(self) -> Outcome:
         began = time.monotonic()
@@ -69,14 +73,16 @@ class Trial:
         self.here.conductor.arm(self.outcome.place, pass_over=self.chance.randrange(3))
         with ThreadPoolExecutor(4) as people:
             others = [
-                people.submit(self._post, again if number % 3 == 2 else once)
+                people.submit(self._run, again if number % 3 == 2 else once)
                 for number in range(self.tasks - len(running))
             ]
+            self.harm.gated = running
             self._strike()
             for task in running:
                 (self.here.gates / str(task)).touch()
             for other in others:
                 other.result()
+        self._make_up()
         self._judge()
         self.outcome.seconds = time.monotonic() - began
         return self.outcome
@@ -95,8 +101,8 @@ class Trial:
         return tasks
 
     def _start(self, templates: list[int]) -> list[int]:
-        tasks = [self._post(template) for template in templates]
-        wait_for(lambda: self._have_started(tasks), "the first tasks run")
+        tasks = [self._run(template) for template in templates]
+        wait_for(lambda: self._wait_at_gates(tasks), "the first tasks run")
         return tasks
 
     def _template(self, *, is_gated: bool = False, **policy: Any) -> int:
@@ -104,8 +110,23 @@ class Trial:
         script = SCRIPT.format(ledger=self.here.ledger, wait=gate if is_gated else "")
         fields = {"stop_steps": STEPS, **policy}
         made = self.here.forge.api.template(self.here.project, script, **fields)
-        self.templates.append(made)
+        self.meant[made] = 0
         return made
+
+    def _run(self, template: int) -> int:
+        self.meant[template] += 1
+        return self._post(template)
+
+    def _make_up(self) -> None:
+        """Ask again for what a Forge that was away has refused."""
+        with suppress(AssertionError):  # what is not there counts as vanished
+            wait_for(self._is_all_there, "as many tasks as were meant")
+
+    def _is_all_there(self) -> bool:
+        missing = self.meant - Counter(row["template"] for row in self._rows().values())
+        for template in missing.elements():
+            self._post(template)
+        return not missing
 
     def _post(self, template: int) -> int:
         """Ask once, as a click does: whoever asks again may get two tasks."""
@@ -123,8 +144,8 @@ class Trial:
                 return task
         return 0
 
-    def _have_started(self, tasks: list[int]) -> bool:
-        return set(tasks) <= {task for task, _, _ in self.here.written().starts}
+    def _wait_at_gates(self, tasks: list[int]) -> bool:
+        return set(tasks) <= {task for task, _ in self.here.written().halves}
 
     def _strike(self) -> None:
         hold = self.here.conductor.held(HOLD_SECONDS)
@@ -136,10 +157,20 @@ class Trial:
             self.outcome.why_not = "nobody to harm"
             self.here.conductor.release()
             return
+        since = time.monotonic()
         self.harm.strike(hold)
         self._note_proof(hold, time.monotonic())
         self.here.conductor.release()
         self.harm.mend()
+        self._note_silences(since)
+
+    def _note_silences(self, since: float) -> None:
+        """They last until Forge answers."""
+        silenced = [host.worker.runner.id for host in self.harm.silenced()]
+        for runner in silenced:
+            self.here.forge.api.status(runner)
+        until = time.monotonic()
+        self.harm.damage.silences += [Silence(one, since, until) for one in silenced]
 
     def _note_proof(self, hold: Hold, at: float) -> None:
         self.outcome.counts = self.here.conductor.is_proven(hold, at)
@@ -149,7 +180,7 @@ class Trial:
     # --- afterwards ---
 
     def _rows(self) -> dict[int, dict[str, Any]]:
-        return self.here.rows_of(self.templates)
+        return self.here.rows_of(self.meant)
 
     def _all_ended(self) -> bool:
         rows = self._rows().values()
@@ -160,11 +191,13 @@ class Trial:
             wait_for(self._all_ended, "every task ended", seconds=END_SECONDS)
         rows = self._rows()
         facts = Facts(
+            meant=self.meant.total(),
             accepted=self.accepted,
             rows=rows,
             logs=self.here.logs_of(rows.values()),
             ledger=self.here.written().of(rows),
             damage=self.harm.damage,
+            passages=self.here.conductor.passages(rows),
         )
         self.outcome.facts.append(facts)
         self.outcome.score = judge(facts, self.outcome.complaints)

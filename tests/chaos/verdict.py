@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from tests.chaos.harms import Damage
+from tests.chaos.evidence import Facts
 from tests.chaos.ledger import Ledger, whole_log
+from tests.chaos.promises import (
+    Row,
+    allowed_ends,
+    may_lack_bytes,
+    why_contradictory,
+    why_not_permitted,
+)
 
 TERMINAL = {"succeeded", "failed", "stopped", "lost"}
-# A line of Forge's own in a log: of a stop, or of a worker that was killed. What the program wrote
-# is before it.
-MARK = b"forge: "
+# A line of Forge's own in a log: of a stop, or of a worker that was killed.
+OWN_LINE = re.compile(rb"^forge: .*\n", re.MULTILINE)
 
 
-def as_written(log: bytes) -> bytes:
-    """What the program wrote of a log, before Forge's own lines and their line break."""
-    own, mark, _ = log.partition(MARK)
-    return own.removesuffix(b"\n") if mark else log
+def as_written(log: bytes, *texts: bytes) -> tuple[bytes, ...]:
+    """What the program wrote of a log, and `texts`, all to be compared with each other.
+
+    A line of Forge's own may stand in the middle of one of the program's, which it breaks in two:
+    where there is one, no line break is compared.
+    """
+    own, count = OWN_LINE.subn(b"", log)
+    if not count:
+        return log, *texts
+    return tuple(text.replace(b"\n", b"") for text in (own, *texts))
 
 
 @dataclass
@@ -53,45 +67,36 @@ class Score:
         )
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What is known of one trial when all is over.
-
-    accepted: ids that Forge answered to; rows: the API's last word on each task; logs: by task and
-    attempt.
-    """
-
-    accepted: set[int]
-    rows: dict[int, dict[str, Any]]
-    logs: dict[tuple[int, int], bytes]
-    ledger: Ledger
-    damage: Damage
-
-
 def judge(facts: Facts, complain: list[str]) -> Score:
     """Count; what broke a promise is described in `complain`."""
-    score = Score(tasks=len(facts.accepted | facts.rows.keys()))
-    for task in sorted(facts.accepted | facts.rows.keys()):
+    known = facts.accepted | facts.rows.keys()
+    score = Score(tasks=len(known))
+    if len(facts.rows) > facts.meant:
+        score.not_permitted += 1
+        complain.append(f"{facts.meant} tasks were asked for, and there are {len(facts.rows)}")
+    if len(known) < facts.meant:
+        score.vanished += 1
+        complain.append(f"{facts.meant} tasks were asked for, and there are only {len(known)}")
+    for task in sorted(known):
         row = facts.rows.get(task)
         if row is None or row["state"] not in TERMINAL or not row["reason"]:
             score.vanished += 1
             complain.append(f"task {task} vanished: {row}")
             continue
         _judge_starts(score, facts, row, complain)
+        _judge_attempts(score, facts, row, complain)
         _judge_state(score, facts, row, complain)
         for attempt in row["attempts"]:
             _judge_log(score, facts, row, attempt, complain)
     return score
 
 
-def _judge_starts(score: Score, facts: Facts, row: dict[str, Any], complain: list[str]) -> None:
+def _judge_starts(score: Score, facts: Facts, row: Row, complain: list[str]) -> None:
+    """What its programs say of when they ran."""
     task, counts = row["id"], facts.ledger.attempts_of(row["id"])
     if any(count > 1 for count in counts.values()):
         score.started_twice += 1
         complain.append(f"task {task} started twice in one attempt: {dict(counts)}")
-    if len(counts) > 1 and row["lost_runner_policy"] != "retry":
-        score.not_permitted += 1
-        complain.append(f"task {task} started again without permission: {dict(counts)}")
     if counts and facts.damage.asked.get(task) == "stopped":
         score.not_permitted += 1
         complain.append(f"task {task} started although it was stopped before: {dict(counts)}")
@@ -100,50 +105,43 @@ def _judge_starts(score: Score, facts: Facts, row: dict[str, Any], complain: lis
         complain.append(f"task {task} ran in two attempts at the same time: {dict(counts)}")
 
 
-def _judge_state(score: Score, facts: Facts, row: dict[str, Any], complain: list[str]) -> None:
-    allowed = _allowed(facts, row)
+def _judge_attempts(score: Score, facts: Facts, row: Row, complain: list[str]) -> None:
+    for what in why_not_permitted(facts, row):
+        score.not_permitted += 1
+        complain.append(f"task {row['id']}: {what}")
+
+
+def _judge_state(score: Score, facts: Facts, row: Row, complain: list[str]) -> None:
+    allowed = allowed_ends(facts, row)
     if row["state"] == "lost":
         score.lost += 1
     if row["state"] not in allowed:
         score.wrong_state += 1
         complain.append(f"task {row['id']} ended {row['state']!r} ({row['reason']}), not {allowed}")
-
-
-def _allowed(facts: Facts, row: dict[str, Any]) -> set[str]:
-    damage = facts.damage
-    if damage.asked.get(row["id"]):
-        return {"stopped"}
-    allowed = {"succeeded"} if (row["id"], row["attempt"]) in facts.ledger.ends else set()
-    if row["id"] in damage.tasks or row["runner"] in damage.runners:
-        allowed |= {"failed"}
-    if row["runner"] in damage.runners:
-        allowed |= {"lost"}
-    if row["runner"] in damage.silent and row["lost_runner_policy"] == "fail":
-        allowed |= {"lost"}
-    return allowed
+    elif contradiction := why_contradictory(facts, row):
+        score.wrong_state += 1
+        complain.append(f"task {row['id']} ended {row['state']!r}, but {contradiction}")
 
 
 def _judge_log(
-    score: Score,
-    facts: Facts,
-    row: dict[str, Any],
-    attempt: dict[str, Any],
-    complain: list[str],
+    score: Score, facts: Facts, row: Row, attempt: dict[str, Any], complain: list[str]
 ) -> None:
     key = row["id"], attempt["number"]
-    log, whole = as_written(facts.logs[key]), whole_log(*key)
-    is_marked = not attempt["log_complete"]
-    may_be_marked = attempt["runner"] in facts.damage.runners | facts.damage.silent
-    # One that was given up while its runner was silent, and has another after it.
-    may_be_marked |= attempt["state"] == "lost" and attempt["number"] < row["attempt"]
-    least = b"" if is_marked else facts.ledger.written_at_least(*key).removesuffix(b"\n")
+    stored, is_marked = facts.logs[key], not attempt["log_complete"]
+    may_be_marked = may_lack_bytes(facts, row, attempt)
+    least = b"" if is_marked else facts.ledger.written_at_least(*key)
+    log, whole, least = as_written(stored, whole_log(*key), least)
     if is_marked and may_be_marked:
         score.marked_gap += 1
-    if (is_marked and not may_be_marked) or not (whole.startswith(log) and log.startswith(least)):
+    is_same = is_marked or attempt["log_sha256"] == hashlib.sha256(stored).hexdigest()
+    is_as_told = is_same and attempt["log_bytes"] == len(stored)
+    is_its_own = whole.startswith(log) and log.startswith(least)
+    if not (is_as_told and is_its_own) or (is_marked and not may_be_marked):
         score.log_incomplete += 1
         complain.append(
             f"task {key[0]} attempt {key[1]} ({attempt['state']}): a log of {len(log)} bytes, "
             f"complete: {not is_marked}, of {len(whole)}, {len(least)} written for certain"
+            + ("" if is_as_told else ", and its length or digest is another than it is said to be")
         )
 
 
@@ -153,11 +151,13 @@ def judge_again(facts: Facts, rows: dict[int, dict[str, Any]], ledger: Ledger) -
     late = len(ledger.of(facts.rows).starts) - len(facts.ledger.starts)
     if late:
         complaints.append(f"{late} programs started after their trial was over")
+    new = sorted(rows.keys() - facts.rows.keys())
+    complaints += [f"task {task} came to be after its trial was over" for task in new]
     for task, row in facts.rows.items():
-        for name in ("state", "attempt", "log_bytes", "log_complete"):
+        for name, before in row.items():
             now = rows.get(task, {}).get(name)
-            if now != row[name]:
-                complaints.append(f"task {task} had {name} {row[name]!r}, and has {now!r} now")
+            if now != before:
+                complaints.append(f"task {task} had {name} {before!r}, and has {now!r} now")
     return complaints
 
 

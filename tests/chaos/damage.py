@@ -1,0 +1,40 @@
+"""What a trial has done to whom: all that its tasks may be excused with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+# (task, attempt).
+Key = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Nothing passed between a runner and Forge, by `time.monotonic()`."""
+
+    runner: int
+    since: float
+    until: float
+
+    @property
+    def seconds(self) -> float:
+        return self.until - self.since
+
+
+@dataclass
+class Damage:
+    """What may follow from a harm.
+
+    killed: attempts whose program was. cut: attempts whose supervisor was, after which there may be
+    another one. workers: runners whose worker was killed, each with the pid that it had. silences:
+    of runners that were stopped, cut off, or without a Forge to speak to. asked: tasks of which a
+    stop was asked, each with the state that the answer said; empty where it had ended before. shut:
+    those of them that could not come to their own end meanwhile.
+    """
+
+    killed: set[Key] = field(default_factory=set)
+    cut: set[Key] = field(default_factory=set)
+    workers: dict[int, int] = field(default_factory=dict)
+    silences: list[Silence] = field(default_factory=list)
+    asked: dict[int, str] = field(default_factory=dict)
+    shut: set[int] = field(default_factory=set)

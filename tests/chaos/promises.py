@@ -1,0 +1,98 @@
+"""What may become of a task, by what is known of its trial: its attempts, its end, its logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.chaos.damage import Key
+from tests.chaos.evidence import LEASE_SECONDS, Facts
+
+# What the API says of a task, and of one of its attempts.
+Row = dict[str, Any]
+Attempt = dict[str, Any]
+
+
+def why_not_permitted(facts: Facts, row: Row) -> Iterator[str]:
+    """Of each attempt that there should not be, in words."""
+    numbers = [one["number"] for one in row["attempts"]]
+    # What was stopped while it waited was in an attempt that nobody claimed.
+    waited = [row["attempt"]] if row["state"] == "stopped" else []
+    if row["attempt"] not in numbers[-1:] + waited:
+        yield f"it is in attempt {row['attempt']}, and of its attempts {numbers} are known"
+    if numbers != list(range(1, len(numbers) + 1)):
+        yield f"of its attempts only {numbers} are known"
+    if started := facts.ledger.attempts_of(row["id"]).keys() - set(numbers):
+        yield f"it started in attempts {sorted(started)}, which Forge does not know"
+    latest = max(row["attempt"], *numbers, 1)
+    if latest > 1 and row["lost_runner_policy"] != "retry":
+        yield f"there are {latest} attempts, which its policy does not allow"
+    if latest > row["max_attempts"]:
+        yield f"there are {latest} attempts of at most {row['max_attempts']}"
+    for attempt in row["attempts"]:
+        if attempt["number"] < latest and not may_be_followed(facts, row, attempt):
+            number, state = attempt["number"], attempt["state"]
+            yield f"nothing was a reason to run it again after attempt {number} ({state})"
+
+
+def may_be_followed(facts: Facts, row: Row, attempt: Attempt) -> bool:
+    """Whether something that was done to it is a reason for another attempt after this one."""
+    key, runner = (row["id"], attempt["number"]), attempt["runner"]
+    if attempt["state"] not in ("failed", "lost"):
+        return False
+    if facts.died_with_worker(key, runner) or key in facts.damage.cut:
+        return True
+    if key in facts.ledger.ends:
+        # It had to be handed over, unless Forge could not wait for it any longer.
+        return attempt["state"] == "lost" and facts.was_silent(key, runner, seconds=LEASE_SECONDS)
+    return key not in facts.damage.killed and facts.was_silent(key, runner)
+
+
+def allowed_ends(facts: Facts, row: Row) -> set[str]:
+    """The states in which it may have ended."""
+    if facts.damage.asked.get(row["id"]):
+        return {"stopped"}
+    key, runner = (row["id"], row["attempt"]), row["runner"]
+    allowed = {"succeeded"} if key in facts.ledger.ends else set()
+    if facts.was_silent(key, runner) and row["lost_runner_policy"] == "fail":
+        allowed |= {"lost"}
+    if facts.is_kept(key):
+        return allowed
+    if key in facts.damage.cut | facts.damage.killed:
+        allowed |= {"failed"}
+    if facts.died_with_worker(key, runner) and not _may_run_again(row):
+        allowed |= {"failed"}
+        if not facts.has_passed(key, "process started"):
+            # Its claim may have arrived after all that the worker had to say.
+            allowed |= {"lost"}
+    return allowed
+
+
+def _may_run_again(row: Row) -> bool:
+    return row["lost_runner_policy"] == "retry" and bool(row["attempt"] < row["max_attempts"])
+
+
+def why_contradictory(facts: Facts, row: Row) -> str:
+    """What of its row does not go with the state in which it ended; empty if all does."""
+    key: Key = (row["id"], row["attempt"])
+    last = row["attempts"][-1] if row["attempts"] else None
+    if last and last["number"] == row["attempt"] and last["state"] != row["state"]:
+        return f"its last attempt {last['state']!r}"
+    if row["state"] == "succeeded":
+        if row["exit_code"] != 0:
+            return f"with exit code {row['exit_code']}"
+        if not any(start[:2] == key for start in facts.ledger.starts) or not row["started_at"]:
+            return "it never started"
+    elif row["exit_code"] == 0 and row["state"] != "stopped":
+        return "with exit code 0"
+    if row["id"] in facts.damage.shut and key in facts.ledger.ends:
+        return "its program was let run to its end after the stop was asked for"
+    return ""
+
+
+def may_lack_bytes(facts: Facts, row: Row, attempt: Attempt) -> bool:
+    """Whether the attempt's log may be one that is marked incomplete."""
+    key, runner = (row["id"], attempt["number"]), attempt["runner"]
+    if attempt["state"] not in ("failed", "lost"):
+        return False
+    return facts.died_with_worker(key, runner) or facts.was_silent(key, runner)

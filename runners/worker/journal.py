@@ -4,7 +4,7 @@ One folder a runner, held by one worker at a time; in it one folder an attempt, 
 
     lock, instance
     known-<digest>                       a token that was good here: `runners.worker.patience`
-    fork-server                          which process ends last of a worker's tasks
+    fork-servers/                        a note of each: `runners.worker.predecessor`
     tasks/<task>-<attempt>/claim.json    written before the claim is sent
     tasks/<task>-<attempt>/started       written before the program is started
     tasks/<task>-<attempt>/log           what the process wrote, appended as it comes; above its
@@ -157,6 +157,11 @@ class Entry:
             logger.error("The end of task %d is kept in memory only: %s", self.task, error)
         self._ended = time.monotonic()
         self.result = result
+
+    @property
+    def is_end_kept(self) -> bool:
+        """Whether its end is on the disk."""
+        return (self.folder / "result.json").exists()
 
     def _about_log(self) -> dict[str, Any]:
         """The fields of a `protocol.Result` that concern the log."""

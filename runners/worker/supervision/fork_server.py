@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -140,12 +140,13 @@ class ForkServer:
     ) -> SupervisedProcess:
         pipes = open_pipes()
         try:
-            try:
-                server = self._hand_over(pipes, private)
-            finally:
-                pipes.close_far_ends()
             status = StatusReader(pipes.status)
-            supervisor = self._greet(status)
+            with self._greeting():
+                try:
+                    server = self._hand_over(pipes, private)
+                finally:
+                    pipes.close_far_ends()
+                supervisor = self._greet(status)
             end_orphans = partial(self._end_orphans, supervisor, server)
             try:
                 pid = self._order(pipes.control, status, request)
@@ -171,6 +172,20 @@ class ForkServer:
         )
         self._remember(process)
         return process
+
+    @contextlib.contextmanager
+    def _greeting(self) -> Iterator[None]:
+        """Until a supervisor's pid is known here, a sweep for orphans may take it for one."""
+        if self._orphans is None:
+            yield
+            return
+        with self._lock:
+            self._orphans.begin_greeting()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._orphans.end_greeting()
 
     def _hand_over(self, pipes: Pipes, private: Path | None) -> subprocess.Popen[bytes]:
         """Give the far ends to the server, which forks a supervisor that holds them.

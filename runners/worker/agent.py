@@ -115,7 +115,7 @@ class Agent:
         self.predecessor = Predecessor(folder / "fork-servers")
         self.workplaces = Workplaces(folder, os.environ, is_shared=is_shared)
         self.leftovers = Leftovers(self.journal, self.predecessor)
-        self.leftovers.end(self.configuration.url, self.workplaces)
+        self.leftovers.end(self.workplaces)
         self.workplaces.clear()
         if is_shared:
             require_passage(folder / "work")
@@ -131,8 +131,10 @@ class Agent:
         self._queues = self.welcome.queues
         self.runs.slots = self.welcome.concurrency
         self.leftovers.close()
-        with suppress(SupervisionError):  # such as on a full disk; the first task tries again
+        try:
             self.forks.start()
+        except SupervisionError as error:  # such as on a full disk
+            logger.warning("%s. The first task tries again.", error)
         return self.welcome
 
     def ask_forge(self) -> None:
@@ -236,7 +238,7 @@ class Agent:
         if entry is None:
             raise Ignore("this attempt is here already")
         try:
-            entry.open(nonce=secrets.token_hex(16))
+            entry.open(nonce=secrets.token_hex(16), url=self.configuration.url)
         except OSError as error:
             # Nothing was claimed: the task stays queued, and its hint is put out again.
             self.journal.forget(entry)

@@ -54,6 +54,8 @@ class Entry:
         self.nonce = ""
         # The host's start in which the attempt was claimed; empty if that is not known.
         self.boot = ""
+        # Forge's address, as its program was given it; empty if that is not known.
+        self.url = ""
         self.sent = 0
         self.started: float | None = None  # time.monotonic() of the start
         self.is_start_sent = False
@@ -64,15 +66,16 @@ class Entry:
         self._problem = ""
         self._ended = time.monotonic()
 
-    def open(self, nonce: str) -> None:
+    def open(self, nonce: str, url: str = "") -> None:
         """Create the folder and note the claim that is about to be sent."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.nonce = nonce
         self.boot = boot()
+        self.url = url
         # Not synced to the disk: it has to outlive the worker, not the host.
         claim = os.open(self.folder / "claim.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(claim, "w") as stream:
-            json.dump({"nonce": nonce, "boot": self.boot}, stream)
+            json.dump({"nonce": nonce, "boot": self.boot, "url": url}, stream)
         self.log.open()
 
     def recover(self) -> None:
@@ -80,6 +83,7 @@ class Entry:
         claim = _read(self.folder / "claim.json") or {}
         self.nonce = str(claim.get("nonce", ""))
         self.boot = str(claim.get("boot", ""))
+        self.url = str(claim.get("url", ""))
         self.result = _read(self.folder / "result.json")
         self.log.recover(is_sealed=self.result is not None)
 

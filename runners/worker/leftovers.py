@@ -20,7 +20,7 @@ class Leftovers:
         self._end = End.ORDERLY
         self._remains: dict[Entry, Remains] = {}
 
-    def end(self, url: str, workplaces: Workplaces) -> None:
+    def end(self, workplaces: Workplaces) -> None:
         """Wait until their processes are gone, and end what nobody else does any more."""
         self._end = self._predecessor.await_end()
         if self._end is not End.KILLED:
@@ -29,7 +29,7 @@ class Leftovers:
         for entry in self._journal:
             if entry.result is None and entry.has_started and not _is_of_other_boot(entry):
                 folder = workplaces.of(entry.task, entry.attempt, None, has_secrets=False).place
-                trail = Trail(entry.task, entry.attempt, url, folder, origin)
+                trail = Trail(entry.task, entry.attempt, entry.url, folder, origin)
                 self._remains[entry] = trail.end()
 
     def close(self) -> None:

@@ -49,12 +49,13 @@ class Remains(NamedTuple):
 class Trail:
     """By what the processes of an attempt are known: their environment, or the folder they are in.
 
-    url: Forge's, as it is given to programs. folder: the one that was made for the attempt.
+    url: Forge's, as it was given to them. folder: the one that was made for the attempt.
     """
 
     def __init__(self, task: int, attempt: int, url: str, folder: Path, origin: Origin) -> None:
-        self._marks = {f"FORGE_TASK_ID={task}".encode(), f"FORGE_ATTEMPT={attempt}".encode()}
-        self._url = f"FORGE_URL={url}".encode()
+        # Another Forge on this host may have a task of the same number.
+        marks = (f"FORGE_TASK_ID={task}", f"FORGE_ATTEMPT={attempt}", f"FORGE_URL={url}")
+        self._marks = set(map(os.fsencode, marks))
         self._folder = os.fsencode(folder) + b"/"
         self._origin = origin
 
@@ -96,13 +97,9 @@ class Trail:
         """None if nobody can say."""
         try:
             given = set((_PROC / str(pid) / "environ").read_bytes().split(b"\0"))
-            is_marked = self._marks <= given
-            if is_marked and self._url in given:
+            if self._marks <= given:
                 return True
-            if os.readlink(os.fsencode(_PROC / str(pid) / "cwd")).startswith(self._folder):
-                return True
-            # Of another Forge, or of this one when it had another address.
-            return None if is_marked and not _is_watched(pid) else False
+            return os.readlink(os.fsencode(_PROC / str(pid) / "cwd")).startswith(self._folder)
         except PermissionError:
             return None if self._may_be_its(pid) else False
         except OSError:

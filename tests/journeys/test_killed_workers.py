@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ SCRIPT = STUBBORN.replace("echo begun", f"setsid bash -c '{LEFT}' &\necho begun"
 
 
 @pytest.fixture
-def place(forge: Deployment, request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    return Place(forge, request.node.name[-60:], tmp_path)
+def place(forge: Deployment, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    yield Place(forge, request.node.name[-60:], tmp_path)
+    for process in processes_with(f"{tmp_path}/work/left"):
+        process.kill()
 
 
 def _begin(place: Place, policy: str) -> tuple[Worker, int]:
@@ -42,6 +45,7 @@ def _first_attempt_of(place: Place, task: int, policy: str) -> dict[str, Any]:
     api = place.forge.api
     if policy == "retry":
         wait_for(lambda: attempt_in(place.forge, task, 2, "running"), "the second attempt runs")
+        api.await_output(task, b"up")
         assert place.ledger("work") == [f"{task}.1", f"{task}.2"]
         assert not _left(place)
         place.open_gate("work")

@@ -29,8 +29,9 @@ from runners.worker.host import system
 from runners.worker.journal import Entry, Journal, earlier_name
 from runners.worker.journal_watch import JournalWatch
 from runners.worker.lease import Lease
-from runners.worker.leftovers import Predecessor, close_leftover
+from runners.worker.leftovers import Leftovers
 from runners.worker.patience import Known
+from runners.worker.predecessor import Predecessor
 from runners.worker.protocol import (
     PROTOCOL_VERSION,
     VERSION,
@@ -41,7 +42,7 @@ from runners.worker.protocol import (
     VerifyRequest,
 )
 from runners.worker.runs import Runs
-from runners.worker.supervision import ForkServer, TooLateError
+from runners.worker.supervision import ForkServer, SupervisionError, TooLateError
 from runners.worker.task_users import TaskUsers, require_passage
 from runners.worker.tunnel import Tunnel
 from runners.worker.uploader import Uploader
@@ -65,7 +66,7 @@ class Agent:
         self.configuration = configuration
         self.client = Client(configuration)
         self.session = secrets.token_hex(16)
-        self.forks = ForkServer(lambda pid: self.predecessor.note(pid), adopts_orphans=True)
+        self.forks = ForkServer(lambda: self.predecessor.note(), adopts_orphans=True)
         self.users = TaskUsers(configuration.task_users)
         self.tunnel: Tunnel | None = None
         self.broker = BrokerWatch()
@@ -113,9 +114,10 @@ class Agent:
         is_shared = bool(self.configuration.task_users)
         self.journal = self._open_journal(folder, is_shared=is_shared)
         self.watch = JournalWatch(self.journal, changed=self._adapt)
-        self.predecessor = Predecessor(folder / "fork-server")
+        self.predecessor = Predecessor(folder / "fork-servers")
         self.workplaces = Workplaces(folder, os.environ, is_shared=is_shared)
-        self._is_predecessor_gone = self.predecessor.await_end()
+        self.leftovers = Leftovers(self.journal, self.predecessor)
+        self.leftovers.end(self.workplaces)
         self.workplaces.clear()
         if is_shared:
             require_passage(folder / "work")
@@ -130,8 +132,11 @@ class Agent:
         self.welcome = replace(self.welcome, concurrency=bound)
         self._queues = self.welcome.queues
         self.runs.slots = self.welcome.concurrency
-        self._close_leftovers()
-        self.forks.start()
+        self.leftovers.close()
+        try:
+            self.forks.start()
+        except SupervisionError as error:  # such as on a full disk
+            logger.warning("%s. The first task tries again.", error)
         return self.welcome
 
     def ask_forge(self) -> None:
@@ -166,12 +171,6 @@ class Agent:
             system=system(),
             slots=self.users.count,
         )
-
-    def _close_leftovers(self) -> None:
-        """Tasks of an earlier worker that it could not report: their processes died with it."""
-        for entry in self.journal:
-            if entry.result is None:
-                close_leftover(entry, is_gone=self._is_predecessor_gone)
 
     def begin(self) -> None:
         """Start heartbeat and uploads, and see whether there is room for tasks."""
@@ -241,7 +240,7 @@ class Agent:
         if entry is None:
             raise Ignore("this attempt is here already")
         try:
-            entry.open(nonce=secrets.token_hex(16))
+            entry.open(nonce=secrets.token_hex(16), url=self.configuration.url)
         except OSError as error:
             # Nothing was claimed: the task stays queued, and its hint is put out again.
             self.journal.forget(entry)

@@ -4,7 +4,7 @@ One folder a runner, held by one worker at a time; in it one folder an attempt, 
 
     lock, instance
     known-<digest>                       a token that was good here: `runners.worker.patience`
-    fork-server                          which process ends last of a worker's tasks
+    fork-servers/                        a note of each: `runners.worker.predecessor`
     tasks/<task>-<attempt>/claim.json    written before the claim is sent
     tasks/<task>-<attempt>/started       written before the program is started
     tasks/<task>-<attempt>/log           what the process wrote, appended as it comes; above its
@@ -54,6 +54,8 @@ class Entry:
         self.nonce = ""
         # The host's start in which the attempt was claimed; empty if that is not known.
         self.boot = ""
+        # Forge's address, as its program was given it; empty if that is not known.
+        self.url = ""
         self.sent = 0
         self.started: float | None = None  # time.monotonic() of the start
         self.is_start_sent = False
@@ -64,15 +66,16 @@ class Entry:
         self._problem = ""
         self._ended = time.monotonic()
 
-    def open(self, nonce: str) -> None:
+    def open(self, nonce: str, url: str = "") -> None:
         """Create the folder and note the claim that is about to be sent."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.nonce = nonce
         self.boot = boot()
+        self.url = url
         # Not synced to the disk: it has to outlive the worker, not the host.
         claim = os.open(self.folder / "claim.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(claim, "w") as stream:
-            json.dump({"nonce": nonce, "boot": self.boot}, stream)
+            json.dump({"nonce": nonce, "boot": self.boot, "url": url}, stream)
         self.log.open()
 
     def recover(self) -> None:
@@ -80,6 +83,7 @@ class Entry:
         claim = _read(self.folder / "claim.json") or {}
         self.nonce = str(claim.get("nonce", ""))
         self.boot = str(claim.get("boot", ""))
+        self.url = str(claim.get("url", ""))
         self.result = _read(self.folder / "result.json")
         self.log.recover(is_sealed=self.result is not None)
 
@@ -157,6 +161,11 @@ class Entry:
             logger.error("The end of task %d is kept in memory only: %s", self.task, error)
         self._ended = time.monotonic()
         self.result = result
+
+    @property
+    def is_end_kept(self) -> bool:
+        """Whether its end is on the disk."""
+        return (self.folder / "result.json").exists()
 
     def _about_log(self) -> dict[str, Any]:
         """The fields of a `protocol.Result` that concern the log."""

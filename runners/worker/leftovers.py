@@ -2,69 +2,58 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import select
-import signal
 from contextlib import suppress
-from pathlib import Path
 
 from runners.worker.host import boot
-from runners.worker.journal import Entry
-from runners.worker.whole_file import write_whole
-
-logger = logging.getLogger(__name__)
-
-PATIENCE_SECONDS = 30.0
+from runners.worker.journal import Entry, Journal
+from runners.worker.predecessor import End, Predecessor
+from runners.worker.remains import Remains, Trail
+from runners.worker.workplace import Workplaces
 
 
-class Predecessor:
-    """The fork server of the worker before this one, known by a file beside the journal.
+class Leftovers:
+    """The attempts in a journal that its worker did not see end."""
 
-    It ends when the last process of its worker's tasks is gone, and not before.
+    def __init__(self, journal: Journal, predecessor: Predecessor) -> None:
+        self._journal = journal
+        self._predecessor = predecessor
+        self._end = End.ORDERLY
+        self._remains: dict[Entry, Remains] = {}
+
+    def end(self, workplaces: Workplaces) -> None:
+        """Wait until their processes are gone, and end what nobody else does any more."""
+        self._end = self._predecessor.await_end()
+        if self._end is not End.KILLED:
+            return
+        origin = self._predecessor.origin
+        for entry in self._journal:
+            if entry.result is None and entry.has_started and not _is_of_other_boot(entry):
+                folder = workplaces.of(entry.task, entry.attempt, None, has_secrets=False).place
+                trail = Trail(entry.task, entry.attempt, entry.url, folder, origin)
+                self._remains[entry] = trail.end()
+
+    def close(self) -> None:
+        """Note how they ended."""
+        for entry in self._journal:
+            if entry.result is None:
+                close_leftover(entry, end=self._end, remains=self._remains.get(entry))
+        # Otherwise the next start is to ask once more what became of them.
+        if all(entry.is_end_kept for entry in self._journal):
+            self._predecessor.forget()
+
+
+def _is_of_other_boot(entry: Entry) -> bool:
+    """Whether the host was restarted since, which no process outlives."""
+    return bool(entry.boot) and bool(boot()) and entry.boot != boot()
+
+
+def close_leftover(entry: Entry, *, end: End, remains: Remains | None = None) -> None:
+    """Note how an attempt ended whose worker died.
+
+    `end` is how the fork servers ended; if one was killed, `remains` is what was found of it.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def note(self, pid: int) -> None:
-        """This worker's fork server is `pid`."""
-        try:
-            write_whole(self._path, json.dumps({"pid": pid, "born": _birth(pid)}))
-        except OSError as error:
-            logger.error("The fork server is not noted for the next worker: %s", error)
-
-    def await_end(self) -> bool:
-        """Wait until it is gone; False if it still is there after PATIENCE_SECONDS."""
-        try:
-            noted = json.loads(self._path.read_text())
-            pid, born = int(noted["pid"]), str(noted["born"])
-            handle = os.pidfd_open(pid)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return True  # never noted, gone, or on a system without such handles
-        try:
-            # Behind the handle is one process for ever; it may be another one of the same number.
-            if _birth(pid) != born:
-                return True
-            # A task can have stopped it, so that it did not see its worker die.
-            with suppress(OSError):
-                signal.pidfd_send_signal(handle, signal.SIGCONT)
-            return bool(select.select([handle], [], [], PATIENCE_SECONDS)[0])
-        finally:
-            os.close(handle)
-
-
-def _birth(pid: int) -> str:
-    """What tells a process from all others that have or had its number; empty if it is gone."""
-    with suppress(OSError, IndexError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return f"{boot()} {fields[19]}"
-    return ""
-
-
-def close_leftover(entry: Entry, *, is_gone: bool) -> None:
-    """Note how an attempt ended whose worker died; `is_gone`: its processes surely are."""
+    if _is_of_other_boot(entry):
+        end = End.ORDERLY
     # What was not synced to the disk outlives the worker, and not the host: the note that the
     # program was started may be missing then, and what it wrote.
     is_same_boot = bool(entry.boot) and entry.boot == boot()
@@ -73,14 +62,36 @@ def close_leftover(entry: Entry, *, is_gone: bool) -> None:
         entry.end("failed", None, reason, is_cut_short=True)
         return
     who = "worker was killed" if is_same_boot else "host was restarted"
-    with suppress(OSError):
-        line = f"forge: the runner's {who} here; the program's last words may be missing"
-        entry.append_line(line)
+    _say(entry, f"the runner's {who} here; the program's last words may be missing")
     # What was in the pipe between program and worker is gone with the worker.
     entry.doubt(f"The runner's {who}: what the program wrote last may be missing.")
-    reason = f"The runner's {who} while it ran; its processes were ended with it."
     if not entry.has_started:
         reason = f"The runner's {who}; nobody can say whether the program had been started."
-    elif not is_gone:
-        reason = f"The runner's {who} while it ran; not all of its processes would end."
+        entry.end("failed", None, reason, is_cut_short=end is End.ORDERLY)
+        return
+    what, is_gone = _what_is_left(end, remains)
+    if end is not End.ORDERLY:
+        _say(entry, what)
+    reason = f"The runner's {who} while it ran; {what}."
     entry.end("failed", None, reason, is_cut_short=is_gone)
+
+
+def _what_is_left(end: End, remains: Remains | None) -> tuple[str, bool]:
+    """Half a sentence about its processes, and whether it is certain that they are gone."""
+    if end is End.ORDERLY:
+        return "its processes were ended with it", True
+    if end is End.PENDING or (remains is not None and remains.is_alive):
+        return "not all of its processes would end", False
+    count = remains.ended if remains is not None else 0
+    processes = "1 process" if count == 1 else f"{count} processes"
+    if remains is None or not remains.is_certain:
+        ended = f"the next worker ended {processes} of it, but " if count else ""
+        return f"{ended}nobody can say whether something of it still runs", False
+    if count:
+        return f"the next worker ended {processes} of it that still ran", True
+    return "the next worker found none of its processes left", True
+
+
+def _say(entry: Entry, sentence: str) -> None:
+    with suppress(OSError):
+        entry.append_line(f"forge: {sentence}")

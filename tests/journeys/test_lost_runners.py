@@ -6,28 +6,16 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from tests.chaos.conductor import Conductor
+from tests.deployment.attempts import RETRY, STUBBORN, Place, attempt_in, of_attempt
 from tests.deployment.client import Runner, wait_for
 from tests.deployment.deployment import SHORT, Deployment, Worker, processes_with
 from tests.deployment.silence import Wire
-
-RETRY: dict[str, Any] = {"lost_runner_policy": "retry", "safe_to_rerun": True}
-# Ends by KILL alone, or when its gate opens. The lock is held as long as a process of it lives,
-# so that two attempts at once cannot hide; the ledger shows every start.
-STUBBORN = """trap '' INT TERM
-exec 9> {folder}/lock
-flock -n 9 || echo overlap >> {folder}/ledger
-echo "$FORGE_TASK_ID.$FORGE_ATTEMPT" >> {folder}/ledger
-echo begun
-until [ -e {folder}/gate ]; do sleep 0.1; done
-echo done"""
 
 
 @pytest.fixture
@@ -36,32 +24,6 @@ def wire(forge: Deployment) -> Iterator[Wire]:
     yield found
     found.mend()
     found.close()
-
-
-class Place:
-    """A project with a runner whose connection can be cut, and room for another one."""
-
-    def __init__(self, forge: Deployment, name: str, folder: Path) -> None:
-        self.forge = forge
-        self.folder = folder
-        self.project = forge.api.project(name)
-
-    def runner(self, name: str) -> Runner:
-        return self.forge.api.runner(self.project, name)
-
-    def run(self, name: str, script: str = STUBBORN, **policy: Any) -> int:
-        """Start a task with a folder of its own, and wait until its program has begun."""
-        (self.folder / name).mkdir()
-        script = script.format(folder=self.folder / name)
-        task = self.forge.api.run_script(self.project, script, **policy)
-        self.forge.api.await_output(task, b"begun")
-        return task
-
-    def open_gate(self, name: str) -> None:
-        (self.folder / name / "gate").touch()
-
-    def ledger(self, name: str) -> list[str]:
-        return (self.folder / name / "ledger").read_text().split()
 
 
 @pytest.fixture
@@ -82,7 +44,9 @@ def test_a_partition_does_to_each_task_what_its_template_says(
     assert ended["state"] == "lost" and "give up at once" in ended["reason"]
     assert forge.api.wait_until(waits, "unreachable")["wait_ends_at"]
     forge.worker(near)
-    again = wait_for(lambda: _attempt(forge, tries_again, 2, "running"), "the second attempt runs")
+    again = wait_for(
+        lambda: attempt_in(forge, tries_again, 2, "running"), "the second attempt runs"
+    )
     # The first one is gone, although the worker that had it could not be told.
     assert place.ledger("tries-again") == [f"{tries_again}.1", f"{tries_again}.2"]
     assert [one["runner"] for one in again["attempts"]] == [far.runner.id, near.id]
@@ -106,12 +70,6 @@ def test_a_partition_does_to_each_task_what_its_template_says(
     assert first.startswith(b"begun\n")
 
 
-def _attempt(forge: Deployment, task: int, number: int, state: str) -> dict[str, object] | None:
-    found = forge.api.task(task)
-    assert not found["finished_at"], found
-    return found if (found["attempt"], found["state"]) == (number, state) else None
-
-
 def test_a_cut_that_ends_with_the_lease_is_followed_by_another_attempt(
     forge: Deployment, place: Place, wire: Wire
 ) -> None:
@@ -119,9 +77,9 @@ def test_a_cut_that_ends_with_the_lease_is_followed_by_another_attempt(
     forge.worker(place.runner("brief"), FORGE_URL=wire.url)
     task = place.run("work", **RETRY)
     wire.cut()
-    wait_for(lambda: not _of_attempt(task, 1), "the lease has ended the first attempt")
+    wait_for(lambda: not of_attempt(task, 1), "the lease has ended the first attempt")
     wire.mend()
-    again = wait_for(lambda: _attempt(forge, task, 2, "running"), "the second attempt runs")
+    again = wait_for(lambda: attempt_in(forge, task, 2, "running"), "the second attempt runs")
     assert "lease" in again["attempts"][0]["reason"]
     place.open_gate("work")
     assert forge.api.wait_until(task)["state"] == "succeeded"
@@ -135,10 +93,10 @@ def test_a_suspended_worker_is_no_reason_to_run_twice(forge: Deployment, place: 
     asleep.process.send_signal(signal.SIGSTOP)
     try:
         forge.worker(near)
-        wait_for(lambda: _attempt(forge, task, 2, "running"), "the second attempt runs")
+        wait_for(lambda: attempt_in(forge, task, 2, "running"), "the second attempt runs")
         assert place.ledger("work") == [f"{task}.1", f"{task}.2"]
         # Its supervisor has ended the first one; the worker itself still sleeps.
-        assert _of_attempt(task, 2) and not _of_attempt(task, 1)
+        assert of_attempt(task, 2) and not of_attempt(task, 1)
     finally:
         asleep.process.send_signal(signal.SIGCONT)
     wait_for(lambda: f"Attempt 1 of task #{task} was given up" in asleep.said(), "it was told")
@@ -148,17 +106,6 @@ def test_a_suspended_worker_is_no_reason_to_run_twice(forge: Deployment, place: 
     assert place.ledger("work") == [f"{task}.1", f"{task}.2"]
 
 
-def _of_attempt(task: int, number: int) -> list[int]:
-    """Living processes of one attempt, by the environment that Forge gave them."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            given = process.environ()
-            if (given.get("FORGE_TASK_ID"), given.get("FORGE_ATTEMPT")) == (str(task), str(number)):
-                found.append(process.pid)
-    return found
-
-
 def test_what_a_killed_worker_had_is_tried_again_when_it_says_so(
     forge: Deployment, place: Place
 ) -> None:
@@ -166,7 +113,7 @@ def test_what_a_killed_worker_had_is_tried_again_when_it_says_so(
     task = place.run("work", **RETRY)
     worker.kill()
     worker.start()
-    wait_for(lambda: _attempt(forge, task, 2, "running"), "the second attempt runs")
+    wait_for(lambda: attempt_in(forge, task, 2, "running"), "the second attempt runs")
     place.open_gate("work")
     ended = forge.api.wait_until(task)
     assert ended["state"] == "succeeded"
@@ -185,7 +132,7 @@ def test_what_has_lost_its_supervisor_and_the_fork_server_is_over_before_forge_s
     child = "setsid env -i bash -c 'trap \"\" INT TERM; exec sleep 600' &\necho begun"
     fields = RETRY if policy == "retry" else {}
     task = place.run("work", script=STUBBORN.replace("echo begun", child), **fields)
-    supervisor = psutil.Process(_of_attempt(task, 1)[0]).parent()
+    supervisor = psutil.Process(of_attempt(task, 1)[0]).parent()
     while supervisor is not None and supervisor.name() != "forge-supervise":
         supervisor = supervisor.parent()
     assert supervisor is not None
@@ -194,7 +141,7 @@ def test_what_has_lost_its_supervisor_and_the_fork_server_is_over_before_forge_s
     server.kill()
     supervisor.kill()
     if policy == "retry":
-        ended = wait_for(lambda: _attempt(forge, task, 2, "running"), "the second attempt runs")
+        ended = wait_for(lambda: attempt_in(forge, task, 2, "running"), "the second attempt runs")
         assert place.ledger("work") == [f"{task}.1", f"{task}.2"]
         place.open_gate("work")
         first = ended["attempts"][0]

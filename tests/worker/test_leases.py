@@ -1,22 +1,17 @@
-"""Leases as the worker counts them, what a stop puts into the log, and a predecessor's end."""
+"""Leases as the worker counts them, and what a stop puts into the log."""
 
 from __future__ import annotations
 
 import ast
-import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from runners.worker.journal import Entry, Journal
 from runners.worker.lease import Lease
-from runners.worker.leftovers import Predecessor, close_leftover
 from runners.worker.stop_report import StopReport
-from runners.worker.supervision import Ending, ForkServer, StepDone
+from runners.worker.supervision import Ending, StepDone
 
 WORKER = Path(__file__).parents[2] / "runners" / "worker"
 
@@ -98,69 +93,3 @@ def test_forges_lines_begin_lines_of_their_own(entry: Entry) -> None:
     entry.append(b"ne\n")
     entry.append_line("forge: third")
     assert log_of(entry) == b"forge: first\nhalf a li\nforge: second\nne\nforge: third\n"
-
-
-def test_what_a_killed_worker_left_says_whether_anything_ran(entry: Entry) -> None:
-    close_leftover(entry, is_gone=False)
-    assert entry.result is not None
-    assert "nothing was run" in entry.result["reason"] and entry.result["is_cut_short"]
-    assert log_of(entry) == b""
-
-
-def test_of_what_a_host_left_that_was_restarted_nobody_says_that_nothing_ran(entry: Entry) -> None:
-    """The note of the start need not have reached the disk."""
-    entry.boot = "another start of this host"
-    close_leftover(entry, is_gone=True)
-    assert entry.result is not None
-    assert "whether the program had been started" in entry.result["reason"]
-    assert entry.result["is_cut_short"] and entry.result["log_problem"]
-
-
-@pytest.mark.parametrize("is_gone", [True, False])
-def test_only_what_is_surely_gone_counts_as_cut_short(is_gone: bool, entry: Entry) -> None:
-    entry.append(b"half a li")
-    entry.note_start()
-    close_leftover(entry, is_gone=is_gone)
-    assert entry.result is not None
-    assert entry.result["is_cut_short"] == is_gone
-    assert log_of(entry).startswith(b"half a li\nforge: the runner's worker was killed here")
-
-
-def test_a_worker_waits_for_the_last_process_of_the_one_before(tmp_path: Path) -> None:
-    """Of a worker that is killed, here played by a program, whose task takes its time to die."""
-    code = (
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from runners.worker.leftovers import Predecessor\n"
-        "from runners.worker.supervision import ForkServer\n"
-        f"path = Path({str(tmp_path / 'fork-server')!r})\n"
-        "server = ForkServer(lambda pid: Predecessor(path).note(pid))\n"
-        "process = server.spawn(['sleep', '1000'], environment=dict(os.environ),\n"
-        "                       directory=Path('/'))\n"
-        "print(process.pid, flush=True)\n"
-        "os.kill(os.getpid(), 9)\n"
-    )
-    command = [sys.executable, "-c", code]
-    worker = subprocess.run(command, stdout=subprocess.PIPE, cwd=WORKER.parents[1])
-    assert Predecessor(tmp_path / "fork-server").await_end()
-    assert not Path(f"/proc/{int(worker.stdout)}").exists()
-
-
-def test_a_number_that_another_process_has_by_now_is_no_predecessor(tmp_path: Path) -> None:
-    path = tmp_path / "fork-server"
-    assert Predecessor(path).await_end()
-    path.write_text(json.dumps({"pid": os.getpid(), "born": "long ago"}))
-    assert Predecessor(path).await_end()
-    path.write_text("half a li")
-    assert Predecessor(path).await_end()
-
-
-def test_a_fork_server_that_lives_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("runners.worker.leftovers.PATIENCE_SECONDS", 0.2)
-    server = ForkServer(lambda pid: Predecessor(tmp_path / "fork-server").note(pid))
-    server.start()
-    assert not Predecessor(tmp_path / "fork-server").await_end()
-    server.close()
-    assert Predecessor(tmp_path / "fork-server").await_end()

@@ -162,3 +162,33 @@ def test_a_process_that_hops_from_pid_to_pid_is_caught(worker: TaskWorker, tmp_p
     supervisor.kill()
     assert "died without a report" in worker.ask("wait 0")
     assert worker.children() == set()
+
+
+# A supervisor, here played by `sleep`, that dies between its request and its greeting.
+GREETING = f"""
+import subprocess, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from runners.worker.supervision.orphans import Orphans
+orphans = Orphans()
+orphans.adopt()
+def killed():
+    child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    while not orphans.sweep(None):
+        time.sleep(0.01)
+    return child.pid
+orphans.begin_greeting()
+orphans.begin_greeting()
+first = killed()
+orphans.end_greeting()
+print(orphans.spare(first), orphans.spare(1))
+orphans.end_greeting()
+print(orphans.spare(first), orphans.spare(killed()))
+"""
+
+
+def test_a_supervisor_that_was_killed_unknown_is_not_taken_for_one_that_lives() -> None:
+    """Nothing has run below it: the request may go to another one. Numbers come back later."""
+    done = subprocess.run(
+        [sys.executable, "-c", GREETING], check=True, capture_output=True, text=True, timeout=LIMIT
+    )
+    assert done.stdout.split() == ["False", "True", "True", "True"]

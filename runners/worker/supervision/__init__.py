@@ -17,6 +17,7 @@ from runners.worker.supervision.errors import (
     TooLateError,
 )
 from runners.worker.supervision.fork_server import ForkServer
+from runners.worker.supervision.launch import Note
 from runners.worker.supervision.process import (
     Ending,
     StepDone,
@@ -24,11 +25,13 @@ from runners.worker.supervision.process import (
     SupervisedProcess,
     Terms,
 )
+from runners.worker.supervision.server.descendants import open_handle, signal_below
 from runners.worker.supervision.server.kernel import boot_seconds, hide_memory
 
 __all__ = [
     "Ending",
     "ForkServer",
+    "Note",
     "StepDone",
     "StopStep",
     "SupervisedProcess",
@@ -38,4 +41,6 @@ __all__ = [
     "TooLateError",
     "boot_seconds",
     "hide_memory",
+    "open_handle",
+    "signal_below",
 ]

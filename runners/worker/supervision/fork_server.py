@@ -7,10 +7,9 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from runners.worker.supervision.errors import (
     SupervisorLostError,
     TooLateError,
 )
+from runners.worker.supervision.launch import Note, launch
 from runners.worker.supervision.orphans import Orphans
 from runners.worker.supervision.pipes import REST_SECONDS, Pipes, open_pipes, rest_of
 from runners.worker.supervision.process import (
@@ -33,13 +33,6 @@ from runners.worker.supervision.process import (
 )
 from runners.worker.supervision.status import StatusReader
 
-# The server imports its own folder as the package `server`, so that it never loads the rest of
-# the worker: every byte it holds is copied into the page tables of every supervisor.
-_SERVER_FOLDER = str(Path(__file__).resolve().parent)
-_SERVER_CODE = (
-    "import sys; sys.path.append(sys.argv[1]); from server.main import main; main(int(sys.argv[2]))"
-)
-_LEAN = ("-I", "-S", "-X", "utf8")
 _ATTEMPTS = 4
 # As in server/main.py, which cannot be imported without changing what a supervisor weighs.
 PRIVATE_BYTES = 1024
@@ -54,14 +47,14 @@ class ForkServer:
     """
 
     def __init__(
-        self, launched: Callable[[int], None] = lambda pid: None, *, adopts_orphans: bool = False
+        self, noted: Callable[[], Note | None] = lambda: None, *, adopts_orphans: bool = False
     ) -> None:
-        """`launched` is called with the pid of each server process.
+        """`noted` makes the note of a server that is about to start; OSError keeps it from that.
 
         With `adopts_orphans`, for a process that does nothing else, a task whose supervisor and
         server are both killed is ended too: its processes become children of this one.
         """
-        self._launched = launched
+        self._noted = noted
         self._orphans = Orphans() if adopts_orphans else None
         self._servers_lost = 0
         self._lock = threading.Lock()
@@ -147,12 +140,13 @@ class ForkServer:
     ) -> SupervisedProcess:
         pipes = open_pipes()
         try:
-            try:
-                server = self._hand_over(pipes, private)
-            finally:
-                pipes.close_far_ends()
             status = StatusReader(pipes.status)
-            supervisor = self._greet(status)
+            with self._greeting():
+                try:
+                    server = self._hand_over(pipes, private)
+                finally:
+                    pipes.close_far_ends()
+                supervisor = self._greet(status)
             end_orphans = partial(self._end_orphans, supervisor, server)
             try:
                 pid = self._order(pipes.control, status, request)
@@ -178,6 +172,20 @@ class ForkServer:
         )
         self._remember(process)
         return process
+
+    @contextlib.contextmanager
+    def _greeting(self) -> Iterator[None]:
+        """Until a supervisor's pid is known here, a sweep for orphans may take it for one."""
+        if self._orphans is None:
+            yield
+            return
+        with self._lock:
+            self._orphans.begin_greeting()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._orphans.end_greeting()
 
     def _hand_over(self, pipes: Pipes, private: Path | None) -> subprocess.Popen[bytes]:
         """Give the far ends to the server, which forks a supervisor that holds them.
@@ -245,13 +253,9 @@ class ForkServer:
         try:
             if self._orphans is not None:
                 self._orphans.adopt()
-            near, far = socket.socketpair()
-            with far:
-                server = _run_server(far.fileno())
-            self._launched(server.pid)
+            return launch(self._noted())
         except OSError as error:
             raise SupervisionError(f"the fork server cannot start: {error}") from error
-        return server, near
 
     def _discard_server(self) -> None:
         """Forget a server that no longer answers. Its supervisors go on without it."""
@@ -319,21 +323,6 @@ def _repeat(end_orphans: Callable[[], bool]) -> None:
     deadline = time.monotonic() + REST_SECONDS
     while not end_orphans() and time.monotonic() < deadline:
         pass
-
-
-def _run_server(requests: int) -> subprocess.Popen[bytes]:
-    # Its own session keeps a terminal's Ctrl-C away. Of the environment it gets only what the
-    # interpreter needs: the worker's holds the runner token.
-    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    return subprocess.Popen(
-        [sys.executable, *_LEAN, "-c", _SERVER_CODE, _SERVER_FOLDER, str(requests)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        pass_fds=(requests,),
-        start_new_session=True,
-        cwd="/",
-        env=kept,
-    )
 
 
 def _request(

@@ -26,14 +26,28 @@ class Orphans:
     def __init__(self) -> None:
         self._supervisors: set[int] = set()
         self._killed: set[int] = set()
+        # Those of them that are collected, as long as one may be taken for a supervisor.
+        self._collected: set[int] = set()
+        self._greetings = 0
 
     def adopt(self) -> None:
         """Adopt from now on what loses its parent below here."""
         become_subreaper()
 
+    def begin_greeting(self) -> None:
+        """A supervisor is about to be asked for; what is killed from now on may be that one."""
+        self._greetings += 1
+
+    def end_greeting(self) -> None:
+        """It has said who it is, and `spare` was asked about it, or it never will."""
+        self._greetings -= 1
+        if not self._greetings:
+            # Numbers come back, and these may be those of others by the next time.
+            self._collected.clear()
+
     def spare(self, supervisor: int) -> bool:
         """Let this one go on until `forget`; False if it was killed before one could know it."""
-        if supervisor in self._killed:
+        if supervisor in self._killed or supervisor in self._collected:
             return False
         self._supervisors.add(supervisor)
         return True
@@ -60,7 +74,10 @@ class Orphans:
                 return True
             is_growing = not found <= self._killed
             self._killed |= found
-            self._killed -= {pid for pid in found if _reap(pid)}
+            collected = {pid for pid in found if _reap(pid)}
+            self._killed -= collected
+            if self._greetings:
+                self._collected |= collected
             if not is_growing:
                 break
         return False

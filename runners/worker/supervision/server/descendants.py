@@ -86,7 +86,7 @@ def _walk_table(root: int, spare: Collection[int]) -> Iterator[int]:
 
 def _signal_member(pid: int, number: int, members: set[int], reached: Reached) -> None:
     """Signal a process if it is alive and, at this moment, the child of a member."""
-    handle = _open_handle(pid)
+    handle = open_handle(pid)
     try:
         # The order matters: once the handle is open it means one process for ever, and what is
         # read now under its pid is either that process or, if that has gone, harmless.
@@ -107,7 +107,7 @@ def _signal_member(pid: int, number: int, members: set[int], reached: Reached) -
             os.close(handle)
 
 
-def _open_handle(pid: int) -> int | None:
+def open_handle(pid: int) -> int | None:
     """Open a pidfd; None where there are none (Linux before 5.3, macOS) or no process."""
     try:
         return os.pidfd_open(pid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import gc
 import os
 import select
@@ -21,9 +22,15 @@ _STRAY_SECONDS = 0.01
 PRIVATE_BYTES = 1024
 
 
-def main(requests: int) -> None:
-    """Serve the worker at the other end of the socket `requests`, until both are done."""
-    os.set_inheritable(requests, False)
+def main(requests: str, name: str = "", file: str = "", folder: str = "") -> None:
+    """Serve the worker at the other end of the socket `requests`, until both are done.
+
+    `file` is locked for as long as this process or a supervisor has it open; it is called `name`
+    in `folder`. That it is gone says that this process has come to its end, and so that nothing
+    of its tasks is left. All but the name are descriptors.
+    """
+    for text in filter(None, (requests, file, folder)):
+        os.set_inheritable(int(text), False)
     kernel.ignore_signals()
     kernel.become_subreaper()
     # Requests hold environments with secrets: no task of the same user may read them here.
@@ -31,7 +38,10 @@ def main(requests: int) -> None:
     kernel.set_name(b"forge-forkserver")
     gc.disable()
     gc.freeze()  # Keeps the collector from touching, and so copying, pages shared by fork.
-    Server(socket.socket(fileno=requests)).run()
+    Server(socket.socket(fileno=int(requests))).run()
+    if name:
+        with contextlib.suppress(OSError):  # Somebody may have deleted it, or the folder.
+            os.unlink(name, dir_fd=int(folder))
 
 
 class Server:

@@ -1,0 +1,142 @@
+"""How the fork servers of the worker before this one ended: after all of its tasks, or not."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import secrets
+import signal
+import time
+from contextlib import suppress
+from enum import IntEnum
+from pathlib import Path
+
+from runners.worker.remains import Origin, cgroup_of, command_of, process_ids
+from runners.worker.supervision import Note, boot_seconds
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 30.0
+_LOOK_SECONDS = 0.05
+_NUDGE_SECONDS = 1.0
+
+
+class End(IntEnum):
+    """How the fork servers of the worker before this one ended; of several the last one counts.
+
+    ORDERLY: after the last process of their tasks, as they said themselves. KILLED: nobody said
+    so. PENDING: one of them, or a supervisor, lives and is still ending something.
+    """
+
+    ORDERLY = 0
+    KILLED = 1
+    PENDING = 2
+
+
+class Predecessor:
+    """The fork servers of the worker before this one, each known by a note of its own.
+
+    The note is there before the server is, is locked as long as the server or a supervisor of it
+    lives, and is deleted by the server as its last act, which needs no room on the disk.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._killed: list[Path] = []
+
+    def note(self) -> Note:
+        """Note that this worker is about to start a fork server. Raises OSError."""
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        name = secrets.token_hex(16)
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            file = os.open(name, flags, 0o600, dir_fd=folder)
+        except OSError:
+            os.close(folder)
+            raise
+        fcntl.flock(file, fcntl.LOCK_EX)
+        origin = {"begun": boot_seconds(), "cgroup": cgroup_of(os.getpid())}
+        with suppress(OSError):  # On a full disk more processes will be suspected, no fewer.
+            os.write(file, json.dumps(origin).encode())
+        return Note(file, folder, name)
+
+    def await_end(self) -> End:
+        """Wait until they and their supervisors are gone, for at most PATIENCE_SECONDS."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        try:
+            notes = sorted(self._folder.iterdir())
+        except FileNotFoundError:
+            return End.ORDERLY
+        except OSError as error:
+            logger.error("The notes of earlier fork servers cannot be read: %s", error)
+            return End.KILLED
+        return max((self._await(note, deadline) for note in notes), default=End.ORDERLY)
+
+    def _await(self, note: Path, deadline: float) -> End:
+        try:
+            file = os.open(note, os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return End.ORDERLY
+        except OSError:
+            return End.KILLED
+        try:
+            nudged = 0.0
+            while not _is_free(file):
+                now = time.monotonic()
+                if now >= deadline:
+                    return End.PENDING
+                if now - nudged >= _NUDGE_SECONDS:
+                    _continue(note.name)
+                    nudged = now
+                time.sleep(_LOOK_SECONDS)
+        finally:
+            os.close(file)
+        if not note.exists():
+            return End.ORDERLY
+        self._killed.append(note)
+        return End.KILLED
+
+    @property
+    def origin(self) -> Origin:
+        """What is known of the processes that killed fork servers left."""
+        origins = [_read_origin(note) for note in self._killed]
+        cgroups = {origin.cgroup for origin in origins}
+        return Origin(
+            min((origin.begun for origin in origins), default=0.0),
+            cgroups.pop() if len(cgroups) == 1 else None,
+        )
+
+    def forget(self) -> None:
+        """What they left is dealt with, and noted where a restart finds it."""
+        for note in self._killed:
+            with suppress(OSError):
+                note.unlink()
+        self._killed = []
+
+
+def _is_free(file: int) -> bool:
+    """Whether nobody holds the lock; it is not kept."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _continue(name: str) -> None:
+    """A task can have stopped them, so that they did not see their worker die."""
+    for pid in process_ids():
+        if name.encode() in command_of(pid):
+            with suppress(OSError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def _read_origin(note: Path) -> Origin:
+    try:
+        noted = json.loads(note.read_text())
+        return Origin(float(noted["begun"]), str(noted["cgroup"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Origin(0.0, None)

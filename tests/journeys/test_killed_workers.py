@@ -1,0 +1,108 @@
+"""A worker is killed, alone or with all that would have ended its tasks, and starts again."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.deployment.attempts import RETRY, STUBBORN, Place, attempt_in
+from tests.deployment.client import wait_for
+from tests.deployment.deployment import Deployment, Worker, processes_with
+
+# In a session of its own it outlives the program, and with it holds the lock.
+LEFT = 'trap "" INT TERM HUP; echo up; exec -a {folder}/left.$FORGE_ATTEMPT sleep 600'
+SCRIPT = STUBBORN.replace("echo begun", f"setsid bash -c '{LEFT}' &\necho begun")
+
+
+@pytest.fixture
+def place(forge: Deployment, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    yield Place(forge, request.node.name[-60:], tmp_path)
+    for process in processes_with(f"{tmp_path}/work/left"):
+        process.kill()
+
+
+def _begin(place: Place, policy: str) -> tuple[Worker, int]:
+    worker = place.forge.worker(place.runner("struck"))
+    fields: dict[str, Any] = RETRY if policy == "retry" else {"lost_runner_policy": policy}
+    task = place.run("work", script=SCRIPT, **fields)
+    place.forge.api.await_output(task, b"up")
+    return worker, task
+
+
+def _left(place: Place) -> list[psutil.Process]:
+    return processes_with(f"{place.folder}/work/left.1")
+
+
+def _first_attempt_of(place: Place, task: int, policy: str) -> dict[str, Any]:
+    """Once the worker runs again; of a task that may be retried the second one has run, alone."""
+    api = place.forge.api
+    if policy == "retry":
+        wait_for(lambda: attempt_in(place.forge, task, 2, "running"), "the second attempt runs")
+        api.await_output(task, b"up")
+        assert place.ledger("work") == [f"{task}.1", f"{task}.2"]
+        assert not _left(place)
+        place.open_gate("work")
+        ended = api.wait_until(task)
+        assert ended["state"] == "succeeded"
+        first: dict[str, Any] = ended["attempts"][0]
+    else:
+        first = api.wait_until(task)
+        assert place.ledger("work") == [f"{task}.1"]
+        lock = ["flock", "--nonblock", str(place.folder / "work" / "lock"), "true"]
+        assert subprocess.run(lock).returncode == 0, "something of it lives"
+    assert first["state"] == "failed"
+    return first
+
+
+@pytest.mark.parametrize("policy", ["wait", "retry"])
+@pytest.mark.parametrize("order", ["worker first", "worker last"])
+def test_what_nobody_watches_over_is_ended_before_the_worker_says_how_it_ended(
+    forge: Deployment, place: Place, order: str, policy: str
+) -> None:
+    worker, task = _begin(place, policy)
+    family = psutil.Process(worker.process.pid).children(recursive=True)
+    watchers = [one for one in family if one.name() in ("forge-forkserve", "forge-supervise")]
+    assert len(watchers) == 2
+    itself = psutil.Process(worker.process.pid)
+    # Stopped, in this order, none of them can do anything about the end of the others.
+    for process in (itself, *watchers):
+        process.suspend()
+    for process in (itself, *watchers) if order == "worker first" else (*watchers, itself):
+        process.kill()
+    worker.process.wait()
+    assert _left(place)
+    worker.start()
+    first = _first_attempt_of(place, task, policy)
+    assert re.search(
+        "the next worker ended [12] process(es)? of it that still ran", first["reason"]
+    )
+    log = forge.api.send("GET", f"tasks/{task}/log?attempt=1").text
+    assert "forge: the next worker ended" in log
+
+
+@pytest.mark.parametrize("policy", ["wait", "retry"])
+def test_who_kills_workers_by_name_leaves_those_that_end_their_tasks(
+    forge: Deployment, place: Place, policy: str
+) -> None:
+    """`pkill -9 -f runners.worker`, of this worker's processes alone."""
+    worker, task = _begin(place, policy)
+    itself = psutil.Process(worker.process.pid)
+    hit = []
+    for one in (itself, *itself.children(recursive=True)):
+        with suppress(psutil.Error):
+            if re.search("runners.worker", " ".join(one.cmdline())):
+                hit.append(one)
+    assert itself in hit
+    for victim in hit:
+        victim.kill()
+    worker.process.wait()
+    worker.start()
+    first = _first_attempt_of(place, task, policy)
+    assert "killed while it ran; its processes were ended with it." in first["reason"]

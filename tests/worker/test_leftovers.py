@@ -1,0 +1,361 @@
+"""What a worker says, and ends, of the tasks of one before it that was killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from runners.worker import predecessor as predecessor_module
+from runners.worker.journal import Entry, Journal
+from runners.worker.leftovers import close_leftover
+from runners.worker.predecessor import End, Predecessor
+from runners.worker.remains import Origin, Remains, Trail, cgroup_of
+from runners.worker.supervision import ForkServer, SupervisionError, boot_seconds
+from tests.deployment.client import wait_for
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and a subreaper")
+
+ROOT = Path(__file__).resolve().parents[2]
+GONE = Remains(0, is_certain=True)
+UNSURE = Remains(0, is_certain=False)
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> Entry:
+    journal = Journal(tmp_path)
+    journal.open()
+    found = journal.create(7, 1)
+    assert found is not None
+    found.open(nonce="n" * 16)
+    return found
+
+
+def log_of(entry: Entry) -> bytes:
+    return entry.read(0, entry.length)
+
+
+def is_over(process: psutil.Process) -> bool:
+    """Gone, or dead and not yet collected by whoever has adopted it."""
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    return True
+
+
+# What is said of an attempt
+
+
+def test_what_a_killed_worker_left_says_whether_anything_ran(entry: Entry) -> None:
+    close_leftover(entry, end=End.PENDING)
+    assert entry.result is not None
+    assert "nothing was run" in entry.result["reason"] and entry.result["is_cut_short"]
+    assert log_of(entry) == b""
+
+
+@pytest.mark.parametrize("end", list(End))
+def test_of_what_a_host_left_that_was_restarted_nobody_says_that_nothing_ran(
+    end: End, entry: Entry
+) -> None:
+    """The note of the start need not have reached the disk."""
+    entry.boot = "another start of this host"
+    close_leftover(entry, end=end)
+    assert entry.result is not None
+    assert "whether the program had been started" in entry.result["reason"]
+    assert entry.result["is_cut_short"] and entry.result["log_problem"]
+
+
+@pytest.mark.parametrize(
+    ("end", "remains", "is_cut_short", "said"),
+    [
+        (End.ORDERLY, None, True, "its processes were ended with it."),
+        (End.PENDING, None, False, "not all of its processes would end."),
+        (End.KILLED, None, False, "nobody can say whether something of it still runs."),
+        (End.KILLED, UNSURE, False, "nobody can say whether something of it still runs."),
+        (End.KILLED, GONE, True, "the next worker found none of its processes left."),
+        (
+            End.KILLED,
+            Remains(1, is_certain=True),
+            True,
+            "the next worker ended 1 process of it that still ran.",
+        ),
+        (
+            End.KILLED,
+            Remains(2, is_certain=False),
+            False,
+            "the next worker ended 2 processes of it, but nobody can say whether something of it "
+            "still runs.",
+        ),
+        (
+            End.KILLED,
+            Remains(2, is_certain=False, is_alive=True),
+            False,
+            "not all of its processes would end.",
+        ),
+    ],
+)
+def test_only_what_is_surely_gone_counts_as_cut_short(
+    end: End, remains: Remains | None, is_cut_short: bool, said: str, entry: Entry
+) -> None:
+    entry.append(b"half a li")
+    entry.note_start()
+    close_leftover(entry, end=end, remains=remains)
+    assert entry.result is not None
+    assert entry.result["is_cut_short"] == is_cut_short
+    assert entry.result["reason"] == f"The runner's worker was killed while it ran; {said}"
+    log = log_of(entry).decode()
+    assert log.startswith("half a li\nforge: the runner's worker was killed here")
+    assert (said[:-1] in log) == (end is not End.ORDERLY)
+
+
+# The fork servers of the worker before
+
+# Starts `sleep` once for each line of its input and prints the pid; KILLs itself at its end.
+WORKER = """
+import os, sys
+from pathlib import Path
+from runners.worker.predecessor import Predecessor
+from runners.worker.supervision import ForkServer
+server = ForkServer(Predecessor(Path(sys.argv[1])).note, adopts_orphans=True)
+for line in sys.stdin:
+    process = server.spawn(["sleep", "1000"], environment={**os.environ}, directory=Path("/"))
+    print(process.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+class KilledWorker:
+    def __init__(self, notes: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(notes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def start(self) -> tuple[psutil.Process, psutil.Process, psutil.Process]:
+        """Fork server, supervisor and program of a new task."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print(file=self._process.stdin, flush=True)
+        program = psutil.Process(int(self._process.stdout.readline()))
+        supervisor = program.parent()
+        assert supervisor is not None
+        server = supervisor.parent()
+        assert server is not None
+        return server, supervisor, program
+
+    def kill(self) -> None:
+        self._process.communicate()
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    return tmp_path / "fork-servers"
+
+
+@needs_linux
+def test_a_worker_waits_for_the_last_process_of_the_one_before(notes: Path) -> None:
+    worker = KilledWorker(notes)
+    _, _, program = worker.start()
+    worker.kill()
+    assert Predecessor(notes).await_end() is End.ORDERLY
+    assert is_over(program)
+    assert list(notes.iterdir()) == []
+
+
+def test_where_no_fork_server_was_nothing_is_left(notes: Path) -> None:
+    assert Predecessor(notes).await_end() is End.ORDERLY
+
+
+@needs_linux
+def test_a_fork_server_that_was_killed_has_not_ended_in_order(notes: Path) -> None:
+    worker = KilledWorker(notes)
+    server, supervisor, _ = worker.start()
+    for process in (server, supervisor):
+        process.suspend()
+    worker.kill()
+    server.kill()
+    supervisor.kill()
+    found = Predecessor(notes)
+    assert found.await_end() is End.KILLED
+    # Until somebody has dealt with it, every later worker finds the same.
+    assert Predecessor(notes).await_end() is End.KILLED
+    found.forget()
+    assert Predecessor(notes).await_end() is End.ORDERLY
+
+
+@needs_linux
+def test_of_several_fork_servers_none_is_forgotten(notes: Path) -> None:
+    """The first one was killed, and its task went on; the second one ended in order."""
+    worker = KilledWorker(notes)
+    server, supervisor, program = worker.start()
+    server.kill()
+    second, _, other = worker.start()
+    assert second != server
+    supervisor.suspend()  # it does not see its worker die, and has no server to wake it
+    worker.kill()
+    assert Predecessor(notes).await_end() is End.KILLED
+    assert is_over(program) and is_over(other) and is_over(supervisor)
+
+
+def test_a_fork_server_that_lives_is_waited_for(
+    notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predecessor_module, "PATIENCE_SECONDS", 0.2)
+    server = ForkServer(Predecessor(notes).note)
+    server.start()
+    assert Predecessor(notes).await_end() is End.PENDING
+    server.close()
+    assert Predecessor(notes).await_end() is End.ORDERLY
+
+
+def test_a_fork_server_that_cannot_be_noted_is_not_started(tmp_path: Path) -> None:
+    """Whoever comes after would take it for one that had ended."""
+    blocked = tmp_path / "fork-servers"
+    blocked.touch()
+    server = ForkServer(Predecessor(blocked).note)
+    with pytest.raises(SupervisionError, match="cannot start"):
+        server.start()
+    blocked.unlink()
+    server.start()
+    server.close()
+
+
+@needs_linux
+def test_the_processes_that_outlive_a_worker_are_not_called_after_it(notes: Path) -> None:
+    """Whoever kills workers by `pkill -f runners.worker` leaves those that end their tasks."""
+    worker = KilledWorker(notes)
+    server, supervisor, _ = worker.start()
+    for process in (server, supervisor):
+        line = " ".join(process.cmdline())
+        assert "runners" not in line and "worker" not in line and "celery" not in line
+    worker.kill()
+    assert Predecessor(notes).await_end() is End.ORDERLY
+
+
+# Processes that nobody watches over any more
+
+URL = "https://forge.example.net"
+TASK = 987_654_321
+MARKS = {"FORGE_TASK_ID": str(TASK), "FORGE_ATTEMPT": "1", "FORGE_URL": URL}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    found = tmp_path / "work" / "7-1"
+    (found / "folder").mkdir(parents=True)
+    return found
+
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a script in a session of its own, and returns once it has written a line."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def do_start(
+        script: str, folder: Path = Path("/"), **environment: str
+    ) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            ["bash", "-c", script],
+            cwd=folder,
+            env={"PATH": os.environ["PATH"], **environment},
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        started.append(process)
+        assert process.stdout is not None and process.stdout.readline()
+        return process
+
+    yield do_start
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def trail(folder: Path) -> Trail:
+    origin = Origin(boot_seconds(), cgroup_of(os.getpid()))
+    return Trail(TASK, 1, URL, folder, origin)
+
+
+SLEEP = "echo begun; sleep 1000"
+
+
+@needs_linux
+def test_what_has_its_marks_is_ended_with_all_below_it(folder: Path, start: Start) -> None:
+    stubborn = "trap '' INT TERM HUP; env -i sleep 1000 & echo begun; wait; wait"
+    process = start(stubborn, **MARKS)
+    below = psutil.Process(process.pid).children()[0]
+    assert trail(folder).end() == Remains(2, is_certain=True)
+    assert process.wait() == -signal.SIGKILL
+    assert is_over(below)
+    assert trail(folder).end() == GONE
+
+
+@needs_linux
+def test_what_emptied_its_environment_is_known_by_its_folder(folder: Path, start: Start) -> None:
+    process = start(SLEEP, folder / "folder")
+    shutil.rmtree(folder)
+    assert trail(folder).end() == Remains(1, is_certain=True)
+    assert process.wait() == -signal.SIGKILL
+
+
+@needs_linux
+@pytest.mark.parametrize(
+    "other",
+    [{"FORGE_TASK_ID": "8"}, {"FORGE_ATTEMPT": "2"}, {"FORGE_URL": "https://other.example.net"}],
+)
+def test_other_attempts_are_spared(other: dict[str, str], folder: Path, start: Start) -> None:
+    process = start(SLEEP, **{**MARKS, **other})
+    assert trail(folder).end() == GONE
+    assert process.poll() is None
+
+
+HIDDEN = f"""exec {sys.executable} -c '
+import ctypes, time
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+print("hidden", flush=True)
+time.sleep(1000)
+'"""
+SEARCH = """
+import sys
+from pathlib import Path
+from runners.worker.remains import Origin, Trail, cgroup_of
+origin = Origin(float(sys.argv[2]), cgroup_of(int(sys.argv[3])))
+print(Trail(987_654_321, 1, "https://forge.example.net", Path(sys.argv[1]), origin).end())
+"""
+
+
+def _search(folder: Path, begun: float) -> str:
+    """By a process that may not read all that is on this host, as a runner's user may not."""
+    prefix = ["setpriv", "--bounding-set=-all"] if os.geteuid() == 0 else []
+    command = [*prefix, sys.executable, "-c", SEARCH, str(folder), str(begun), str(os.getpid())]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+@needs_linux
+def test_where_an_environment_cannot_be_read_nothing_is_certain(folder: Path, start: Start) -> None:
+    begun = boot_seconds()
+    process = start(HIDDEN, **MARKS)
+    assert "is_certain=False" in _search(folder, begun)
+    assert process.poll() is None
+
+
+@needs_linux
+def test_what_was_there_before_the_fork_server_is_not_suspected(folder: Path, start: Start) -> None:
+    start(HIDDEN)
+    wait_for(
+        lambda: "is_certain=True" in _search(folder, boot_seconds()),
+        "a search during which nobody else has started what cannot be read",
+    )

@@ -1,4 +1,4 @@
-"""Whether the broker can be reached from here: without that a runner hears of no task.
+"""Whether the broker can be reached and used from here: without that a runner hears of no task.
 
 Forge knows it from nobody else. Its own controller may reach the broker well, and so may the other
 runners, while a proxy between this host and Forge lets everything through but the tunnel.
@@ -6,13 +6,27 @@ runners, while a proxy between this host and Forge lets everything through but t
 
 from __future__ import annotations
 
+import re
 import time
+
+import redis
 
 from runners.worker.fields import printable
 from runners.worker.protocol import MAXIMUM_TROUBLE
 
 # A broker that is started again, or a web process with its tunnels, is back before that.
 PATIENCE_SECONDS = 10.0
+# What redis-py puts before the answer to one command of several.
+_PLACE = re.compile(r"\ACommand # \d+ \(.*?\) of pipeline caused error: ", re.DOTALL)
+MAXIMUM_ANSWER = 300
+
+
+def answer_in(error: BaseException) -> str:
+    """What the broker itself said, without a full stop; empty if this is no answer of its."""
+    if not isinstance(error, redis.ResponseError):
+        return ""
+    said = printable(_PLACE.sub("", str(error)), MAXIMUM_ANSWER).rstrip(" .")
+    return said or type(error).__name__
 
 
 class BrokerWatch:
@@ -23,11 +37,18 @@ class BrokerWatch:
 
     def note_absence(self, why: str) -> None:
         """It could not be reached just now; `why` is a sentence, or the words of an error."""
+        self._note(f"Its host cannot reach the broker: {why}")
+
+    def note_refusal(self, answer: str) -> None:
+        """It could be reached, and answered this to what the worker cannot do without."""
+        self._note(f"The broker refuses to serve it: {answer}")
+
+    def _note(self, sentence: str) -> None:
         since = self._away[0] if self._away else time.monotonic()
-        self._away = (since, why)
+        self._away = (since, sentence)
 
     def note_presence(self) -> bool:
-        """It answers; says whether it was away for so long that Forge was told."""
+        """It serves this worker; says whether it was away for so long that Forge was told."""
         was_told = bool(self.trouble)
         self._away = None
         return was_told
@@ -38,5 +59,5 @@ class BrokerWatch:
         away = self._away
         if away is None or time.monotonic() - away[0] < PATIENCE_SECONDS:
             return ""
-        said = printable(f"Its host cannot reach the broker: {away[1]}", MAXIMUM_TROUBLE)
+        said = printable(away[1], MAXIMUM_TROUBLE)
         return said[:MAXIMUM_TROUBLE].rstrip(" .")

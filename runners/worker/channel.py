@@ -6,10 +6,13 @@ import logging
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from kombu.exceptions import OperationalError
 from kombu.transport import redis
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, RedisError
 
 logger = logging.getLogger(__name__)
+
+_KOMBUS_ERRORS = redis.Transport.connection_errors
 
 
 class RunnerChannel(redis.Channel):  # type: ignore[misc]
@@ -21,6 +24,12 @@ class RunnerChannel(redis.Channel):  # type: ignore[misc]
     """
 
     refused: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # Within one connection what kombu takes for its loss: it hangs up then, and an answer is
+        # no reason to.
+        self.connection_errors = _KOMBUS_ERRORS
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
@@ -35,5 +44,11 @@ class RunnerChannel(redis.Channel):  # type: ignore[misc]
 
 
 def use() -> None:
-    """For every connection that this process opens: Celery has no setting for it."""
+    """For every connection that this process opens: Celery has no setting for it.
+
+    Celery ends a worker at an error that its transport does not call a lost connection. A broker
+    that answers with errors, because it has become a replica or has no memory left, is one that
+    is tried again.
+    """
     redis.Transport.Channel = RunnerChannel
+    redis.Transport.connection_errors = (*_KOMBUS_ERRORS, RedisError, OperationalError)

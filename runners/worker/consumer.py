@@ -7,9 +7,12 @@ import logging
 import os
 import queue
 import random
+import select
 import socket
+import threading
 import time
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import redis
@@ -22,12 +25,19 @@ from celery.worker.state import maybe_shutdown
 from kombu import Exchange, Queue
 
 from runners.worker.agent import Agent
+from runners.worker.broker_watch import answer_in
 from runners.worker.channel import RunnerChannel
 
 logger = logging.getLogger(__name__)
+_celerys_logger = logging.getLogger("celery.worker.consumer.consumer")
 
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 2.0
+# Each try at a broker that refuses costs it several connections.
+LONGEST_REFUSED_PAUSE = 5.0
+MOST_DOUBLINGS = 10
+# A broker that is to refuse something has done so before a connection has lasted this long.
+SETTLED_SECONDS = 1.0
 # How long the broker may take to notice that this worker has hung up.
 HANG_UP_SECONDS = 0.5
 REFUSED_SECONDS = 5.0
@@ -36,53 +46,6 @@ _DEFAULT_EXCHANGE = Exchange("")
 
 def make_queue(name: str) -> Queue:
     return Queue(name, _DEFAULT_EXCHANGE, routing_key=name, no_declare=True)
-
-
-class RunnerConsumer(Consumer):  # type: ignore[misc]
-    """Comes back for ever, soon, spread over time, and with one line in the log each way.
-
-    Celery's own pauses grow to half a minute, which a queued task would wait after an outage.
-    """
-
-    _is_away = False
-    _was_lost = False
-
-    @property
-    def _agent(self) -> Agent:
-        app: Any = self.app
-        agent: Agent = app.agent
-        return agent
-
-    def ensure_connected(self, conn: Any) -> Any:
-        conn.ensure_connection(
-            self._note_absence,
-            interval_start=FIRST_PAUSE * random.random(),  # noqa: S311
-            interval_step=FIRST_PAUSE,
-            interval_max=LONGEST_PAUSE * random.uniform(0.5, 1.0),  # noqa: S311
-            callback=maybe_shutdown,
-        )
-        self.first_connection_attempt = False
-        if self._agent.broker.note_presence():
-            self._agent.ask_forge()
-        if self._is_away or self._was_lost:
-            self._is_away = self._was_lost = False
-            logger.warning("The broker answers again.")
-        return conn
-
-    def _note_absence(self, error: Exception, pause: float) -> None:
-        tunnel = self._agent.tunnel
-        self._agent.broker.note_absence((tunnel and tunnel.trouble) or str(error))
-        if not self._is_away:
-            self._is_away = True
-            logger.warning("The broker is away (%s). Running tasks go on.", error)
-
-    def on_connection_error_after_connected(self, exc: Exception) -> None:
-        # Celery says so; who reads that must also read how it ended, if the first try succeeds too.
-        self._was_lost = True
-        with warnings.catch_warnings():
-            # Ten lines about a default of Celery's next version, which Forge sets itself.
-            warnings.simplefilter("ignore", CPendingDeprecationWarning)
-            super().on_connection_error_after_connected(exc)
 
 
 class Waker:
@@ -105,6 +68,132 @@ class Waker:
 
 
 waker = Waker()
+
+
+class RunnerConsumer(Consumer):  # type: ignore[misc]
+    """Comes back for ever, soon, spread over time, and with one line in the log each way.
+
+    Celery's own pauses grow to half a minute, which a queued task would wait after an outage. A
+    broker that answers with errors is away as well, though it can be connected to.
+    """
+
+    _is_away = False
+    # In a row, each of a connection that was made and served this worker too shortly.
+    _failures = 0
+    _pause = 0.0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._said = set[str]()
+
+    @property
+    def _agent(self) -> Agent:
+        app: Any = self.app
+        agent: Agent = app.agent
+        return agent
+
+    def start(self) -> None:
+        try:
+            super().start()
+        except Exception:
+            # Nobody has foreseen it. The tasks go on to their ends, and so does what tells Forge of
+            # them, so that this worker would look as if it took more.
+            self._agent.drain()
+            logger.error(
+                "The worker has come to harm and no longer hears of tasks. What runs goes on, and "
+                "then the worker ends."
+            )
+            raise
+
+    def connect(self) -> Any:
+        self._rest()
+        return super().connect()
+
+    def _rest(self) -> None:
+        """The pause before another try; a signal to end cuts it short."""
+        deadline, self._pause = time.monotonic() + self._pause, 0.0
+        while (left := deadline - time.monotonic()) > 0:
+            maybe_shutdown()
+            select.select([waker.reader], [], [], left)
+            waker.drain()
+
+    def ensure_connected(self, conn: Any) -> Any:
+        conn.ensure_connection(
+            self._note_absence,
+            interval_start=FIRST_PAUSE * random.random(),  # noqa: S311
+            interval_step=FIRST_PAUSE,
+            interval_max=LONGEST_PAUSE * random.uniform(0.5, 1.0),  # noqa: S311
+            callback=maybe_shutdown,
+        )
+        self.first_connection_attempt = False
+        return conn
+
+    def note_presence(self) -> None:
+        """The broker has served this worker for a while: all that it needs was allowed to it."""
+        was_lost = self._is_away or bool(self._said) or self._failures > 0
+        self._is_away, self._failures = False, 0
+        self._said.clear()
+        if was_lost:
+            logger.warning("The broker answers again.")
+        if self._agent.broker.note_presence():
+            self._agent.ask_forge()
+
+    def _note_absence(self, error: Exception, pause: float = 0.0) -> None:
+        if answer := answer_in(error):
+            self._note_refusal(answer)
+            return
+        tunnel = self._agent.tunnel
+        self._agent.broker.note_absence((tunnel and tunnel.trouble) or str(error))
+        if not self._is_away:
+            self._is_away = True
+            logger.warning("The broker is away (%s). Running tasks go on.", error)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        is_first = not self._failures
+        self._failures += 1
+        says_more = bool(answer_in(exc)) or not is_first
+        if says_more:
+            self._note_absence(exc)
+            self._pause = _pause_after(exc, self._failures)
+        if is_first:
+            # The broker went away, or cut us off, or has changed: only Forge can say which.
+            self._agent.ask_forge()
+        with warnings.catch_warnings(), _celery_is_silent(is_silent=says_more):
+            # Ten lines about a default of Celery's next version, which Forge sets itself.
+            warnings.simplefilter("ignore", CPendingDeprecationWarning)
+            super().on_connection_error_after_connected(exc)
+
+    def _note_refusal(self, answer: str) -> None:
+        self._agent.broker.note_refusal(answer)
+        if answer not in self._said:
+            self._said.add(answer)
+            logger.warning(
+                "The broker refuses to serve this runner (%s). Running tasks go on, and it is "
+                "tried again.",
+                answer,
+            )
+
+
+def _pause_after(error: Exception, failures: int) -> float:
+    """In seconds; random, so that a thousand workers do not come back in the same instant."""
+    longest = min(FIRST_PAUSE * 2.0 ** min(failures, MOST_DOUBLINGS), LONGEST_REFUSED_PAUSE)
+    if isinstance(error, redis.exceptions.NoPermissionError):
+        longest = REFUSED_SECONDS  # the broker counts what it has to refuse
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+@contextlib.contextmanager
+def _celery_is_silent(*, is_silent: bool) -> Iterator[None]:
+    """Without Celery's line about a lost connection, where another line has said more."""
+
+    def passes(record: logging.LogRecord) -> bool:
+        return not is_silent or record.thread != threading.get_ident()
+
+    _celerys_logger.addFilter(passes)
+    try:
+        yield
+    finally:
+        _celerys_logger.removeFilter(passes)
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
@@ -138,7 +227,11 @@ def hang_up(consumer: Any) -> None:
 class ListenStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Keeps the consumer's queues equal to what Forge says, and notices a cut connection."""
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
+    # Control is the last to ask the broker for anything.
+    requires = (
+        "celery.worker.consumer.tasks:Tasks",
+        "celery.worker.consumer.control:Control",
+    )
     _refused_at = 0.0
 
     def start(self, consumer: Any) -> None:
@@ -146,6 +239,8 @@ class ListenStep(bootsteps.StartStopStep):  # type: ignore[misc]
         agent.listen = lambda queues: self._listen(consumer, queues)
         RunnerChannel.refused = staticmethod(lambda: self._stand_back(consumer))
         agent.choose_queues()
+        # Forgotten with all that is timed for this connection, if it is lost before.
+        consumer.timer.call_after(SETTLED_SECONDS, consumer.note_presence)
 
     def _stand_back(self, consumer: Any) -> None:
         """The broker refused a queue: take none until Forge has said which are this runner's.
@@ -164,11 +259,8 @@ class ListenStep(bootsteps.StartStopStep):  # type: ignore[misc]
             agent.ask_forge()
 
     def stop(self, consumer: Any) -> None:
-        """The worker ends; or the broker went away, or cut us off: only Forge can say which."""
         if state.should_stop is not None or state.should_terminate is not None:
             hang_up(consumer)
-        else:
-            consumer.app.agent.ask_forge()
 
     def _listen(self, consumer: Any, queues: tuple[str, ...]) -> None:
         listening = consumer.task_consumer

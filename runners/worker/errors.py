@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import IO, Any
 
@@ -16,7 +17,9 @@ LONGEST_LINE = 1000
 def say(sentence: str, file: IO[Any] | None = None) -> None:
     """One line for the operator, on standard error, whatever else is logged."""
     # Part of it may be what a server or a host said: it is read here, and nothing else.
-    print(f"forge: {printable(sentence, LONGEST_LINE)}", file=file or sys.stderr, flush=True)
+    line = f"forge: {printable(sentence, LONGEST_LINE)}"
+    with contextlib.suppress(OSError):  # a terminal that was closed; what is to be done goes on
+        print(line, file=file or sys.stderr, flush=True)
 
 
 class WorkerError(click.ClickException):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,13 +19,14 @@ from celery.worker import state
 
 from runners.worker import channel
 from runners.worker.agent import Agent
+from runners.worker.broker_watch import answer_in
 from runners.worker.celery import ignore_overrides
 from runners.worker.configuration import Configuration, require_loopback
 from runners.worker.consumer import ListenStep, RunnerConsumer, make_queue, waker
 from runners.worker.errors import BrokerError
 from runners.worker.patience import await_forge, ending_at_signals
 from runners.worker.protocol import MAXIMUM_SLOTS, ConnectReply
-from runners.worker.shutdown import Shutdown
+from runners.worker.shutdown import Shutdown, ignore_what_means_nothing
 from runners.worker.supervision import hide_memory
 from runners.worker.tls import may_tls_pass
 from runners.worker.tokens import BrokerCredentials
@@ -33,6 +35,7 @@ from runners.worker.tunnel import Tunnel
 logger = logging.getLogger(__name__)
 
 BROKER_PATIENCE_SECONDS = 10.0
+BROKER_PAUSE_SECONDS = 0.2
 # How long one BRPOP waits. It bounds how soon a new queue is heard, not how soon a task is.
 BRPOP_SECONDS = 5
 EVENT_HEARTBEAT_SECONDS = 10
@@ -55,6 +58,7 @@ class RunnerWorker(Worker):
         ignore_overrides()
         # A task of the same user could otherwise read the token in /proc.
         hide_memory()
+        ignore_what_means_nothing()
         app.steps["worker"].add(AgentStep)
         app.steps["consumer"].add(ListenStep)
         agent = app.agent = Agent(Configuration.from_environment(os.environ))
@@ -81,8 +85,10 @@ class RunnerWorker(Worker):
         )
 
     def install_platform_tweaks(self, worker: Any) -> None:
+        # As it was when the process was started: Celery would replace it.
+        outlives_terminal = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         super().install_platform_tweaks(worker)
-        Shutdown(self.app.agent).install()
+        Shutdown(self.app.agent).install(outlives_terminal=outlives_terminal)
 
     def on_stopped(self) -> None:
         """The pool has ended: hand over what the journal holds."""
@@ -102,9 +108,7 @@ def reach(app: Any, agent: Agent) -> str:
         welcome = agent.connect()
         credentials = BrokerCredentials(agent.account, agent.configuration.tokens)
         app.credentials = credentials if agent.tunnel is None else None
-        broker = broker_url(welcome, agent.tunnel)
-        check_broker(agent.configuration, broker, app.credentials, agent.tunnel)
-        return broker
+        return check_broker(agent.configuration, welcome, app.credentials, agent.tunnel)
 
     try:
         is_known = agent.known.has(agent.configuration.tokens.current())
@@ -130,31 +134,36 @@ def broker_url(welcome: ConnectReply, tunnel: Tunnel | None) -> str:
 
 def check_broker(
     configuration: Configuration,
-    url: str,
+    welcome: ConnectReply,
     credentials: redis.CredentialProvider | None,
     tunnel: Tunnel | None,
-) -> None:
-    """Sign in once, so that a wrong address ends the start instead of filling the log.
+) -> str:
+    """Sign in and write once, so that a wrong address ends the start instead of filling the log.
 
     The broker may have been restarted a moment ago, and the controller is about to restore
-    its accounts: refusals are worth some patience. Raises BrokerError.
+    its accounts: refusals are worth some patience. Returns the broker's address, as `broker_url`.
+    Raises ConfigurationError and BrokerError.
     """
+    url = broker_url(welcome, tunnel)
     deadline = time.monotonic() + BROKER_PATIENCE_SECONDS
     options: dict[str, Any] = {"socket_timeout": BROKER_PATIENCE_SECONDS}
     if tunnel is None:
         options["socket_connect_timeout"] = BROKER_PATIENCE_SECONDS / 2
         options["credential_provider"] = credentials
         options |= tls_options(configuration, url)
+    # Beside what Celery keeps there; a set without members is gone.
+    place = f"{welcome.key_prefix}_kombu.try.runner-{welcome.runner}"
     while True:
         try:
             with redis.Redis.from_url(url.replace("redis+socket", "unix", 1), **options) as client:
-                client.ping()
-            return
+                client.sadd(place, "")
+                client.srem(place, "")
+            return url
         except redis.RedisError as error:
             if time.monotonic() > deadline:
                 trouble = _broker_trouble(url, error, tunnel)
                 raise BrokerError(trouble, may_pass=may_tls_pass(error)) from error
-            time.sleep(0.2)
+            time.sleep(BROKER_PAUSE_SECONDS)
 
 
 def tls_options(configuration: Configuration, url: str) -> dict[str, Any]:
@@ -171,6 +180,11 @@ def tls_options(configuration: Configuration, url: str) -> dict[str, Any]:
 
 
 def _broker_trouble(url: str, error: redis.RedisError, tunnel: Tunnel | None) -> str:
+    if answer := answer_in(error):
+        return (
+            f"The broker refuses to serve this runner ({answer}). Whoever runs Forge has to see "
+            "to the broker."
+        )
     if tunnel is not None:
         return tunnel.trouble or f"The broker does not answer through the tunnel ({error})."
     place = urlsplit(url).netloc

@@ -102,11 +102,14 @@ def _in_thread(attempt: Callable[[], _Answer]) -> _Answer:
 
 @contextmanager
 def ending_at_signals() -> Iterator[None]:
-    """TERM, INT and QUIT raise SystemExit with status 0 in the block; in the main thread.
+    """TERM, INT, QUIT and HUP raise SystemExit with status 0 in the block; in the main thread.
 
-    After one they are ignored: the process is about to end. So it is if the block raises.
+    After one they are ignored: the process is about to end. So it is if the block raises. HUP stays
+    ignored where it was, as under nohup.
     """
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+    numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
 
     def end(number: int, frame: Any) -> None:
         for each in numbers:

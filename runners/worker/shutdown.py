@@ -1,8 +1,10 @@
 """What signals ask of a worker: to drain, to stop its tasks, to kill them.
 
-TERM or Ctrl-C drains, once more stops the tasks by their own steps, QUIT kills them. Celery's own
-handlers would end the pool under running tasks; these only tell the agent, in a thread, because a
-handler must not wait for a lock that its own thread may hold.
+TERM or Ctrl-C drains, once more stops the tasks by their own steps, QUIT kills them. HUP drains:
+a terminal that closes and a service that is reloaded may send it, and neither means the tasks.
+Celery's own handlers would end the pool under running tasks, or start the program anew under them;
+these only tell the agent, in a thread, because a handler must not wait for a lock that its own
+thread may hold.
 """
 
 from __future__ import annotations
@@ -33,6 +35,11 @@ NAMED = 5
 REASON = "The runner's worker was shut down."
 
 
+def ignore_what_means_nothing() -> None:
+    """USR2 would end the process at once, with its tasks. In the main thread."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
 class Shutdown(threading.Thread):
     """Takes orders from signal handlers and carries them out, one after the other."""
 
@@ -44,10 +51,15 @@ class Shutdown(threading.Thread):
         self._is_draining = False
         self._noted_at = self._busy_at = 0.0
 
-    def install(self) -> None:
-        """Take over the signals; in the main thread."""
+    def install(self, *, outlives_terminal: bool) -> None:
+        """Take over the signals; in the main thread.
+
+        outlives_terminal: HUP was ignored when the process was started, as by nohup, and stays so.
+        """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, self._handle)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if outlives_terminal else self._handle)
+        ignore_what_means_nothing()
         self._agent.shut_down = self.drain
         self.start()
 
@@ -85,6 +97,10 @@ class Shutdown(threading.Thread):
 
     def _obey(self, number: int) -> None:
         is_first = not self._is_draining
+        if number == signal.SIGHUP:
+            if not is_first:
+                return  # a terminal that closes may send it more than once
+            logger.warning("Hung up: this worker ends when its tasks have, as at TERM.")
         if is_first:
             self._busy_at = time.monotonic()
         self._is_draining = True

@@ -77,21 +77,20 @@ def _replaced(seconds: float) -> str:
 def _broker(configuration: Configuration, found: VerifyReply) -> str:
     """Sign in as the worker would. Raises ConfigurationError and BrokerError."""
     # Here, not above: the other commands do not need Celery's half a second.
-    from runners.worker.node import broker_url, check_broker
+    from runners.worker.node import check_broker
     from runners.worker.tokens import BrokerCredentials
     from runners.worker.tunnel import Tunnel
 
     account = f"runner-{found.welcome.runner}"
     credentials = BrokerCredentials(account, configuration.tokens)
     if found.welcome.broker_url:
-        url = broker_url(found.welcome, None)
-        check_broker(configuration, url, credentials, None)
+        url = check_broker(configuration, found.welcome, credentials, None)
         return f"Broker: signed in at {urlsplit(url).netloc} as {account}"
     with tempfile.TemporaryDirectory(prefix="forge-") as folder:
         tunnel = Tunnel(configuration, configuration.tokens.current, Path(folder))
         tunnel.open()
         try:
-            check_broker(configuration, broker_url(found.welcome, tunnel), None, tunnel)
+            check_broker(configuration, found.welcome, None, tunnel)
         finally:
             tunnel.close()
     return f"Broker: signed in through the tunnel at {configuration.url} as {account}"

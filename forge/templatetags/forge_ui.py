@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from django.utils import timezone
 from django.utils.html import conditional_escape, format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
+from forge.pages import made_once
 from forge.pages.icons import ICONS
 from forge.pages.words import bytes_in_words, counted, duration_in_words
 from projects.characters import UNSEEN_OR_CONTROL
@@ -70,6 +72,17 @@ def icon(name: str) -> SafeString:
     return mark_safe(  # noqa: S308
         '<svg class="i" width="16" height="16" viewBox="0 0 16 16" aria-hidden="true">'
         f"{ICONS[name]}</svg>"
+    )
+
+
+@register.simple_tag
+def once() -> SafeString:
+    """The hidden field of a form whose repetition makes nothing (forge/pages/made_once.py)."""
+    # Firefox keeps hidden fields over a reload unless it is told not to.
+    return format_html(
+        '<input type="hidden" name="{}" value="{}" autocomplete="off">',
+        made_once.FIELD,
+        secrets.token_urlsafe(16),
     )
 
 

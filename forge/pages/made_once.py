@@ -1,8 +1,9 @@
 """What is shown once is made once: a page that is loaded anew sends its form a second time.
 
-Each such form carries a random word (`{% once %}`). What a form has made is remembered in the session, with the
-word and all else that was sent, so that only the same form with the same content counts as a
-repetition. Two that arrive at the same moment may both make something; a reload comes later.
+Each such form carries a random word (`{% once %}`). What a form has made is remembered in the
+session, with the word and all else that was sent, so that only the same form with the same
+content counts as a repetition. Two that arrive at the same moment may both make something; a
+reload comes later.
 """
 
 from __future__ import annotations

@@ -113,7 +113,10 @@ class Line {
   }
 }
 
+const PAIRED = /[\ud800-\udfff]/; // half of a character that takes two units
+
 function charactersIn(text) {
+  if (!PAIRED.test(text)) return text.length;
   let count = 0;
   for (const _ of text) count += 1;
   return count;

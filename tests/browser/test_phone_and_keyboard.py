@@ -188,4 +188,5 @@ def test_on_a_phone_the_first_contact_is_seen_at_once(visit: Visit, project: int
     page.get_by_label("Name", exact=True).fill("by-phone")
     page.get_by_role("button", name="Add runner").click()
     expect(page.locator("#contact h2")).to_be_in_viewport()
+    expect(page.locator("#token")).to_be_in_viewport()
     assert page.locator("#contact").bounding_box()["y"] < page.locator("#token").bounding_box()["y"]

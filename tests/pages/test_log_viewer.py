@@ -271,10 +271,21 @@ def test_colours_stay_on_their_characters_when_some_are_written_over(log: Any) -
     assert log.evaluate(second) == '   <span class="c-g">green</span>'
 
 
-def test_a_million_turns_of_a_spinner_are_drawn_in_no_time(log: Any) -> None:
-    turns = b"|\b/\b-\b\\\b" * 250_000
+@pytest.mark.parametrize(
+    ("turn", "expected"),
+    [
+        (b"|\b/\b-\b\\\b", "x" * 3990 + "done"),
+        (b"\x1b[1K", " " * 3990 + "done"),
+        (b"\x1b[2Ka\b", " " * 3990 + "done"),
+    ],
+)
+def test_a_million_turns_of_a_spinner_are_drawn_in_no_time(
+    turn: bytes, expected: str, log: Any
+) -> None:
+    turns = turn * 250_000
     push(log, b"x" * 3990 + turns[:1_000_000], turns[1_000_000:] + b"done\n")
-    assert lines(log) == ["x" * 3990 + "done"]
+    assert texts(log) == [expected]
+    assert as_seen(b"x" * 3990 + turns + b"done\n") == f"{expected}\n"
 
 
 def test_200000_lines_leave_only_those_in_view_in_the_document(log: Any) -> None:

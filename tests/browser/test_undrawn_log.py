@@ -1,4 +1,4 @@
-"""A browser without JavaScript: what a page says is true there too."""
+"""What a task's page says of a log before it has drawn one, with JavaScript and without."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.browser.conftest import Visit
 from tests.browser.people import Person
 from tests.deployment.deployment import Deployment
 
@@ -28,3 +29,14 @@ def test_a_finished_task_claims_no_empty_log(
     for words in ("Nothing written yet.", "Connecting", "0 lines"):
         expect(log.get_by_text(words)).to_be_hidden()
     context.close()
+
+
+def test_a_task_that_has_written_nothing_yet_says_so(
+    visit: Visit, forge: Deployment, project: int
+) -> None:
+    task = forge.api.run_script(project, "sleep 600")
+    page = visit("owner").page
+    page.goto(f"/tasks/{task}/")
+    expect(page.locator("#task-head .head .st")).to_contain_text("Running")
+    expect(page.get_by_text("Nothing written yet.")).to_be_visible()
+    forge.api.post(f"tasks/{task}/stop")

@@ -235,6 +235,7 @@ SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE", default=14 * 24 * 3600)
 
 LANGUAGE_CODE = "en"
 USE_I18N = False
+FORMAT_MODULE_PATH = "forge.formats"
 USE_TZ = True
 TIME_ZONE = str(env("TIME_ZONE", default="UTC"))
 

@@ -29,6 +29,7 @@ from runners.errors import (
     TooManyTokensError,
 )
 from runners.models import MAXIMUM_TAGS, Queue, Runner, Tag
+from runners.pausing import NO_PAUSE_REASON
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -315,7 +316,7 @@ def drain_runner(
 def _checked_reason(runner: Runner, reason: str) -> str:
     reason = reason.strip()
     if not reason:
-        raise ValidationError({"reason": "Say why, for those whose tasks wait."})
+        raise ValidationError({"reason": NO_PAUSE_REASON})
     try:
         Runner._meta.get_field("pause_reason").clean(reason, runner)
     except ValidationError as error:

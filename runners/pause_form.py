@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from django import forms
 
 from projects.models import is_one_line
-from runners.pausing import PAUSE_REASON_LENGTH
+from runners.pausing import NO_PAUSE_REASON, PAUSE_REASON_LENGTH
 
 UNTIL_RESUMED = ""
 LENGTHS = {
@@ -23,6 +23,7 @@ class _WithReason(forms.Form):
     reason = forms.CharField(
         max_length=PAUSE_REASON_LENGTH,
         validators=[is_one_line],
+        error_messages={"required": NO_PAUSE_REASON},
         help_text="Whoever wonders why a task waits reads this.",
         widget=forms.TextInput(attrs={"placeholder": "Kernel update", "autofocus": True}),
     )

@@ -13,6 +13,7 @@ from projects.models import is_one_line
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
+NO_PAUSE_REASON = "Say why, for those whose tasks wait."
 PAUSE_REASON_LENGTH = 200
 
 

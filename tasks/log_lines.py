@@ -6,6 +6,7 @@ how many line ends are before it, so that a line is found by one look into an in
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from tasks.log import read_log, read_pieces
@@ -21,6 +22,12 @@ LINE_HEAD_BYTES, LINE_END_BYTES = 1024 * 1024, 64 * 1024
 ENOUGH_BYTES = 2 * 1024 * 1024
 # Colours hold across lines: a reader who begins here looks back that far for them.
 LEAD_BYTES = 2048
+# Back to the beginning of the line: as often as one likes, it is one return. As a sequence:
+# `ESC [ 1 G` (static/forge/logtext.js).
+_RETURN = re.compile(rb"(?:\r|\x1b\[[01]?G)+")
+_CHARACTER = rb"(?:[\x20-\x7e]|[\xc3-\xf4][\x80-\xbf]{1,3})"
+_SPINNING = re.compile(rb"(?:" + _CHARACTER + rb"\x08)+(?=" + _CHARACTER + rb")")
+_BEGUN = re.compile(rb"(?:\x1b(?:\[[012]?)?|\x08{1,9})\Z")
 
 
 @dataclass(frozen=True)
@@ -102,15 +109,22 @@ class _Line:
         if self.size <= LINE_BYTES:
             self.data += data
             return
-        # It is long. What follows a carriage return is written over what was there.
+        # It is long. What follows a return is written over what was there, and what a spinner
+        # turns through is one character.
         whole = bytes(self.data) + data
-        *over, last = whole.rstrip(b"\r").split(b"\r")
+        *over, last = _RETURN.split(whole)
+        returns = b""
+        if not last and over:
+            last, returns = over.pop(), b"\r"
         written = sum(1 for part in over if part)
         if written:
             self.rewritten, self.omitted = self.rewritten + written, 0
-        returns = b"\r" if whole.endswith(b"\r") else b""
-        self.omitted += max(len(last) - LINE_BYTES, 0)
-        self.data = bytearray(last[:LINE_BYTES] + returns)
+        last = _SPINNING.sub(b"", last) if b"\b" in last else last
+        # The rest of a sequence, or of a turn, may come with what follows.
+        found = _BEGUN.search(last, LINE_BYTES)
+        begun = found[0] if found else b""
+        self.omitted += max(len(last) - LINE_BYTES - len(begun), 0)
+        self.data = bytearray(last[:LINE_BYTES] + begun + returns)
 
     @property
     def is_long(self) -> bool:

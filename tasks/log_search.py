@@ -1,11 +1,12 @@
 """Which lines of a log hold a text: as a reader sees them, not as they were sent.
 
 What the page draws is decided in static/forge/logtext.js; the lines here are numbered as there,
-and colours, titles and what a progress bar wrote over are left out as there.
+and colours, titles and what a progress bar or a spinner wrote over are left out as there.
 """
 
 from __future__ import annotations
 
+import io
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,16 @@ _ESCAPES = re.compile(
     "\x1b[ -/]*(?:\\[[ -?]*[@-~]?|[\\]PX^_][^\x07\n\x1b\x9c]*[\x07\x9c]?|[^\x00-\x1f])?"
     "|\x9b[ -?]*[@-~]?"
 )
+_STEERING = re.compile("(?:\x1b[ -/]*\\[|\x9b)(?:[01]?G|[012]?K)|\b")
+_STEPS = re.compile(
+    "(?P<text>[^\x00-\x08\x0a-\x1f\x7f-\x9f]+)|(?P<back>\b)"
+    "|(?P<home>\r|(?:\x1b[ -/]*\\[|\x9b)[01]?G)|(?:\x1b[ -/]*\\[|\x9b)(?P<erase>[012]?)K"
+    f"|{_ESCAPES.pattern}"
+)
+# What a spinner writes over at once: without it the line is the same, and is drawn faster.
+_SPINNING = re.compile("(?:[^\x00-\x08\x0a-\x1f\x7f-\x9f]\b)+(?=[^\x00-\x08\x0a-\x1f\x7f-\x9f])")
+# Of a line; what is further to the right is not drawn (SHOWN_CHARACTERS of logtext.js).
+_COLUMNS = 4000
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
@@ -107,6 +118,8 @@ def as_seen(block: bytes) -> str:
     text = block.decode(errors="replace")
     if not text.isascii():
         text = UNSEEN.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)
+    if _STEERING.search(text):
+        text = "\n".join(map(_steered, text.split("\n")))
     text = _CONTROLS.sub("", _ESCAPES.sub("", text))
     if "\r" in text:
         text = "\n".join(map(_last_written, text.split("\n")))
@@ -116,3 +129,41 @@ def as_seen(block: bytes) -> str:
 def _last_written(line: str) -> str:
     """A carriage return has what follows written over what was there."""
     return line.rstrip("\r").rpartition("\r")[2]
+
+
+def _steered(line: str) -> str:
+    """A line as it is drawn by programs that go back in it and erase, character by character."""
+    if "\x1b" not in line and "\x9b" not in line:
+        line = _SPINNING.sub("", line)
+    if not _STEERING.search(line):
+        return line
+    drawn, has_returned = io.StringIO(), False
+    for step in _STEPS.finditer(line):
+        match step.lastgroup:
+            case "text":
+                if has_returned:
+                    drawn.truncate(0)
+                    drawn.seek(0)
+                has_returned = False
+                drawn.write(step[0])
+            case "back":
+                drawn.seek(max(drawn.tell() - 1, 0))
+            case "home":
+                has_returned = True
+                drawn.seek(0)
+            case "erase":
+                _erase(drawn, step["erase"])
+    # What was skipped rather than written.
+    return drawn.getvalue().replace("\0", " ")
+
+
+def _erase(drawn: io.StringIO, kind: str) -> None:
+    """`ESC [ K` and its kind: to the end, with 1 from the beginning, with 2 all of the line."""
+    at = drawn.tell()
+    if kind == "1":
+        end = drawn.seek(0, io.SEEK_END)
+        drawn.seek(0)
+        drawn.write(" " * min(at + 1, end, _COLUMNS))
+    else:
+        drawn.truncate(0 if kind == "2" else at)
+    drawn.seek(min(at, _COLUMNS) if kind == "2" else at)

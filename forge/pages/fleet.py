@@ -251,18 +251,21 @@ def _row(
 
 
 def fleet_sentence(rows: Sequence[RunnerRow]) -> str:
-    """`3 of 8 are ready for tasks. Four need attention.`"""
+    """`3 of 8 are ready for tasks. Four need attention.`
+
+    Ready is whoever the filter beside it counts so: connected, and in service.
+    """
     if not rows:
         return "A runner is a host that carries out this project's tasks."
-    ready = sum(1 for row in rows if row.free)
+    ready = sum(1 for row in rows if row.is_online)
     trouble = [row for row in rows if row.is_in_trouble]
     busy = sum(1 for row in rows if row.is_online and not row.free)
     paused = sum(1 for row in rows if row.status == RunnerStatus.PAUSED)
     sentence = f"{ready} of {len(rows)} {'is' if ready == 1 else 'are'} ready for tasks."
+    if busy:
+        sentence += f" {number(busy)} of them {'has' if busy == 1 else 'have'} no free slot."
     if trouble:
         sentence += f" {number(len(trouble))} need{'s' if len(trouble) == 1 else ''} attention."
-    if busy:
-        sentence += f" {number(busy)} {'has' if busy == 1 else 'have'} no free slot."
     if paused:
         sentence += f" {number(paused)} {'is' if paused == 1 else 'are'} paused."
     return sentence

@@ -11,9 +11,11 @@ from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ValidationError
 from django.db.models import Count, Q
 from django.shortcuts import get_object_or_404, redirect
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
+from forge.pages import made_once
 from forge.pages.access import demand, project_for, signed_in
 from forge.pages.registration_form import RegistrationForm
 from forge.pages.shell import page
@@ -80,6 +82,8 @@ def _sentence(rows: Sequence[Row]) -> str:
 def new(request: HttpRequest, pk: int) -> HttpResponse:
     """The form; the answer to its POST shows the token, and nothing else ever does."""
     project = _project(request, pk)
+    if at := made_once.made_at(request):
+        return _made_already(request, project, at)
     form = RegistrationForm(request.POST if request.method == "POST" else None)
     if form.is_valid() and (created := _created(request, project, form)):
         return _show_token(request, project, created)
@@ -95,10 +99,25 @@ def _created(
     ends = now + given.pop("lifetime")
     by = signed_in(request)
     try:
-        return create_registration_token(project=project, by=by, now=now, expires_at=ends, **given)
+        made = create_registration_token(project=project, by=by, now=now, expires_at=ends, **given)
     except ValidationError as error:
         form.add_error(None, error.messages)  # type: ignore[arg-type]  # a list is accepted
-    return None
+        return None
+    made_once.remember(request, now=now)
+    return made
+
+
+def _made_already(request: HttpRequest, project: Project, at: datetime) -> HttpResponse:
+    name = request.POST.get("name", "").strip()
+    return made_once.already(
+        request,
+        project,
+        what=f"Registration token {name}",
+        at=at,
+        to=reverse("registration-tokens", args=[project.pk]),
+        label="All registration tokens",
+        again=request.path,
+    )
 
 
 def _show_token(

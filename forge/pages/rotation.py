@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import get_object_or_404, redirect
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
+from forge.pages import made_once
 from forge.pages.access import demand, signed_in
 from forge.pages.shell import page
 from projects.errors import ForgeError
@@ -19,6 +21,8 @@ from runners.operations import NewRunner, end_older_tokens, rotate_token
 from runners.overlap import OverlapForm, overlap_in_words
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from django.http import HttpRequest, HttpResponse
 
 
@@ -34,6 +38,8 @@ def _runner(request: HttpRequest, pk: int) -> Runner:
 def rotate(request: HttpRequest, pk: int) -> HttpResponse:
     """The choice of the overlap; the answer to its POST shows the new token, once."""
     runner = _runner(request, pk)
+    if at := made_once.made_at(request):
+        return _made_already(request, runner, at)
     form = OverlapForm(request.POST if request.method == "POST" else None)
     if form.is_valid() and (made := _rotated(request, runner, form)):
         return _show_token(request, made, form)
@@ -48,10 +54,24 @@ def rotate(request: HttpRequest, pk: int) -> HttpResponse:
 def _rotated(request: HttpRequest, runner: Runner, form: OverlapForm) -> NewRunner | None:
     overlap, now = form.cleaned_data["overlap"], timezone.now()
     try:
-        return rotate_token(runner=runner, overlap=overlap, by=signed_in(request), now=now)
+        made = rotate_token(runner=runner, overlap=overlap, by=signed_in(request), now=now)
     except ForgeError as error:
         form.add_error(None, str(error))
-    return None
+        return None
+    made_once.remember(request, now=now)
+    return made
+
+
+def _made_already(request: HttpRequest, runner: Runner, at: datetime) -> HttpResponse:
+    return made_once.already(
+        request,
+        runner.project,
+        what=f"The new token of {runner.name}",
+        at=at,
+        to=reverse("runner", args=[runner.pk]),
+        label="Open runner",
+        again=request.path,
+    )
 
 
 def _show_token(request: HttpRequest, made: NewRunner, form: OverlapForm) -> HttpResponse:

@@ -11,10 +11,11 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ValidationError
 from django.shortcuts import get_object_or_404, redirect
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from forge.pages import fleet
+from forge.pages import fleet, made_once
 from forge.pages.access import demand, project_for, signed_in
 from forge.pages.audit_words import trail_of
 from forge.pages.charts import last_hour
@@ -115,6 +116,8 @@ def new(request: HttpRequest, pk: int) -> HttpResponse:
     """The form; the answer to its POST shows the token, and nothing else ever does."""
     project = project_for(request, pk)
     demand(request, project, Action.RUNNER_CHANGE)
+    if at := made_once.made_at(request):
+        return _made_already(request, project, at)
     form = RunnerForm(request.POST if request.method == "POST" else None)
     if form.is_valid() and (created := _created(request, project, form)):
         return _show_token(request, created)
@@ -126,12 +129,31 @@ def new(request: HttpRequest, pk: int) -> HttpResponse:
 def _created(request: HttpRequest, project: Project, form: RunnerForm) -> NewRunner | None:
     now = timezone.now()
     try:
-        return create_runner(project=project, by=signed_in(request), now=now, **form.cleaned_data)
+        by = signed_in(request)
+        created = create_runner(project=project, by=by, now=now, **form.cleaned_data)
     except RunnerNameTakenError as error:
         form.add_error("name", str(error))
     except ValidationError as error:
         form.add_error(None, error.messages)  # type: ignore[arg-type]  # a list is accepted
+    else:
+        made_once.remember(request, now=now)
+        return created
     return None
+
+
+def _made_already(request: HttpRequest, project: Project, at: datetime) -> HttpResponse:
+    """Of the runner that has the name which was sent, unless it was removed meanwhile."""
+    name = request.POST.get("name", "").strip()
+    row = Runner.objects.for_user(request.user).filter(project=project, name=name).first()
+    return made_once.already(
+        request,
+        project,
+        what=f"Runner {name}",
+        at=at,
+        to=reverse("runner", args=[row.pk]) if row else reverse("runners", args=[project.pk]),
+        label="Open runner" if row else "All runners",
+        again=reverse("runner-rotate", args=[row.pk]) if row else request.path,
+    )
 
 
 def _show_token(request: HttpRequest, created: NewRunner) -> HttpResponse:

@@ -9,9 +9,11 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ValidationError
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
+from forge.pages import made_once
 from forge.pages.access import signed_in
 from forge.pages.token_form import TokenForm
 from projects.errors import TooManyUserTokensError
@@ -19,6 +21,8 @@ from projects.models import UserToken
 from projects.operations import NewUserToken, create_user_token, revoke_user_token
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from django.http import HttpRequest, HttpResponse
 
 
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 @require_http_methods(["GET", "HEAD", "POST"])
 def tokens(request: HttpRequest) -> HttpResponse:
     """The list with the form; the answer to its POST shows the token, and nothing else does."""
+    if at := made_once.made_at(request):
+        return _made_already(request, at)
     form = TokenForm(request.POST if request.method == "POST" else None)
     if form.is_valid() and (created := _created(request, form)):
         context = {"row": created.row, "token": created.token, "forge_url": settings.FORGE_URL}
@@ -44,12 +50,29 @@ def _created(request: HttpRequest, form: TokenForm) -> NewUserToken | None:
     ends = now + life if life is not None else None
     user, name = signed_in(request), form.cleaned_data["name"]
     try:
-        return create_user_token(user=user, name=name, expires_at=ends, now=now)
+        created = create_user_token(user=user, name=name, expires_at=ends, now=now)
     except TooManyUserTokensError as error:
         form.add_error(None, str(error))
     except ValidationError as error:
         form.add_error(None, error.messages)  # type: ignore[arg-type]  # a list is accepted
+    else:
+        made_once.remember(request, now=now)
+        return created
     return None
+
+
+def _made_already(request: HttpRequest, at: datetime) -> HttpResponse:
+    address = reverse("tokens")
+    name = request.POST.get("name", "").strip()
+    return made_once.already(
+        request,
+        None,
+        what=f"API token {name}",
+        at=at,
+        to=address,
+        label="All API tokens",
+        again=address,
+    )
 
 
 @login_required

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from django import template
 from django.conf import settings
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import conditional_escape, format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
+from forge.pages import made_once
 from forge.pages.icons import ICONS
 from forge.pages.words import bytes_in_words, counted, duration_in_words
 from projects.characters import UNSEEN_OR_CONTROL
@@ -63,6 +66,11 @@ _CLOCK_IN_SENTENCE = re.compile(
     r"\b(?:(\d{4}-\d\d-\d\d) )?(\d\d:\d\d(?::\d\d)?) ([A-Z]{2,5}|[+-]\d\d)\b"
 )
 
+# A number alone may be of somebody's own words: only where Forge speaks of a task.
+_TASK_IN_SENTENCE = re.compile(
+    r"#(\d{1,18})(?= of this template | was announced | and \d+ more were announced )"
+)
+
 
 @register.simple_tag
 def icon(name: str) -> SafeString:
@@ -70,6 +78,17 @@ def icon(name: str) -> SafeString:
     return mark_safe(  # noqa: S308
         '<svg class="i" width="16" height="16" viewBox="0 0 16 16" aria-hidden="true">'
         f"{ICONS[name]}</svg>"
+    )
+
+
+@register.simple_tag
+def once() -> SafeString:
+    """The hidden field of a form whose repetition makes nothing (forge/pages/made_once.py)."""
+    # Firefox keeps hidden fields over a reload unless it is told not to.
+    return format_html(
+        '<input type="hidden" name="{}" value="{}" autocomplete="off">',
+        made_once.FIELD,
+        secrets.token_urlsafe(16),
     )
 
 
@@ -248,6 +267,20 @@ def timed(sentence: str) -> SafeString:
         end = found.end()
     # Every piece was escaped above.
     return mark_safe("".join([*pieces, conditional_escape(sentence[end:])]))  # noqa: S308
+
+
+@register.filter
+def linked(sentence: str) -> SafeString:
+    """A sentence of `tasks.waiting`, the task that it names a link. Take it behind `timed`."""
+    pieces, end = [], 0
+    text = conditional_escape(sentence)
+    for found in _TASK_IN_SENTENCE.finditer(text):
+        address = reverse("task", args=[int(found[1])])
+        link = format_html('<a class="link" href="{}">{}</a>', address, found[0])
+        pieces += [text[end : found.start()], link]
+        end = found.end()
+    # Escaped above; a number is all that was added.
+    return mark_safe("".join([*pieces, text[end:]]))  # noqa: S308
 
 
 def _moment_of(found: re.Match[str], now: datetime, zone: tzinfo | None) -> datetime | None:

@@ -1,7 +1,8 @@
 // The log's text: bytes in, lines out.
 //
 // Nothing in a log can act: text reaches the page by textContent alone, colours as numbers that
-// logcolours.js makes them from, and every escape sequence but those of colours is dropped.
+// logcolours.js makes them from, and every escape sequence is dropped but those of colours and
+// those with which progress is drawn in one line: go to its beginning, erase it.
 // tasks/log_search.py numbers and reads lines in the same way.
 import { PLAIN, restyled } from "./logstyle.js";
 
@@ -9,16 +10,30 @@ const SHOWN_CHARACTERS = 4000; // of one line; the file has all of it
 const SHOWN_STRETCHES = 1000; // of one line; what follows looks like the last of them
 const MAXIMUM_SEQUENCE = 256;
 
-// A line is its text and, only if something is styled, [from, style] stretches.
+// A line is its text and, only if something is styled, [from, style] stretches. `column` is where
+// the next text goes, in units of the text: as a rule its end, for what is omitted counts.
 class Line {
   text = "";
   styles = null;
+  column = 0;
   omitted = 0;
   rewritten = 0;
   at = 0; // milliseconds since 1970; 0: nobody told
   isReceipt = false; // it was received then; when it was written is not known
 
-  add(text, style) {
+  get #end() {
+    return this.text.length + this.omitted;
+  }
+
+  write(text, style) {
+    const { column } = this;
+    if (column > this.#end) this.#add(" ".repeat(column - this.#end), PLAIN);
+    if (column === this.#end) this.#add(text, style);
+    else this.#over(text, style);
+    this.column = column + text.length;
+  }
+
+  #add(text, style) {
     const room = SHOWN_CHARACTERS - this.text.length;
     if (text.length > room) {
       this.omitted += text.length - Math.max(room, 0);
@@ -32,12 +47,85 @@ class Line {
     this.text += text;
   }
 
+  // Each character takes the place of one that is there.
+  #over(text, style) {
+    const { column } = this;
+    const beyond = column - this.text.length;
+    if (beyond >= 0) this.omitted = Math.max(this.omitted, beyond + text.length);
+    else this.#replace(column, placeAfter(this.text, column, charactersIn(text)), text, style);
+  }
+
+  #replace(from, to, text, style) {
+    const tail = this.#stretches(to);
+    const omitted = Math.max(this.omitted - Math.max(to - this.text.length, 0), 0);
+    this.#cut(from);
+    this.omitted = 0;
+    this.#add(text, style);
+    for (const stretch of tail) this.#add(...stretch);
+    this.omitted += omitted;
+  }
+
+  // [text, style] of what stands from there on.
+  #stretches(from) {
+    const styles = this.styles ?? [0, PLAIN];
+    const found = [];
+    for (let at = 0; at < styles.length; at += 2) {
+      const end = styles[at + 2] ?? this.text.length;
+      if (end > from) found.push([this.text.slice(Math.max(styles[at], from), end), styles[at + 1]]);
+    }
+    return found;
+  }
+
+  #cut(from) {
+    this.omitted = Math.max(Math.min(this.omitted, from - this.text.length), 0);
+    this.text = this.text.slice(0, from);
+    while (this.styles?.length && this.styles[this.styles.length - 2] >= from) this.styles.length -= 2;
+    if (!this.styles?.length) this.styles = null;
+  }
+
+  back() {
+    const { text, column } = this;
+    const isPair = column <= text.length && text.codePointAt(column - 2) > 0xffff;
+    this.column = Math.max(column - (isPair ? 2 : 1), 0);
+  }
+
+  // `ESC [ K` and its kind: 0 from here to the end, 1 from the beginning to here, 2 all of it.
+  erase(kind) {
+    const { length } = this.text;
+    const beyond = Math.max(this.column - length, 0);
+    const before = charactersIn(this.text.slice(0, this.column)) + beyond;
+    if (kind === 1) {
+      const to = beyond ? length : Math.min(placeAfter(this.text, this.column, 1), length);
+      this.#replace(0, to, " ".repeat(charactersIn(this.text.slice(0, to))), PLAIN);
+      this.column = before;
+    } else if (kind === 2 || !this.column) {
+      this.clear();
+      this.column = Math.min(before, SHOWN_CHARACTERS);
+    } else this.#cut(this.column);
+  }
+
   clear() {
     if (this.text || this.omitted) this.rewritten += 1;
     this.text = "";
     this.styles = null;
+    this.column = 0;
     this.omitted = 0;
   }
+}
+
+const PAIRED = /[\ud800-\udfff]/; // half of a character that takes two units
+
+function charactersIn(text) {
+  if (!PAIRED.test(text)) return text.length;
+  let count = 0;
+  for (const _ of text) count += 1;
+  return count;
+}
+
+// The place that so many characters follow behind `at`; beyond the end each counts as one.
+function placeAfter(text, at, count) {
+  for (; count > 0; count -= 1) at += text.codePointAt(at) > 0xffff ? 2 : 1;
+  return at;
 }
 
 // Line ends, carriage returns, escapes, and the other control characters, which are dropped.
@@ -119,7 +207,11 @@ export class LogText {
     const line = this.#begun();
     if (this.#returned) line.clear();
     this.#returned = false;
-    line.add(seen(text), this.#style);
+    line.write(seen(text), this.#style);
+    this.#changed();
+  }
+
+  #changed() {
     this.changedFrom = Math.min(this.changedFrom, this.lines.length - 1);
   }
 
@@ -135,9 +227,16 @@ export class LogText {
       this.lines.push(new Line());
       this.#returned = false;
       this.changedFrom = Math.min(this.changedFrom, this.lines.length - 2);
-    } else if (character === "\r") this.#returned = true;
+    } else if (character === "\r") this.#return();
+    else if (character === "\b") this.lines[this.lines.length - 1].back();
     else if (character === "\x1b") this.#state = "escape";
     else if (character === "\x9b") this.#begin("control");
+  }
+
+  // What is printed next is written over the whole line, as those who draw progress mean it.
+  #return() {
+    this.#returned = true;
+    this.lines[this.lines.length - 1].column = 0;
   }
 
   #begin(state) {
@@ -163,9 +262,7 @@ export class LogText {
 
   #controlSequence(character, at) {
     if (character >= "@" && character <= "~") {
-      if (character === "m" && /^[0-9;:]*$/.test(this.#sequence)) {
-        this.#style = restyled(this.#style, this.#sequence);
-      }
+      this.#obey(character, this.#sequence);
       this.#state = "text";
       return at + 1;
     }
@@ -175,6 +272,16 @@ export class LogText {
     }
     this.#sequence += character;
     return at + 1;
+  }
+
+  #obey(character, parameters) {
+    if (character === "m" && /^[0-9;:]*$/.test(parameters)) {
+      this.#style = restyled(this.#style, parameters);
+    } else if (character === "G" && /^[01]?$/.test(parameters)) this.#return();
+    else if (character === "K" && /^[012]?$/.test(parameters)) {
+      this.lines[this.lines.length - 1].erase(Number(parameters));
+      this.#changed();
+    }
   }
 
   // Titles, links, images: all of it is dropped. A new line ends one that nobody closed.

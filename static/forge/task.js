@@ -65,6 +65,9 @@ function drawn() {
   followButton.querySelector("[data-follow-label]").textContent = isEnded ? "To the end" : `Follow${fresh}`;
 }
 
+// Without this script they would say what is not so.
+for (const name of ["status", "line-count"]) find(name).hidden = false;
+
 function say(word, look, drawing) {
   status.className = `st ${look} small`;
   find("status-word").textContent = word;

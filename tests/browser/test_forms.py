@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import Visit
+from tests.deployment.deployment import Deployment
 
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
@@ -102,3 +103,35 @@ def test_a_secret_is_never_shown_again(visit: Visit, project: int) -> None:
     for box in page.locator("main textarea, main input").all():
         assert value not in (box.input_value() if box.is_visible() else "")
     assert value not in visit("viewer").page.goto(page.url).text()
+
+
+def test_going_back_shows_what_is_stored(visit: Visit, forge: Deployment, project: int) -> None:
+    """Not what was typed before: that would undo a colleague's save without a word."""
+    template = forge.api.template(project, "echo first", name="Gone back to")
+    page = visit("owner").page
+    page.goto(f"/templates/{template}/")
+    _field(page, "Description").fill("Annas")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("[data-passing]")).to_be_visible()
+    colleague = visit("manager").page
+    colleague.goto(f"/templates/{template}/")
+    _field(colleague, "Script").fill("echo bens\n")
+    _field(colleague, "Description").fill("Bens")
+    colleague.get_by_role("button", name="Save").click()
+    expect(colleague.locator("[data-passing]")).to_be_visible()
+    page.go_back()
+    expect(_field(page, "Description")).to_have_value("Bens")
+    expect(_field(page, "Script")).to_have_value("echo bens\n")
+
+
+def test_a_page_with_a_token_can_be_loaded_anew(visit: Visit, project: int) -> None:
+    page = visit("owner").page
+    page.goto(f"/projects/{project}/runners/new/")
+    _field(page, "Name").fill("loaded-anew")
+    page.get_by_role("button", name="Add runner").click()
+    expect(page.locator("#token")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("heading", name="Runner loaded-anew was made already")).to_be_visible()
+    expect(page.locator("#token")).to_have_count(0)
+    page.get_by_role("link", name="Open runner").click()
+    expect(page.get_by_role("heading", name="loaded-anew")).to_be_visible()

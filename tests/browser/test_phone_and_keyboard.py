@@ -165,3 +165,28 @@ def test_a_menu_closes_with_escape_and_gives_the_focus_back(visit: Visit, projec
     page.keyboard.press("Escape")
     expect(page.get_by_role("button", name="Sign out")).to_be_hidden()
     expect(summary).to_be_focused()
+
+
+def test_a_long_name_leaves_the_rest_of_a_line_legible(
+    visit: Visit, numbers: dict[str, Any]
+) -> None:
+    """No word is broken into a column of letters: everything stands on one line."""
+    page = visit("owner", size=PHONE).page
+    page.goto(f"/tasks/{numbers['task']}/")
+    crumb = page.get_by_role("navigation", name="Breadcrumb")
+    assert crumb.bounding_box()["height"] < 32
+    for part in (crumb.locator("> :first-child"), crumb.locator("> :last-child")):
+        assert part.evaluate("(one) => one.scrollWidth <= one.clientWidth")
+    page.goto(f"/find/?q={numbers['long'][:20]}")
+    for about in page.locator(".hit .r").all():
+        assert about.bounding_box()["height"] < 24
+
+
+def test_on_a_phone_the_first_contact_is_seen_at_once(visit: Visit, project: int) -> None:
+    page = visit("owner", size=PHONE).page
+    page.goto(f"/projects/{project}/runners/new/")
+    page.get_by_label("Name", exact=True).fill("by-phone")
+    page.get_by_role("button", name="Add runner").click()
+    expect(page.locator("#contact h2")).to_be_in_viewport()
+    expect(page.locator("#token")).to_be_in_viewport()
+    assert page.locator("#contact").bounding_box()["y"] < page.locator("#token").bounding_box()["y"]

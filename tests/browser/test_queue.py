@@ -40,6 +40,8 @@ def test_what_waits_comes_and_goes_while_one_looks(
     page.get_by_role("link", name=f"Stop #{second}").click()
     page.get_by_role("dialog").get_by_role("button", name="Stop task").click()
     expect(page.locator(f"#task-{second}")).to_have_count(0)
+    expect(page.get_by_text(f"Stopped #{second}, Waits.")).to_be_visible()
+    expect(page.locator(f"#task-{third}")).to_be_focused()
     expect(page.locator(".place")).to_have_text(["1", "2"])
     page.get_by_role("link", name="Stop all").click()
     late = forge.api.run(project, template)

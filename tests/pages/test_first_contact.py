@@ -54,7 +54,9 @@ def test_an_address_that_no_other_host_finds_is_named(
 ) -> None:
     settings.FORGE_URL = "http://127.0.0.1:8000"
     made(runner, seconds=61)
-    assert "only the machine that it runs on can reach" in panel(runner, cast)
+    text = panel(runner, cast)
+    assert "only the machine that it runs on can reach" in text
+    assert "the worker's own output says what is wrong" in text
 
 
 def test_a_token_that_was_used_without_a_worker(cast: Cast, runner: Runner) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,6 +87,13 @@ def lines(page: Any) -> list[str]:
     return list(page.evaluate(script))
 
 
+def texts(page: Any) -> list[str]:
+    """The same without remarks, such as that a line was rewritten."""
+    remarks_aside = "[...row.childNodes].filter((one) => one.className !== 're')"
+    drawn = f"[...document.querySelectorAll('.ln > span')].map((row) => {remarks_aside}"
+    return list(page.evaluate(f"{drawn}.map((one) => one.textContent).join(''))"))
+
+
 def markup(page: Any) -> str:
     return str(page.evaluate("document.querySelector('.ln > span').innerHTML"))
 
@@ -110,7 +118,7 @@ def show(log: Any) -> Callable[..., list[str]]:
         ((b"caf\xc3", b"\xa9\n"), ["café"]),
         ((b"bad \xff byte\n",), ["bad \ufffd byte"]),
         ((b"tab\there\n",), ["tab\there"]),
-        ((b"nul\0bell\a\x08\x7f.\n",), ["nulbell."]),
+        ((b"nul\0bell\a\x7f.\n",), ["nulbell."]),
         (("日本 ✓ 🚀\n".encode(),), ["日本 ✓ 🚀"]),
     ],
 )
@@ -123,8 +131,8 @@ def test_bytes_become_lines(
 @pytest.mark.parametrize(
     "sequence",
     [
-        b"\x1b[2J", b"\x1b[10;20H", b"\x1b[?25l", b"\x1b[K", b"\x1b[>4;2m", b"\x1b(B", b"\x1b7",
-        b"\x1bc", b"\x1b]0;a title\x07", b"\x1b]8;;https://evil.example/\x1b\\",
+        b"\x1b[2J", b"\x1b[10;20H", b"\x1b[?25l", b"\x1b[K", b"\x1b[3G", b"\x1b[3K",
+        b"\x1b[?K", b"\x1b[>4;2m", b"\x1b(B", b"\x1b7", b"\x1bc", b"\x1b]0;a title\x07", b"\x1b]8;;https://evil.example/\x1b\\",
         b"\x1bPq#0;2;0;0;0\x1b\\", b"\x1b_app\x1b\\", b"\xc2\x9b31m", b"\x1b[38;2;1;2;3m",
         b"\x1b[48;5;200m", b"\x1b]0;" + b"x" * 5000 + b"\x07",
     ],
@@ -217,6 +225,69 @@ def test_a_carriage_return_rewrites_the_line(log: Any) -> None:
     assert lines(log) == ["100 %rewritten 100 times"]
 
 
+def frames(before: bytes, after: bytes = b"") -> bytes:
+    return b"".join(b"%s%c installing %d/40%s" % (before, b"-\\|/"[n % 4], n, after)
+                    for n in range(1, 41))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (frames(b"\x1b[2K\x1b[1G"), "- installing 40/40rewritten 39 times"),
+        (frames(b"\x1b[0G\x1b[K"), "- installing 40/40rewritten 39 times"),
+        (frames(b"\x1b[G"), "- installing 40/40rewritten 39 times"),
+        (frames(b"\r", b"\x1b[K"), "- installing 40/40rewritten 39 times"),
+        (frames(b"\x1b[2K\x1b[1G") + b"\x1b[2K\x1b[1Gdone", "donerewritten 40 times"),
+        (frames(b"\x1b[2K\x1b[1G") + b"\x1b[2K\x1b[1G", "rewritten 40 times"),
+        (b"Working |" + b"\b/\b-\b\\\b|" * 10 + b"\b \bdone", "Working done"),
+        (b" 1 %" + b"".join(b"\b\b\b\b%2d %%" % n for n in range(2, 100)), "99 %"),
+        ("Fetching ⠋\b⠙\b⠹\b\x1b[32m✔\x1b[0m".encode(), "Fetching ✔"),
+        ("🌍\b🌎\b🌏\bx".encode(), "x"),
+        ("🌍🌍🌍\b\bxy".encode(), "🌍xy"),
+        (b"N\bNA\bAM\bME\bE", "NAME"),
+        (b"abc\b\b\b\b\bxy", "xyc"),
+        (b"abcdef\b\b\x1b[K.", "abcd."),
+        (b"abcdef\b\b\x1b[1K.", "    .f"),
+        (b"abc\x1b[2Kdef", "   def"),
+    ],
+)
+def test_progress_that_is_drawn_in_one_line_looks_as_in_a_terminal(
+    data: bytes, expected: str, log: Any
+) -> None:
+    """However it is cut when it comes."""
+    push(log, data[:7], data[7:30], data[30:] + b"\n")
+    log.evaluate("(bytes) => bytes.forEach((one) => view.push(Uint8Array.of(one)))", [*data, 10])
+    log.evaluate("drawn()")
+    assert lines(log) == [expected] * 2
+
+
+def test_colours_stay_on_their_characters_when_some_are_written_over(log: Any) -> None:
+    push(log, b"\x1b[31mred\x1b[32mgreen\x1b[0m" + b"\b" * 6 + b"\x1b[34mXX\x1b[0m\n")
+    assert markup(log) == (
+        '<span class="c-r">re</span><span class="c-b">XX</span><span class="c-g">reen</span>'
+    )
+    push(log, b"\x1b[31mred\x1b[32mgreen\x1b[0m" + b"\b" * 6 + b"\x1b[1K\n")
+    second = "document.querySelectorAll('.ln > span')[1].innerHTML"
+    assert log.evaluate(second) == '   <span class="c-g">green</span>'
+
+
+@pytest.mark.parametrize(
+    ("turn", "expected"),
+    [
+        (b"|\b/\b-\b\\\b", "x" * 3990 + "done"),
+        (b"\x1b[1K", " " * 3990 + "done"),
+        (b"\x1b[2Ka\b", " " * 3990 + "done"),
+    ],
+)
+def test_a_million_turns_of_a_spinner_are_drawn_in_no_time(
+    turn: bytes, expected: str, log: Any
+) -> None:
+    turns = turn * 250_000
+    push(log, b"x" * 3990 + turns[:1_000_000], turns[1_000_000:] + b"done\n")
+    assert texts(log) == [expected]
+    assert as_seen(b"x" * 3990 + turns + b"done\n") == f"{expected}\n"
+
+
 def test_200000_lines_leave_only_those_in_view_in_the_document(log: Any) -> None:
     block = b"".join(b"line %d\n" % n for n in range(10_000))
     for _ in range(20):
@@ -263,6 +334,11 @@ SEEN = [
     b"\r10 %\r20 %\r\nwindows\r\n\r\r\nover\r\x1b[Kwritten\r\n",
     b"tab\there nul\0bell\a\x08 del\x7f c1\xc2\x85 csi\xc2\x9b31m.\n",
     "ls \u202egpj\u202c café 日本 🚀\n".encode() + b"bad \xff\xc3\n\xa9\n",
+    b"nul\0bell\a\x08 del\n\x1b[2K\x1b[1G- one\x1b[2K\x1b[1G\\ two\n",
+    b"Working |\b/\b-\b done\n",
+    b"abc\b\b\x1b[1Kx\nabc\x1b[2Kd\nabcd\b\b\x1b[Ke\n100 %\r\x1b[K\nnext\r\b\b\x1b[1K\n",
+    b"a\x1b]0;b\bc\x07d\b\x1bcd\b\n\x1b[3\b1m\x1b]0;\x1b[1Ge\bf\x1b [Gg\xc2\x9b1Gh\n",
+    "🌍🌍\b\x1b[2K\x1b[31mé\b\b日本\x1b[1K\u202e\bx\b\n".encode(),
     b"a \x1b7b\x1bcc\x1b[?25ld\x1b[>4;2me\x1b  Ff\n",
 ]
 
@@ -270,10 +346,25 @@ SEEN = [
 @pytest.mark.parametrize("data", SEEN)
 def test_the_search_reads_lines_as_they_are_drawn(data: bytes, log: Any) -> None:
     push(log, data)
-    remarks_aside = "[...row.childNodes].filter((one) => one.className !== 're')"
-    drawn = f"[...document.querySelectorAll('.ln > span')].map((row) => {remarks_aside}"
-    texts = log.evaluate(f"{drawn}.map((one) => one.textContent).join(''))")
-    assert as_seen(data).removesuffix("\n").split("\n") == texts
+    assert as_seen(data).removesuffix("\n").split("\n") == texts(log)
+
+
+STEPS = [
+    "a", "bc", "é", "日", "🌍", "\u202e", "\b", "\b\b", "\r", "\t", "  ", "\x1b[K", "\x1b[1K",
+    "\x1b[2K", "\x1b[G", "\x1b[31m", "\x1b[0m", "\x1b]0;x\bx\x07", "\x1b[2G", "\x9b1G", "\x9b1K",
+    "\x1bc",
+]  # fmt: skip
+
+
+def test_the_search_reads_whatever_is_drawn(log: Any) -> None:
+    dice = random.Random(11)
+    for _ in range(10):
+        log.evaluate("renew({ kept: 1e6 })")
+        data = "".join(
+            "".join(dice.choices(STEPS, k=dice.randint(1, 14))) + "\n" for _ in range(30)
+        )
+        push(log, data.encode())
+        assert as_seen(data.encode()).split("\n")[:-1] == texts(log), repr(data)
 
 
 def test_a_hit_is_marked_across_colours_and_the_current_one_stands_out(log: Any) -> None:

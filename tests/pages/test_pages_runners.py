@@ -166,6 +166,16 @@ def test_a_runner_that_said_goodbye_is_not_called_lost(
     assert "Its worker was shut down" in text
 
 
+@pytest.mark.parametrize("way", ["pause", "drain"])
+def test_a_blank_reason_is_asked_for_in_words_that_say_for_whom(
+    way: str, owner: Client, runner: Runner
+) -> None:
+    heard(runner)
+    text = owner.post(f"/runners/{runner.pk}/{way}/", {"reason": "  ", "length": ""}).text
+    assert "Say why, for those whose tasks wait." in text
+    assert "This field is required" not in text
+
+
 def test_a_pause_is_changed_where_it_was_made_and_keeps_its_reason(
     owner: Client, runner: Runner
 ) -> None:

@@ -95,10 +95,16 @@ def test_many_rows_take_no_more_questions_than_few(
 def test_a_task_is_stopped_from_its_row(
     cast: Cast, waiting: list[Task], browser: Callable[..., Client]
 ) -> None:
-    answer = browser(cast.operator).post(f"/tasks/{waiting[0].pk}/stop/", {"back": "queue"})
-    assert answer["Location"] == f"/projects/{cast.project.pk}/queue/"
+    client, queue = browser(cast.operator), f"/projects/{cast.project.pk}/queue/"
+    answer = client.post(f"/tasks/{waiting[0].pk}/stop/", {"back": "queue"})
+    # The focus goes to the row that takes its place.
+    assert answer["Location"] == f"{queue}#task-{waiting[1].pk}"
     waiting[0].refresh_from_db()
     assert waiting[0].state == TaskState.STOPPED
+    text = client.get(queue).text
+    assert f"Stopped #{waiting[0].pk}, " in text and f'id="task-{waiting[1].pk}"' in text
+    last = client.post(f"/tasks/{waiting[-1].pk}/stop/", {"back": "queue"})
+    assert last["Location"] == f"{queue}#main"
 
 
 def test_stop_all_says_what_it_will_stop_and_does_that(

@@ -65,6 +65,19 @@ def test_the_list_is_narrowed_and_keeps_its_address(
     assert "1 of 3 is ready for tasks." in text
 
 
+def test_the_sentence_and_the_filter_count_who_is_ready_alike(
+    cast: Cast, runner: Runner, running_task: Task, reader: Client
+) -> None:
+    """Ready is one that is busy to its last slot too."""
+    more(cast, "gpu-1", "gpu", online=True)
+    now = timezone.now()
+    beat = {"session": "one", "connected_at": now, "last_heartbeat_at": now}
+    Runner.objects.filter(pk=runner.pk).update(concurrency=1, **beat)
+    text = reader.get(f"/projects/{cast.project.pk}/runners/").text
+    assert "2 of 2 are ready for tasks. One of them has no free slot." in text
+    assert re.search(r"status=ready[^>]*>Ready\s*<[^>]*>2<", text)
+
+
 def test_a_filter_holds_on_the_next_page(cast: Cast, reader: Client) -> None:
     for number in range(30):
         more(cast, f"gpu-{number}", "gpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from tasks.operations import (
 )
 from tests.cast import Cast
 
+TEMPLATES = Path(__file__).resolve().parent.parent.parent / "templates"
 FORM = {"name": "Restart", "app": "bash", "script": "true\n", "timeout_seconds": "60", "tags": ""}
 
 
@@ -214,3 +216,14 @@ def test_an_outdated_version_changes_nothing_at_all(cast: Cast, template: TaskTe
     with pytest.raises(ChangedMeanwhileError):
         change_project(project=cast.project, changes={"name": "Other"}, version="x")
     assert Project.objects.get(pk=cast.project.pk).name == "Payments"
+
+
+def test_a_form_that_carries_a_version_is_not_refilled_by_the_browser() -> None:
+    """Else going back pairs what was typed long ago with the version that is stored now."""
+    carry = '{% include "form_version.html" %}'
+    texts = {path.name: path.read_text() for path in TEMPLATES.glob("*.html")}
+    forms = {name: text for name, text in texts.items() if carry in text}
+    assert len(forms) >= 5
+    for name, text in forms.items():
+        opening = text[: text.index(carry)].rpartition("<form")[2].partition(">")[0]
+        assert 'autocomplete="off"' in opening, name

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
+from forge.templatetags.forge_ui import linked
 from projects.models import Project
 from runners.models import Runner
 from runners.operations import create_runner
@@ -171,3 +174,23 @@ def test_approval_is_a_reason_of_its_own(task: Task) -> None:
 )
 def test_places_in_line_are_spoken_well(ahead: int, words: str) -> None:
     assert ahead_in_words(ahead, 1000) == words
+
+
+def test_the_task_that_holds_it_up_is_a_link(
+    cast: Cast, task: Task, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    hear(runner)
+    later = run_template(template=task.template, by=cast.owner, now=timezone.now())
+    TaskTemplate.objects.filter(pk=task.template_id).update(name="<i>#7 of this template is x")
+    client = browser(cast.operator)
+    link = f'<a class="link" href="/tasks/{task.pk}/">#{task.pk}</a> of this template comes first'
+    for address in (f"/tasks/{later.pk}/", f"/projects/{cast.project.pk}/queue/"):
+        text = client.get(address).text
+        assert link in text
+        assert "<i>#7" not in text
+
+
+def test_of_a_sentence_only_what_forge_says_of_a_task_is_a_link() -> None:
+    assert linked("Paused by anna: see #7 & <b>") == "Paused by anna: see #7 &amp; &lt;b&gt;"
+    text = "The project runs 1 of at most 1 at once, and #12 and 2 more were announced to a runner."
+    assert linked(text).count('<a class="link" href="/tasks/12/">#12</a>') == 1

@@ -17,6 +17,7 @@ from tasks.log import append, read_pieces
 from tasks.log_columns import LogOutline
 from tasks.log_lines import Lines, offset_of, place_near, read_lines
 from tasks.log_outline import outline
+from tasks.log_search import as_seen
 from tasks.models import LogChunk, Task
 
 LOG = "".join(f"line {n} café\n" if n % 5 else "\n" for n in range(300)).encode()
@@ -83,6 +84,19 @@ def test_of_a_long_progress_bar_the_last_state_is_told(running_task: Task) -> No
     found = read_lines(task, first=0, count=10)
     assert texts(found)[0].startswith(b"100 %")
     assert [(one.place, one.omitted, one.rewritten) for one in found.long] == [(0, 0, 100)]
+
+
+@pytest.mark.parametrize("size", [101, 7_000])
+def test_of_a_spinner_that_turns_for_long_the_last_state_is_told(
+    size: int, running_task: Task
+) -> None:
+    npm = b"".join(b"\x1b[2K\x1b[1G%c installing %d" % (b"-\\|/"[n % 4], n) for n in range(1_001))
+    turning = b"Working |" + b"\b/\b-\b\\\b|" * 4_000 + b"\b done"
+    task = write(running_task, npm + b"\n" + turning + b"\nend\n", size)
+    found = read_lines(task, first=0, count=10)
+    first, second, last = (as_seen(text) for text in texts(found))
+    assert (first, second, last) == ("- installing 1000", "Working  done", "end")
+    assert [one.omitted for one in found.long] == [0]
 
 
 def test_an_answer_ends_when_it_is_long_enough(

@@ -108,7 +108,7 @@ def test_a_form_is_sent_once_and_again_after_the_browser_was_stopped(
     with page.expect_request(lambda request: request.method == "POST"):
         save.dblclick(no_wait_after=True)
     page.context.new_cdp_session(page).send("Page.stopLoading")
-    page.wait_for_function("!document.querySelector('main form[data-sent]')")
+    expect(page.locator("main form[data-sent]")).to_have_count(0)
     assert len(sent) == 1
     page.unroute("**/variable-groups/new/")
     save.click()

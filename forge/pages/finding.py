@@ -1,4 +1,7 @@
-"""What the palette finds by name: what can be run, then where one can go.
+"""What the palette finds by name: what can be run, and where one can go.
+
+What is in the project at hand comes first, then what has a word that begins as typed. A run leads
+only where both are so: Enter after a few letters must not start what nobody meant.
 
 A fixed number of queries, each for a handful of rows: names are looked for where they are few, in
 projects, templates and runners; of tasks only the latest of a template that was found, or the one
@@ -7,11 +10,12 @@ whose number was typed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from django.db.models import Case, IntegerField, OuterRef, Q, QuerySet, Subquery, When
+from django.db.models import Case, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.urls import reverse
 
 from forge.pages.places import places_of
@@ -53,6 +57,12 @@ class Wish:
         """A task's number, as `48213` or `#48213`; 0 if it is none."""
         return whole_number(self.text.removeprefix("#"))
 
+    def begins(self, name: str) -> bool:
+        """Whether each word begins a word of the name; without a word nothing does."""
+        return bool(self.words) and all(
+            re.search(_beginning(word), name, re.IGNORECASE) for word in self.words
+        )
+
     def fits(self, name: str) -> bool:
         return all(word.casefold() in name.casefold() for word in self.words)
 
@@ -62,16 +72,43 @@ class Wish:
             found &= Q(name__icontains=word)
         return found
 
+    def beginning(self) -> Q:
+        """As `begins`, for the database."""
+        found = Q()
+        for word in self.words:
+            found &= Q(name__iregex=_beginning(word))
+        return found
+
+
+def _beginning(word: str) -> str:
+    """A pattern that SQLite, PostgreSQL and Python read alike: the word, where a word begins."""
+    return rf"(^|\W|_){re.escape(word)}"
+
 
 @dataclass(frozen=True)
 class Hit:
-    """One result: an address to open, or with `is_run` to POST to."""
+    """One result: an address to open, or with `is_run` to POST to.
+
+    `is_near`: of the project at hand. A run that is not shall be asked about: its address, opened,
+    is the question. `begins`: its name has the words that were typed at the beginning of words.
+    """
 
     icon: str
     name: str
     about: str
     address: str
+    is_near: bool
+    begins: bool
     is_run: bool = False
+
+    @property
+    def is_asked(self) -> bool:
+        return self.is_run and not self.is_near
+
+    @property
+    def is_meant(self) -> bool:
+        """Whether Enter may take it although nobody has chosen it."""
+        return not self.is_run or (self.is_near and self.begins)
 
 
 @dataclass(frozen=True)
@@ -82,85 +119,107 @@ class Group:
 
 
 def groups_for(user: User, wish: Wish, project: Project | None) -> list[Group]:
-    """Run, then Go to; groups without a hit are left out. `project`: what is near comes first."""
-    groups = [
-        Group("run", "Run", _to_run(user, wish, project)),
-        Group("go", "Go to", _to_open(user, wish, project)),
-    ]
-    return [group for group in groups if group.hits]
+    """Groups without a hit are left out. `project`: the one at hand, what is in it comes first.
+
+    Run stands first if nothing was typed, or if its first hit may well be what was meant.
+    """
+    finder = _Finder(user, wish, project)
+    run, go = Group("run", "Run", finder.to_run()), Group("go", "Go to", finder.to_open())
+    is_run_meant = not wish.words or any(hit.is_meant for hit in run.hits)
+    return [group for group in ((run, go) if is_run_meant else (go, run)) if group.hits]
 
 
-def _to_run(user: User, wish: Wish, project: Project | None) -> list[Hit]:
-    rows = TaskTemplate.objects.for_user(user).runnable_by(user)
-    templates = _nearest(rows.filter(wish.named()).defer(*LONG), wish, project)
-    last = {task.template_id: task for task in _latest_of(templates)}
-    return [
-        Hit("play", row.name, _about_run(row, last.get(row.pk)), _run_address(row), is_run=True)
-        for row in templates
-    ]
+@dataclass(frozen=True)
+class _Finder:
+    user: User
+    wish: Wish
+    project: Project | None
 
+    def to_run(self) -> list[Hit]:
+        rows = TaskTemplate.objects.for_user(self.user).runnable_by(self.user)
+        templates = self._nearest(rows.filter(self.wish.named()).defer(*LONG))
+        last = {task.template_id: task for task in _latest_of(templates)}
+        return [self._run_hit(row, last.get(row.pk)) for row in templates]
 
-def _run_address(template: TaskTemplate) -> str:
-    return reverse("template-run", args=(template.pk,))
+    def to_open(self) -> list[Hit]:
+        user, wish = self.user, self.wish
+        project = self.project
+        places = [
+            self._hit(place.icon, place.name, place.about, place.address, place.is_of_project)
+            for place in places_of(user, project)
+            if wish.fits(place.name)
+        ]
+        projects = Project.objects.for_user(user).filter(wish.named()).order_by("name", "pk")
+        of_projects = [self._project_hit(row) for row in projects[:EACH]]
+        if not wish.words:
+            return [*places, *of_projects]
+        templates = TaskTemplate.objects.for_user(user).filter(wish.named()).defer(*LONG)
+        near = self._nearest(templates)
+        runners = self._nearest(Runner.objects.for_user(user).filter(wish.named()))
+        found = [
+            *of_projects,
+            *(self._page_hit("template", one) for one in near),
+            *(self._page_hit("runner", one) for one in runners),
+            *self._task_hits(_latest_of(near)),
+            *places,
+        ]
+        numbered = self._task_hits(_numbered(user, wish) if wish.number else ())
+        return [*numbered, *sorted(found, key=lambda hit: (not hit.is_near, not hit.begins))]
 
+    def _hit(
+        self, icon: str, name: str, about: str, address: str, is_near: bool, *, is_run: bool = False
+    ) -> Hit:
+        begins = self.wish.begins(name)
+        return Hit(icon, name, about, address, is_near=is_near, begins=begins, is_run=is_run)
 
-def _about_run(template: TaskTemplate, last: Task | None) -> str:
-    how = f"last: {TaskState(last.state).label.lower()}" if last else "never run"
-    return f"{how}, {template.project}"
+    def _is_near(self, project_id: int) -> bool:
+        return self.project is not None and project_id == self.project.pk
 
+    def _run_hit(self, row: TaskTemplate, last: Task | None) -> Hit:
+        how = f"last: {TaskState(last.state).label.lower()}" if last else "never run"
+        address = reverse("template-run", args=(row.pk,))
+        is_near = self._is_near(row.project_id)
+        return self._hit("play", row.name, f"{how}, {row.project}", address, is_near, is_run=True)
 
-def _to_open(user: User, wish: Wish, project: Project | None) -> list[Hit]:
-    places = [
-        Hit(place.icon, place.name, place.about, place.address)
-        for place in places_of(user, project)
-        if wish.fits(place.name)
-    ]
-    projects = Project.objects.for_user(user).filter(wish.named()).order_by("name", "pk")
-    of_projects = [_project_hit(row) for row in projects[:EACH]]
-    if not wish.words:
-        return [*places, *of_projects]
-    templates = TaskTemplate.objects.for_user(user).filter(wish.named()).defer(*LONG)
-    near = _nearest(templates, wish, project)
-    runners = _nearest(Runner.objects.for_user(user).filter(wish.named()), wish, project)
-    return [
-        *_task_hits(_numbered(user, wish) if wish.number else ()),
-        *of_projects,
-        *(Hit("template", one.name, f"template, {one.project}", _page(one)) for one in near),
-        *(Hit("runner", one.name, f"runner, {one.project}", _page(one)) for one in runners),
-        *_task_hits(_latest_of(near)),
-        *places,
-    ]
+    def _project_hit(self, row: Project) -> Hit:
+        address = reverse("project", args=(row.pk,))
+        return self._hit("overview", row.name, "project", address, self._is_near(row.pk))
+
+    def _page_hit(self, kind: str, row: TaskTemplate | Runner) -> Hit:
+        """`kind` is the word for it, its drawing, and the name of its page."""
+        address = reverse(kind, args=(row.pk,))
+        is_near = self._is_near(row.project_id)
+        return self._hit(kind, row.name, f"{kind}, {row.project}", address, is_near)
+
+    def _task_hits(self, tasks: Iterable[Task]) -> list[Hit]:
+        return [
+            self._hit(
+                STATE_LOOKS[task.state][1],
+                f"#{task.pk} {task.template.name}",
+                f"{TaskState(task.state).label.lower()}, {task.project}",
+                reverse("task", args=(task.pk,)),
+                self._is_near(task.project_id),
+            )
+            for task in tasks
+        ]
+
+    def _nearest(self, rows: QuerySet[Any, Any]) -> list[Any]:
+        """The first few: of this project, then by whether the name, or a word of it, begins so."""
+        here = Case(When(project=self.project, then=0), default=1, output_field=IntegerField())
+        begins: Case | Value = Value(0)
+        if self.wish.words:
+            begins = Case(
+                When(name__istartswith=self.wish.text, then=0),
+                When(self.wish.beginning(), then=1),
+                default=2,
+                output_field=IntegerField(),
+            )
+        found = rows.select_related("project").order_by(here, begins, "name", "pk")
+        return list(found[:EACH])
 
 
 def _numbered(user: User, wish: Wish) -> TaskQuerySet:
     return for_rows(Task.objects.for_user(user).filter(pk=wish.number))
-
-
-def _project_hit(row: Project) -> Hit:
-    return Hit("overview", row.name, "project", reverse("project", args=(row.pk,)))
-
-
-def _page(row: TaskTemplate | Runner) -> str:
-    return reverse("runner" if isinstance(row, Runner) else "template", args=(row.pk,))
-
-
-def _task_hits(tasks: Iterable[Task]) -> list[Hit]:
-    return [
-        Hit(
-            STATE_LOOKS[task.state][1],
-            f"#{task.pk} {task.template.name}",
-            f"{TaskState(task.state).label.lower()}, {task.project}",
-            reverse("task", args=(task.pk,)),
-        )
-        for task in tasks
-    ]
-
-
-def _nearest(rows: QuerySet[Any, Any], wish: Wish, project: Project | None) -> list[Any]:
-    """The first few: of this project, then those whose name begins so, then by name."""
-    here = Case(When(project=project, then=0), default=1, output_field=IntegerField())
-    begins = Case(When(name__istartswith=wish.text, then=0), default=1, output_field=IntegerField())
-    return list(rows.select_related("project").order_by(here, begins, "name", "pk")[:EACH])
 
 
 def _latest_of(templates: list[TaskTemplate]) -> list[Task]:

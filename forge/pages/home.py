@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db.models import Count, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
@@ -43,9 +44,11 @@ def home(request: HttpRequest) -> HttpResponse:
             project = create_project(
                 **form.cleaned_data, owner=signed_in(request), now=timezone.now()
             )
-            return redirect("project", project.pk)
         except ProjectNameTakenError as error:
             form.add_error("name", str(error))
+        else:
+            messages.success(request, f"Created {project.name}.")
+            return redirect("project", project.pk)
     part = request.GET.get("part", "")
     context = _projects_of(request) if part != "live" else {}
     context |= {"form": form} | (_activity(signed_in(request)) if part != "projects" else {})

@@ -21,6 +21,7 @@ class Place:
     icon: str
     address: str
     about: str
+    is_of_project: bool = False
 
 
 # Of each project: name, icon, name of the address, and what whoever goes there must be allowed.
@@ -51,7 +52,7 @@ def _in_project(user: User, project: Project) -> list[Place]:
     role = project.role_of(user)
     allowed = ACTIONS_OF[role] if role else frozenset()
     return [
-        Place(name, icon, reverse(address, args=(project.pk,)), project.name)
+        Place(name, icon, reverse(address, args=(project.pk,)), project.name, True)
         for name, icon, address, needed in _OF_PROJECT
         if needed in allowed
     ]

@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import OuterRef, Q, Subquery
 from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from forge.pages import versions
 from forge.pages.access import demand, project_for, signed_in
@@ -191,10 +191,20 @@ def _is_saved(form: TemplateForm, version: str) -> bool:
 
 
 @login_required
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def run(request: HttpRequest, pk: int) -> HttpResponse:
+    """Run it; before, where that may not be what was meant, the question whether to.
+
+    The palette asks about templates of other projects, and with `?unsaved=` a template's form
+    that says something else than what is stored.
+    """
     row = template_for(request, pk)
     demand(request, row.project, Action.TASK_RUN)
+    if request.method != "POST":
+        context = {"template": row, "is_unsaved": "unsaved" in request.GET}
+        return page(
+            request, "template_run.html", project=row.project, section="templates", **context
+        )
     try:
         task = run_template(template=row, by=signed_in(request), now=timezone.now())
     except TemplateNotRunnableError as error:

@@ -1,19 +1,20 @@
 // What somebody has typed into a form outlives the end of their session, a page that failed and a
 // reload. It is kept in this tab only, by form and person; secrets never are.
 //
-// `isSent`: the form went off, and nothing was heard of it yet. A page of somebody who is signed in,
-// reached by being sent on, means that it was saved; any other page, that it may not have been.
+// `isSent`: the form went off, and nothing was heard of it yet. A page that Forge has marked with
+// `data-saved` means that it was saved; any other page, that it may not have been.
 import { lookAgain } from "./anew.js";
 import { clock } from "./times.js";
 
 const PREFIX = "forge-draft:";
 const SIGNED_OUT = "forge-signed-out";
 const PAUSE = 300;
+const FORMS = "form.form[method=post]";
 
 const main = document.getElementById("main");
 const user = main?.dataset.user;
 const mine = `${PREFIX}${user}:`;
-const here = `${mine}${location.pathname}${location.search}#`;
+const keyOf = ({ pathname, search }, at) => `${mine}${pathname}${search}#${at}`;
 
 // ---- the store; there may be none, or no room in it ----
 function store() {
@@ -92,6 +93,7 @@ function watch(form, key) {
   });
   for (const cancel of form.querySelectorAll(".end a.btn")) {
     cancel.addEventListener("click", () => {
+      if (form.closest("[data-ended]")) return; // the session ended, and nothing was decided
       clearTimeout(timer);
       timer = 0;
       forget(key);
@@ -99,49 +101,62 @@ function watch(form, key) {
   }
 }
 
-function restore(form, key) {
+function restore(form, key, discard) {
   const draft = read(key);
   if (!draft?.said) return forget(key);
-  if (!fill(form, draft.said)) return draft.hadSecret ? tell(form, key, draft) : forget(key);
-  tell(form, key, draft);
+  if (!fill(form, draft.said) && !draft.hadSecret) return forget(key);
+  tell(form, key, draft, discard);
 }
 
-function tell(form, key, draft) {
+function tell(form, key, draft, discard) {
   const note = document.createElement("div");
   note.className = "panel restored";
   note.setAttribute("role", "status");
   const words = document.createElement("p");
   const secrets = draft.hadSecret ? " Secrets are never kept: type them again." : "";
   words.textContent = `Restored what you had typed by ${clock(new Date(draft.at)).slice(0, 5)}. It is not saved yet.${secrets}`;
-  const discard = document.createElement("button");
-  discard.type = "button";
-  discard.className = "btn s";
-  discard.textContent = "Discard it";
-  discard.addEventListener("click", () => {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "btn s";
+  button.textContent = "Discard it";
+  button.addEventListener("click", () => {
     forget(key);
-    lookAgain();
+    discard(note);
   });
-  note.append(words, discard);
-  form.before(note);
+  note.append(words, button);
+  // A form in a frame keeps its distance from the frame; before it, the note would touch it.
+  if (form.closest(".panel, .dlg")) form.prepend(note);
+  else form.before(note);
+}
+
+// ---- a question that opens over a page: kept as on the page of its own that it has ----
+export function openQuestion(dialog, href) {
+  [...dialog.querySelectorAll(FORMS)].forEach((form, at) => {
+    const key = keyOf(new URL(href, location.href), at);
+    restore(form, key, (note) => {
+      form.reset();
+      note.remove();
+    });
+    watch(form, key);
+  });
 }
 
 // ---- which page is this? ----
-const forms = [...document.querySelectorAll("main form.form[method=post]")];
+const forms = [...main?.querySelectorAll(FORMS) ?? []];
 const isRejected = document.querySelector("main .wrong, main .meanwhile, main [data-rejected]") !== null;
-const wasSentOn = performance.getEntriesByType("navigation")[0]?.redirectCount > 0;
+const isSaved = document.querySelector("[data-saved]") !== null;
 
 function begin() {
   for (const key of kept()) if (!key.startsWith(mine)) forget(key); // another person's
-  const isSentFormGone = (key) => key.startsWith(here) && !forms.length; // answered by another page
   for (const key of kept()) {
     const draft = read(key);
     if (!draft?.isSent) continue;
-    if (wasSentOn || isSentFormGone(key)) forget(key);
+    if (isSaved) forget(key);
     else write(key, { ...draft, isSent: false });
   }
   forms.forEach((form, at) => {
-    const key = `${here}${at}`;
-    if (!isRejected) restore(form, key);
+    const key = keyOf(location, at);
+    if (!isRejected) restore(form, key, () => lookAgain());
     watch(form, key);
   });
 }

@@ -27,8 +27,9 @@ document.addEventListener("keydown", (event) => {
   if (typing || event.ctrlKey || event.metaKey || event.altKey || !list) return;
   const follows = event.timeStamp - goes < CHORD;
   goes = event.key === "g" ? event.timeStamp : -Infinity;
-  if (event.key === "?") list.open ? list.close() : list.showModal();
-  else if (list.open) return; // Escape closes it by itself
+  if (list.open) return event.key === "?" && list.close(); // Escape closes it by itself
+  if (document.querySelector("dialog[open]")) return; // what is behind it is out of reach
+  if (event.key === "?") list.showModal();
   else if (follows && PLACES[event.key]) go(event.key);
   else if (event.key === "j" || event.key === "k") move(event.key === "j" ? 1 : -1);
 });

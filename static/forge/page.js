@@ -1,5 +1,5 @@
 // What every page does: fragments that refresh themselves, menus, copying, toasts, keys.
-import { lookAgain } from "./anew.js";
+import { GONE, lookAgain } from "./anew.js";
 import "./ask.js";
 import "./keys.js";
 import "./palette.js";
@@ -8,6 +8,7 @@ import { clock, writeTimes } from "./times.js";
 const TICK = 2000;
 const FAST_TICK = 1000;
 const PASSING = 6000;
+const ONCE = 5000; // ms in which a second click is a slip
 
 const live = document.getElementById("live");
 const lost = document.getElementById("lost");
@@ -52,7 +53,7 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
     return;
   }
   if (xhr.status === 404 || xhr.status === 403) {
-    lookAgain();
+    lookAgain(GONE);
     return;
   }
   // An unchanged part stays as it is, with the reader's selection and pointer in it.
@@ -120,13 +121,19 @@ setTimeout(() => {
 const goesOn = document.querySelector("form[data-goes-on]");
 if (goesOn) setTimeout(() => goesOn.requestSubmit(), 0);
 
-// ---- a form is sent once ----
+// ---- a form is sent once, until the page is left, the browser gives up, or nothing comes of it ----
+const mayBeSent = () => {
+  for (const form of document.querySelectorAll("[data-sent]")) delete form.dataset.sent;
+};
+
 document.addEventListener("submit", (event) => {
   if (event.defaultPrevented) return;
   const form = event.target;
   if (form.dataset.sent) event.preventDefault();
-  else if (form.method === "post") form.dataset.sent = "1";
+  else if (form.method === "post") {
+    form.dataset.sent = "1";
+    setTimeout(mayBeSent, ONCE);
+  }
 });
-window.addEventListener("pageshow", () => {
-  for (const form of document.querySelectorAll("[data-sent]")) delete form.dataset.sent;
-});
+window.addEventListener("pageshow", mayBeSent);
+window.navigation?.addEventListener("navigateerror", mayBeSent); // Stop or Escape, where it is told

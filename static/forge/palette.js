@@ -38,8 +38,9 @@ function show(html, query) {
   none.hidden = count > 0;
   text.setAttribute("aria-expanded", String(count > 0));
   said.textContent = count ? `${count} found` : none.textContent;
-  // Nothing is chosen before somebody has typed: Enter alone must not run anything.
-  choose(query ? options()[0] : null);
+  // Nothing is chosen before somebody has typed: Enter alone must not run anything. And a few
+  // letters may choose only a run that they may well mean, or a place to go to.
+  choose(query ? list.querySelector("[data-meant]") : null);
 }
 
 async function ask() {
@@ -101,6 +102,11 @@ if (dialog) {
   list.addEventListener("pointermove", (event) => {
     const option = event.target.closest("[role=option]");
     if (option && option !== chosen) choose(option);
+  });
+  // A question opens over the page, and there is one dialog at a time.
+  list.addEventListener("click", (event) => {
+    const isElsewhere = event.ctrlKey || event.metaKey || event.shiftKey;
+    if (event.target.closest("[data-ask]") && !isElsewhere) dialog.close();
   });
   // The caret stays in the field, wherever one clicks.
   list.addEventListener("mousedown", (event) => event.preventDefault());

@@ -521,6 +521,7 @@ def addresses(told: dict[str, Any]) -> dict[str, str]:
         "template-new": f"/projects/{project}/templates/new/",
         "template-copy": f"/projects/{project}/templates/new/"
         f"?from={told['templates']['Deploy web tier'].pk}",
+        "template-run": f"/templates/{told['templates']['Database backup'].pk}/run/",
         "template-disable": f"/templates/{told['templates']['Database backup'].pk}/disable/",
         "template-disabled": f"/templates/{told['templates']['Patch hypervisors'].pk}/",
         "template": f"/templates/{told['templates']['Deploy web tier'].pk}/",
@@ -741,6 +742,8 @@ class Photographer:
         other.fill("[name=script]", other.input_value("[name=script]") + f"echo {kind}\n")
         other.fill("[name=timeout_seconds]", str(1000 + len(kind)))
         other.click(".form .end .primary")
+        # Closed before, its last request might be under way in the route that gives it a policy.
+        other.wait_for_url("**/templates/")
         other.close()
         page.fill("[name=description]", f"Typed meanwhile for {kind}")
         page.click(".form .end .primary")

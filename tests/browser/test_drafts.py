@@ -10,7 +10,7 @@ import pytest
 
 from tests.browser.conftest import Visit
 from tests.browser.people import Person
-from tests.browser.visitor import PATIENCE_MILLISECONDS, Visitor
+from tests.browser.visitor import PATIENCE_MILLISECONDS, PHONE, WIDE, Visitor
 
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
@@ -130,6 +130,62 @@ def test_a_reload_keeps_it_and_discard_and_cancel_do_not(visit: Visit, project: 
     page.get_by_role("link", name="Cancel").click()
     expect(page.get_by_role("heading", name="Templates")).to_be_visible()
     assert "Third thought" not in page.evaluate(KEPT)
+
+
+def test_only_what_was_saved_is_forgotten(visit: Visit, project: int) -> None:
+    """Not what was sent in vain, although the next page was reached by being sent on."""
+    page = visit("owner").page
+    type_template(page, project, "Sent in vain")
+    is_new = "**/templates/new/"
+    page.route(is_new, lambda route: route.fulfill(status=502, body="The proxy has no answer"))
+    page.get_by_role("button", name="Create template").click()
+    expect(page.get_by_text("The proxy has no answer")).to_be_visible()
+    page.unroute(is_new)
+    page.goto(f"/projects/{project}")
+    assert page.url.endswith(f"/projects/{project}/")
+    page.goto(f"/projects/{project}/templates/new/")
+    expect(page.locator(NOTE)).to_be_visible()
+    expect(page.locator("[name=name]")).to_have_value("Sent in vain")
+    page.get_by_role("button", name="Discard it").click()
+    expect(page.locator(NOTE)).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("address", "name", "button"),
+    [
+        ("/", "Saved project", "Create project"),
+        ("/tokens/", "saved-token", "Create token"),
+        ("/projects/{project}/runners/new/", "saved-runner", "Add runner"),
+        ("/projects/{project}/registration-tokens/new/", "saved-rack", "Create token"),
+        ("/projects/{project}/variable-groups/new/", "Saved group", "Create variable group"),
+    ],
+)
+def test_a_form_that_was_saved_opens_empty(
+    address: str, name: str, button: str, visit: Visit, project: int
+) -> None:
+    page = visit("owner").page
+    page.goto(address.format(project=project))
+    field = page.locator("main form.form [name=name]")
+    field.fill(name)
+    await_kept(page, name)
+    page.get_by_role("button", name=button).click()
+    await_kept(page, name, is_there=False)
+    page.goto(address.format(project=project))
+    expect(field).to_have_value("")
+    expect(page.locator(NOTE)).to_have_count(0)
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE])
+def test_the_note_stays_within_the_frame_of_its_form(size: tuple[int, int], visit: Visit) -> None:
+    page = visit("manager", size=size).page
+    page.goto("/")
+    page.locator("main form.form [name=name]").fill("Framed")
+    page.reload()
+    expect(page.locator(NOTE)).to_be_visible()
+    frame = page.locator("section.panel", has=page.locator("#new-project")).bounding_box()
+    note = page.locator(NOTE).bounding_box()
+    assert note["x"] - frame["x"] >= 8
+    assert frame["x"] + frame["width"] - (note["x"] + note["width"]) >= 8
 
 
 def test_what_comes_back_does_not_undo_what_others_saved_meanwhile(

@@ -89,6 +89,36 @@ def _field(page: Any, label: str) -> Any:
     ).first  # fmt: skip
 
 
+def test_a_form_is_sent_once_and_again_after_the_browser_was_stopped(
+    visit: Visit, project: int
+) -> None:
+    page = visit("owner").page
+    page.goto(f"/projects/{project}/variable-groups/new/")
+    _field(page, "Name").fill("Stopped halfway")
+    sent: list[str] = []
+
+    def hold(route: Any) -> None:
+        """Let the browser wait for the answer to what it sends."""
+        if route.request.method == "POST":
+            sent.append(route.request.url)
+        else:
+            route.continue_()
+
+    page.route("**/variable-groups/new/", hold)
+    save = page.get_by_role("button", name="Create variable group")
+    box = save.bounding_box()
+    place = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    with page.expect_request(lambda request: request.method == "POST"):
+        page.mouse.click(*place)
+    page.mouse.click(*place)
+    page.context.new_cdp_session(page).send("Page.stopLoading")
+    expect(page.locator("main form[data-sent]")).to_have_count(0)
+    assert len(sent) == 1
+    page.unroute("**/variable-groups/new/")
+    save.click()
+    expect(page.get_by_role("link", name="Stopped halfway")).to_be_visible()
+
+
 def test_a_secret_is_never_shown_again(visit: Visit, project: int) -> None:
     value = "canary-9f2c-of-the-browser"
     page = visit("owner").page

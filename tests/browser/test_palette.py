@@ -76,6 +76,51 @@ def test_enter_alone_runs_nothing(visit: Visit, project: int, template: int) -> 
     assert page.url.endswith(f"/projects/{project}/")
 
 
+def test_a_fragment_of_a_word_chooses_no_run(visit: Visit, project: int, template: int) -> None:
+    page = visit("operator").page
+    page.goto(f"/projects/{project}/")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("istakable rel")
+    palette = palette_of(page)
+    first = palette.get_by_role("option").first
+    expect(first).to_have_attribute("aria-selected", "true")
+    expect(first).to_contain_text("template,")
+    expect(palette.get_by_role("option").last).to_contain_text("Run Unmistakable release")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/templates/{template}/")
+
+
+def test_a_template_of_another_project_is_asked_about(
+    visit: Visit, forge: Deployment, project: int
+) -> None:
+    other = forge.api.project("Licences")
+    template = forge.api.template(other, "echo renewed", name="Renewal of everything")
+    page = visit("owner").page
+    page.goto(f"/projects/{project}/")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("renewal")
+    palette = palette_of(page)
+    run = palette.get_by_role("option").filter(has_text="Run Renewal of everything")
+    expect(run).to_have_attribute("aria-selected", "false")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/templates/{template}/")
+    page.goto(f"/projects/{project}/")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("renewal")
+    expect(run).to_be_visible()
+    page.keyboard.press("ArrowUp")
+    expect(run).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Enter")
+    question = page.get_by_role("dialog", name="Run Renewal of everything in Licences?")
+    expect(question).to_be_visible()
+    expect(palette).to_be_hidden()
+    assert forge.api.get(f"projects/{other}/tasks/")["results"] == []
+    question.get_by_role("button", name="Run it").click()
+    page.wait_for_url("**/tasks/*/")
+    expect(page.get_by_role("heading", name="Renewal of everything")).to_be_visible()
+    forge.api.post(f"projects/{other}/stop-all")
+
+
 def test_a_thumb_finds_and_opens(visit: Visit, project: int, template: int) -> None:
     visitor = visit("viewer", size=PHONE)
     page = visitor.page

@@ -13,6 +13,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from projects.models import Project
+from projects.operations import create_project
 from runners.models import Runner
 from tasks.models import Task, TaskTemplate
 from tasks.operations import remove_template, run_template, save_template
@@ -43,7 +45,7 @@ def names(text: str) -> list[str]:
 def test_what_can_be_run_comes_first_then_where_one_can_go(
     cast: Cast, template: TaskTemplate, task: Task, runner: Runner, find: Find
 ) -> None:
-    found = names(find(cast.operator, "rest"))
+    found = names(find(cast.operator, "rest", project=cast.project.pk))
     assert found == ["Run Restart", "Restart", f"#{task.pk} Restart"]
     assert names(find(cast.operator, "WEB")) == ["web-1"]
     assert names(find(cast.operator, "pay")) == ["Payments"]
@@ -77,7 +79,7 @@ def test_a_removed_template_is_not_found(cast: Cast, template: TaskTemplate, fin
 def test_all_words_must_be_in_the_name(cast: Cast, find: Find) -> None:
     for name in ("Deploy web tier", "Deploy DNS"):
         save_template(template=TaskTemplate(project=cast.project, name=name, script="x"), tags=[])
-    text = find(cast.operator, "web DEP")
+    text = find(cast.operator, "web DEP", project=cast.project.pk)
     assert names(text) == ["Run Deploy web tier", "Deploy web tier"]
     assert "<b>Dep</b>loy <b>web</b> tier" in text
 
@@ -97,6 +99,62 @@ def test_without_a_word_there_is_where_one_may_want_to_go(
     assert "Payments" in found
 
 
+def new_project(cast: Cast, name: str) -> Project:
+    return create_project(name=name, description="", owner=cast.operator, now=timezone.now())
+
+
+def meant(text: str) -> list[str]:
+    """Those that Enter may take although nobody has chosen them."""
+    chosen = re.findall(r'data-meant.*?<span class="what">(.*?)</span>', text)
+    return [re.sub(r"<.*?>", "", one) for one in chosen]
+
+
+def test_enter_may_take_a_run_only_by_the_beginning_of_a_word(cast: Cast, find: Find) -> None:
+    here = {"project": cast.project.pk}
+    for name in ("Renewed certificates", "Release web_tier", "Welcome"):
+        save_template(template=TaskTemplate(project=cast.project, name=name, script="x"), tags=[])
+    text = find(cast.operator, "we", **here)
+    assert names(text)[:2] == ["Run Welcome", "Run Release web_tier"]
+    assert names(text).index("Run Renewed certificates") == 2
+    assert [one for one in meant(text) if one.startswith("Run")] == names(text)[:2]
+    text = find(cast.operator, "enew", **here)
+    assert names(text) == ["Renewed certificates", "Run Renewed certificates"]
+    assert meant(text) == ["Renewed certificates"]
+    assert "Run Renewed certificates" in meant(find(cast.operator, "cert ren", **here))
+    assert "Run Renewed certificates" not in meant(find(cast.operator, "cert new", **here))
+
+
+def test_a_run_in_another_project_is_asked_about(
+    cast: Cast, template: TaskTemplate, browser: Callable[..., Client], find: Find
+) -> None:
+    """Also where no project is at hand, and also on the page without a script."""
+    other = new_project(cast, "Deliveries")
+    for query in ({}, {"project": other.pk}):
+        text = find(cast.operator, "restart", **query)
+        assert "Run Restart" in names(text)
+        assert "Run Restart" not in meant(text)
+        assert f'formaction="/templates/{template.pk}/run/"' not in text
+        page = find(cast.operator, "restart", part=None, **query)
+        assert f'<a class="hit" href="/templates/{template.pk}/run/" data-ask>' in page
+        assert f'action="/templates/{template.pk}/run/"' not in page
+    client = browser(cast.operator)
+    question = client.get(f"/templates/{template.pk}/run/").content.decode()
+    assert "Run Restart in Payments?" in question
+    assert f'action="/templates/{template.pk}/run/"' in question
+    assert Task.objects.count() == 0
+
+
+def test_what_is_in_the_project_at_hand_comes_first(
+    cast: Cast, template: TaskTemplate, find: Find
+) -> None:
+    other = new_project(cast, "Arrest records")
+    save_template(template=TaskTemplate(project=other, name="Unrest", script="x"), tags=[])
+    found = names(find(cast.operator, "rest", project=other.pk))
+    assert found == ["Arrest records", "Unrest", "Restart", "Run Unrest", "Run Restart"]
+    found = names(find(cast.operator, "rest", project=cast.project.pk))
+    assert found == ["Run Restart", "Run Unrest", "Restart", "Arrest records", "Unrest"]
+
+
 def test_names_are_text_and_so_is_what_is_typed(cast: Cast, find: Find) -> None:
     name = "<img src=x onerror=alert(1)> &amp;"
     save_template(template=TaskTemplate(project=cast.project, name=name, script="x"), tags=[])
@@ -113,8 +171,9 @@ def test_names_are_text_and_so_is_what_is_typed(cast: Cast, find: Find) -> None:
 def test_without_a_script_a_page_has_the_same_and_runs_with_a_post(
     cast: Cast, template: TaskTemplate, browser: Callable[..., Client], find: Find
 ) -> None:
-    page = find(cast.operator, "rest", part=None)
-    assert names(page) == names(find(cast.operator, "rest"))
+    here = {"project": cast.project.pk}
+    page = find(cast.operator, "rest", part=None, **here)
+    assert names(page) == names(find(cast.operator, "rest", **here))
     assert f'<form method="post" action="/templates/{template.pk}/run/">' in page
     client = browser(cast.operator)
     assert client.post(f"/templates/{template.pk}/run/").status_code == 302

@@ -43,6 +43,7 @@ TABLE = {
     ("POST", "template-new"): MANAGERS_FILL_IN,
     ("GET", "template"): MEMBERS,
     ("POST", "template"): MANAGERS_FILL_IN,
+    ("GET", "template-run"): OPERATORS,
     ("POST", "template-run"): OPERATORS_DO,
     ("GET", "template-disable"): MANAGERS,
     ("POST", "template-disable"): MANAGERS_FILL_IN,

@@ -10,6 +10,7 @@ import pytest
 
 from tests.browser.conftest import Visit
 from tests.browser.visitor import PHONE
+from tests.deployment.client import wait_for
 from tests.deployment.deployment import Deployment
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -219,6 +220,9 @@ def test_more_hits_than_a_page_holds_are_gone_through_to_the_last(visit: Visit, 
     expect(note).to_contain_text("A longer text finds fewer.")
     page.locator("[data-lines]").focus()
     page.keyboard.press("Home")
+    # The browser may take its time to get there, and a search begins where one is.
+    lines = page.locator("[data-lines]")
+    wait_for(lambda: lines.evaluate("(box) => box.scrollTop") == 0, "its beginning is in view")
     field.press("Escape")
     expect(note).to_be_hidden()
     field.fill("checked")

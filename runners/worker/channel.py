@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from kombu.exceptions import OperationalError
 from kombu.transport import redis
+from redis.exceptions import ConnectionError as LostError
 from redis.exceptions import NoPermissionError, RedisError
 
 logger = logging.getLogger(__name__)
@@ -25,11 +27,17 @@ class RunnerChannel(redis.Channel):  # type: ignore[misc]
 
     refused: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, connection: Any, *arguments: Any, **options: Any) -> None:
+        self._transport = connection
+        super().__init__(connection, *arguments, **options)
         # Within one connection what kombu takes for its loss: it hangs up then, and an answer is
         # no reason to.
         self.connection_errors = _KOMBUS_ERRORS
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        found: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]
+        found["connection_class"] = _ending_with(self._transport, found["connection_class"])
+        return found
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
@@ -41,6 +49,33 @@ class RunnerChannel(redis.Channel):  # type: ignore[misc]
             name = type(error).__name__
             logger.warning("An entry of a queue is no hint of Forge's and was dropped (%s).", name)
             return True
+
+
+def _ending_with(transport: Any, base: type[Any]) -> type[Any]:
+    """A connection that is not made anew once its transport is given up."""
+
+    class Ending(base):  # type: ignore[misc]  # which one depends on the address
+        def connect(self, *arguments: Any, **options: Any) -> Any:
+            if getattr(transport, "is_given_up", False):
+                raise LostError("the connection was lost before")
+            return super().connect(*arguments, **options)
+
+    return Ending
+
+
+def give_up(connection: Any) -> None:
+    """Let nothing more be said over a connection of kombu's that was lost.
+
+    Celery's steps take leave, each by commands of its own: to a broker that is silent each of them
+    would wait for an answer, a minute and more before the first try to come back.
+    """
+    transport = connection._transport
+    if transport is None:
+        return
+    transport.is_given_up = True
+    for channel in [*transport.channels, *transport._avail_channels]:
+        with suppress(Exception):
+            channel._disconnect_pools()
 
 
 def use() -> None:

@@ -26,7 +26,7 @@ from kombu import Exchange, Queue
 
 from runners.worker.agent import Agent
 from runners.worker.broker_watch import answer_in
-from runners.worker.channel import RunnerChannel
+from runners.worker.channel import RunnerChannel, give_up
 
 logger = logging.getLogger(__name__)
 _celerys_logger = logging.getLogger("celery.worker.consumer.consumer")
@@ -155,6 +155,10 @@ class RunnerConsumer(Consumer):  # type: ignore[misc]
         if says_more:
             self._note_absence(exc)
             self._pause = _pause_after(exc, self._failures)
+        dispatcher: Any = getattr(self, "event_dispatcher", None)
+        for one in (self.connection, dispatcher and dispatcher.connection):
+            if one is not None:
+                give_up(one)
         if is_first:
             # The broker went away, or cut us off, or has changed: only Forge can say which.
             self._agent.ask_forge()

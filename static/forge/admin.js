@@ -9,6 +9,7 @@
     }
   }
 
-  window.addEventListener("load", name);
-  document.addEventListener("formset:added", name);
+  // Whenever Django's scripts draw another one, which may be after everything has loaded.
+  new MutationObserver(name).observe(document.documentElement, { childList: true, subtree: true });
+  name();
 })();

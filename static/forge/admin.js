@@ -3,7 +3,8 @@
   function name() {
     for (const icon of document.querySelectorAll(".search-label-icon")) icon.setAttribute("role", "img");
     for (const text of document.querySelectorAll(".select2-selection__rendered")) {
-      const field = text.closest(".select2").parentElement.querySelector("select");
+      const field = text.closest(".select2").parentElement?.querySelector("select");
+      if (!field) continue;
       const label = document.querySelector(`label[for="${CSS.escape(field.id)}"]`);
       text.setAttribute("aria-label", (label?.textContent || field.ariaLabel || "Choice").replace(/:$/, ""));
     }

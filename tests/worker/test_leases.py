@@ -8,22 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from runners.worker.journal import Entry, Journal
+from runners.worker.journal import Entry
 from runners.worker.lease import Lease
 from runners.worker.stop_report import StopReport
 from runners.worker.supervision import Ending, StepDone
 
 WORKER = Path(__file__).parents[2] / "runners" / "worker"
-
-
-@pytest.fixture
-def entry(tmp_path: Path) -> Entry:
-    journal = Journal(tmp_path)
-    journal.open()
-    found = journal.create(7, 1)
-    assert found is not None
-    found.open(nonce="n" * 16)
-    return found
 
 
 def log_of(entry: Entry) -> bytes:

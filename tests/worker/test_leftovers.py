@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from runners.worker import predecessor as predecessor_module
-from runners.worker.journal import Entry, Journal
+from runners.worker.journal import Entry
 from runners.worker.leftovers import close_leftover
 from runners.worker.predecessor import End, Predecessor
 from runners.worker.remains import Origin, Remains, Trail, cgroup_of
@@ -27,16 +27,6 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc an
 ROOT = Path(__file__).resolve().parents[2]
 GONE = Remains(0, is_certain=True)
 UNSURE = Remains(0, is_certain=False)
-
-
-@pytest.fixture
-def entry(tmp_path: Path) -> Entry:
-    journal = Journal(tmp_path)
-    journal.open()
-    found = journal.create(7, 1)
-    assert found is not None
-    found.open(nonce="n" * 16)
-    return found
 
 
 def log_of(entry: Entry) -> bytes:

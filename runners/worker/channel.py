@@ -14,6 +14,8 @@ from redis.exceptions import NoPermissionError, RedisError
 
 logger = logging.getLogger(__name__)
 
+# What kombu and Celery raise where a message is none, or lacks what they take for granted.
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
 _KOMBUS_ERRORS = redis.Transport.connection_errors
 
 
@@ -21,8 +23,9 @@ class RunnerChannel(redis.Channel):  # type: ignore[misc]
     """Passes over what is no message, and over a refusal.
 
     Nobody but Forge and the broker's administrator can write to a runner's queue, but an entry
-    that kombu cannot read would otherwise end the worker, and the next one after it. A queue is
-    refused in the moment in which the runner has lost it and its worker does not know.
+    that kombu cannot read would otherwise end the worker, and the next one after it; so would what
+    is no message on the control channel, over which Flower asks. A queue is refused in the moment
+    in which the runner has lost it and its worker does not know.
     """
 
     refused: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
@@ -45,9 +48,17 @@ class RunnerChannel(redis.Channel):  # type: ignore[misc]
         except NoPermissionError:
             RunnerChannel.refused()
             return True
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except _UNREADABLE as error:
             name = type(error).__name__
             logger.warning("An entry of a queue is no hint of Forge's and was dropped (%s).", name)
+            return True
+
+    def _receive_one(self, client: Any) -> Any:
+        try:
+            return super()._receive_one(client)  # type: ignore[misc]
+        except _UNREADABLE as error:
+            name = type(error).__name__
+            logger.warning("What came over the control channel is no command (%s).", name)
             return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -341,4 +342,22 @@ def test_what_is_no_hint_in_a_queue_is_dropped_in_a_line(forge: Deployment) -> N
     said = worker.said()
     assert worker.process.poll() is None and "Traceback" not in said
     assert said.count("is no hint of Forge's and was dropped") == len(entries)
+    worker.end()
+
+
+def test_what_is_no_command_on_the_control_channel_is_passed_over(forge: Deployment) -> None:
+    project = forge.api.project("Rubbish on the control channel")
+    worker = forge.worker(forge.api.runner(project, "rubbish-2"))
+    empty = {"properties": {"delivery_tag": "x", "delivery_info": {}}, "headers": {}}
+    bodies = ("5", "[]", "!", '{"method": 5}', '{"method": "no such command"}')
+    messages = ["ping", "5", "[]", "null", "{}", b"\xff\xfe", '{"body": 5, "properties": {}}']
+    messages += [json.dumps({**empty, "body": body}) for body in bodies]
+    channel = f"forge:project:{project}:/0.celery.pidbox"
+    with redis.Redis.from_url(forge.place["broker_url"]) as broker:
+        for message in messages:
+            wait_for(lambda message=message: broker.publish(channel, message), "it listens")
+            task = forge.api.wait_until(forge.api.run_script(project, "echo here"))
+            assert task["state"] == "succeeded", worker.said()
+        wait_for(lambda: broker.publish(channel, "ping"), "it still listens")
+    assert worker.process.poll() is None
     worker.end()

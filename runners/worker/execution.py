@@ -261,9 +261,14 @@ class Run:
                 nudged = time.monotonic()
             if not self._is_timed_out and time.monotonic() >= deadline:
                 self._time_out(process)
-            if process.news in ready and (ending := process.wait(0)) is not None:
+            data = os.read(process.output, READ_BYTES) if process.output in ready else None
+            # After the reading: a step of a stop is told before what came because of it.
+            ending = process.wait(0)
+            if data is not None:
+                self._take(data, masker)
+            if ending is not None:
                 return ending
-            if process.output in ready and not self._read(process, masker):
+            if data == b"":
                 poll.unregister(process.output)
 
     def _read_rest(self, process: SupervisedProcess, masker: Masker) -> bool:
@@ -276,8 +281,11 @@ class Run:
     def _read(self, process: SupervisedProcess, masker: Masker) -> bool:
         """Take some output; False at its end."""
         data = os.read(process.output, READ_BYTES)
-        self._write(masker.feed(data) if data else b"")
+        self._take(data, masker)
         return bool(data)
+
+    def _take(self, data: bytes, masker: Masker) -> None:
+        self._write(masker.feed(data) if data else b"")
 
     def _write(self, data: bytes) -> None:
         if data:

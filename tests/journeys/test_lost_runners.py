@@ -242,6 +242,12 @@ def test_a_stop_follows_the_templates_steps_and_the_log_tells_each(
     assert "forge: stopping: Stopped by admin.\nforge: sent TERM to 2 processes, waiting" in log
     assert "forge: all of its processes have ended, " in log
 
+    told = place.run("told", script="trap 'echo told; exit' INT\necho begun\nread < <(sleep 600)")
+    forge.api.post(f"tasks/{told}/stop")
+    forge.api.wait_until(told)
+    lines = forge.api.log(told).decode().splitlines()
+    assert lines.index("told") > next(n for n, line in enumerate(lines) if "sent INT" in line)
+
     stubborn = place.run("stubborn", script=script, stop_steps=[steps[0]])
     forge.api.post(f"tasks/{stubborn}/stop")
     forge.api.await_output(stubborn, b"cleaning up")

@@ -326,7 +326,28 @@ def test_force_replaces_a_gentle_stop(server: ForkServer) -> None:
     assert [step.split()[0] for step in ending.steps] == ["SIGINT", "SIGKILL"]
 
 
-def test_each_step_of_a_stop_is_told_when_it_is_done(server: ForkServer) -> None:
+def test_a_step_of_a_stop_is_told_before_what_is_written_because_of_it(
+    server: ForkServer,
+) -> None:
+    told: list[StepDone] = []
+    traps = "".join(f"trap 'echo {name}' {name}; " for name in ("INT", "TERM", "HUP", "USR1"))
+    process = server.spawn(
+        ["bash", "-c", traps + READY_FOR_EVER],
+        environment=ENVIRONMENT,
+        directory=ROOT,
+        on_step=told.append,
+    )
+    assert read_line(process) == "ready"
+    numbers = (INT, TERM, signal.SIGHUP, signal.SIGUSR1)
+    process.stop([StopStep(number, 0.3) for number in numbers])
+    for count, number in enumerate(numbers, 1):
+        assert read_line(process) == number.name.removeprefix("SIG")
+        assert process.wait(0) is None
+        assert len(told) >= count and told[count - 1].signal == number.name
+    finish(process)
+
+
+def test_each_step_of_a_stop_is_told_when_it_is_due(server: ForkServer) -> None:
     told: list[StepDone] = []
     script = f"trap '' INT; sleep 1000 & trap 'exit 0' INT; {READY_FOR_EVER}"
     process = server.spawn(

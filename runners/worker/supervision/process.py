@@ -33,9 +33,9 @@ class StopStep:
 
 @dataclass(frozen=True)
 class StepDone:
-    """One step of a stop, told when it was done.
+    """One step of a stop, told before it is done.
 
-    signal: its name, `SIGINT`. count: how many processes got it. ended: how many of those that got
+    signal: its name, `SIGINT`. count: how many processes get it. ended: how many of those that got
     the step before are gone. grace: seconds until the next step. seconds: since the first one.
     cause: `order`, `lease`, or `leftovers` of a program that has ended.
     """

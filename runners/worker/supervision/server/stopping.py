@@ -20,9 +20,10 @@ _JOB_STOPS = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 class Stopping:
     """One stop in progress below this process: signals with graces in seconds, at last KILL.
 
-    `tell` is called with each step as it is done: `signal`, its name; `count`, how many processes
-    got it; `ended`, how many of those that got the one before are gone; `grace`, how long they
-    have; `seconds`, since the first step; `cause`, as given to `begin`.
+    `tell` is called with each step before it is done, KILL excepted, so that it stands in the log
+    before what the processes write because of it: `signal`, its name; `count`, how many it goes to;
+    `ended`, how many of those that got the one before are gone; `grace`, how long they have;
+    `seconds`, since the first step; `cause`, as given to `begin`.
     """
 
     def __init__(self, tell: Callable[[dict[str, Any]], None] = lambda step: None) -> None:
@@ -63,11 +64,14 @@ class Stopping:
         if number == signal.SIGKILL:
             self._is_killing = True
             self._kill_delay = self._delay()
+            # Told afterwards: nothing is written because of it, and a tree that forks has no time.
             reached = self._kill()
-        else:
-            reached = self._send(number)
-        self._report(number, reached, grace)
-        return reached
+            self._report(number, reached, grace)
+            return reached
+        # Signal 0 reaches whom the signal will reach, and does nothing to them.
+        self._report(number, signal_below(os.getpid(), 0).signalled, grace)
+        self._reached = self._send(number)
+        return self._reached
 
     def hasten(self) -> None:
         """The program itself has ended: what it left has a few seconds a step."""
@@ -94,17 +98,17 @@ class Stopping:
         """Since the first step; None without one."""
         return None if self._began_at is None else round(time.monotonic() - self._began_at, 3)
 
-    def _report(self, number: int, reached: set[int], grace: float) -> None:
-        step = {
-            "signal": signal.Signals(number).name,
-            "count": len(reached),
-            "ended": len(self._reached - reached),
-            "grace": grace,
-            "seconds": self.seconds(),
-            "cause": self._cause,
-        }
-        self._reached = reached
-        self._tell(step)
+    def _report(self, number: int, alive: set[int], grace: float) -> None:
+        self._tell(
+            {
+                "signal": signal.Signals(number).name,
+                "count": len(alive),
+                "ended": len(self._reached - alive),
+                "grace": grace,
+                "seconds": self.seconds(),
+                "cause": self._cause,
+            }
+        )
 
     def _send(self, number: int) -> set[int]:
         delay = self._delay()

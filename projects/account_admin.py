@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
@@ -17,13 +18,13 @@ from django.db import transaction
 
 from projects.admin_bases import ReadOnlyAdmin, RefusingAdmin
 from projects.admin_inlines import ShownInline, linked
-from projects.audit.entry import AuditEntry, Verb
+from projects.audit.entry import AuditEntry, Kind, Verb
 from projects.audit.recording import record, record_saved, snapshot
 from projects.members import remove_user
 from projects.models import Membership, UserToken
 
 if TYPE_CHECKING:
-    from django.db.models import QuerySet
+    from django.db.models import QuerySet, TextChoices
     from django.http import HttpRequest
 
     _UserAdmin = UserAdmin[User]
@@ -136,9 +137,28 @@ class AccountGroupAdmin(RecordedAdmin, GroupAdmin):
     search_help_text = "A part of its name"
 
 
+class _VerbFilter(admin.SimpleListFilter):
+    """Every verb there is: Django's own filter reads the whole log to find those that occur."""
+
+    title = parameter_name = "verb"
+    words: type[TextChoices] = Verb
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[Any, str]]:
+        return sorted(self.words.choices, key=itemgetter(1))
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        chosen = self.value()
+        return queryset.filter(**{self.title: chosen}) if chosen else queryset
+
+
+class _KindFilter(_VerbFilter):
+    title = parameter_name = "kind"
+    words = Kind
+
+
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyAdmin):
     list_display = ("at", "actor", "way", "verb", "kind", "name", "project", "address")
-    list_filter = ("way", "verb", "kind", "at")
+    list_filter = ("way", _VerbFilter, _KindFilter, "at")
     search_fields = ("=actor", "=name", "=address", "=verb", "=kind")
     search_help_text = "A user name, an object's name, an address, a verb or a kind, in full"

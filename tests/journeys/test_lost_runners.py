@@ -242,11 +242,11 @@ def test_a_stop_follows_the_templates_steps_and_the_log_tells_each(
     assert "forge: stopping: Stopped by admin.\nforge: sent TERM to 2 processes, waiting" in log
     assert "forge: all of its processes have ended, " in log
 
-    told = place.run("told", script="trap 'echo told; exit' INT\necho begun\nread < <(sleep 600)")
-    forge.api.post(f"tasks/{told}/stop")
-    forge.api.wait_until(told)
-    lines = forge.api.log(told).decode().splitlines()
-    assert lines.index("told") > next(n for n, line in enumerate(lines) if "sent INT" in line)
+    talks = place.run("talks", script="trap 'echo why; exit' INT\necho begun\nread < <(sleep 600)")
+    forge.api.post(f"tasks/{talks}/stop")
+    forge.api.wait_until(talks)
+    told = forge.api.log(talks).decode()
+    assert 0 < told.index("\nforge: sent INT to ") < told.index("\nwhy\n")
 
     stubborn = place.run("stubborn", script=script, stop_steps=[steps[0]])
     forge.api.post(f"tasks/{stubborn}/stop")
@@ -257,8 +257,8 @@ def test_a_stop_follows_the_templates_steps_and_the_log_tells_each(
     assert (ended["state"], ended["reason"]) == ("stopped", "Force-stopped by admin.")
     assert ended["log_complete"]
     lines = forge.api.log(stubborn).decode().splitlines()
-    told = [line.split(" to ")[0] for line in lines if line.startswith("forge: ")]
-    assert told[:2] == ["forge: stopping: Stopped by admin.", "forge: sent HUP"]
+    steps_told = [line.split(" to ")[0] for line in lines if line.startswith("forge: ")]
+    assert steps_told[:2] == ["forge: stopping: Stopped by admin.", "forge: sent HUP"]
     assert "forge: stopping: Force-stopped by admin." in lines
     assert any("sent KILL to" in line for line in lines)
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import venv
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -355,9 +356,9 @@ def test_what_is_no_command_on_the_control_channel_is_passed_over(forge: Deploym
     channel = f"forge:project:{project}:/0.celery.pidbox"
     with redis.Redis.from_url(forge.place["broker_url"]) as broker:
         for message in messages:
-            wait_for(lambda message=message: broker.publish(channel, message), "it listens")
+            wait_for(partial(broker.publish, channel, message), "it listens")
             task = forge.api.wait_until(forge.api.run_script(project, "echo here"))
             assert task["state"] == "succeeded", worker.said()
-        wait_for(lambda: broker.publish(channel, "ping"), "it still listens")
+        wait_for(partial(broker.publish, channel, "ping"), "it still listens")
     assert worker.process.poll() is None
     worker.end()

@@ -14,13 +14,15 @@ from django.contrib.auth.forms import (
 )
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group, User
+from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from projects.admin_bases import ReadOnlyAdmin, RefusingAdmin
 from projects.admin_inlines import ShownInline, linked
 from projects.audit.entry import AuditEntry, Kind, Verb
 from projects.audit.recording import record, record_saved, snapshot
-from projects.members import remove_user
+from projects.errors import LastOwnerError
+from projects.members import demand_other_owners, remove_user
 from projects.models import Membership, UserToken
 
 if TYPE_CHECKING:
@@ -97,6 +99,16 @@ class PasswordSetWidget(ReadOnlyPasswordHashWidget):
 
 class AccountForm(_UserChangeForm):
     password = ReadOnlyPasswordHashField(label="Password", widget=PasswordSetWidget)
+
+    def clean_is_active(self) -> bool:
+        """In the transaction that saves: what is looked at here stays as it is until then."""
+        is_active = bool(self.cleaned_data["is_active"])
+        if not is_active and "is_active" in self.changed_data:
+            try:
+                demand_other_owners(self.instance)
+            except LastOwnerError as error:
+                raise ValidationError(str(error)) from error
+        return is_active
 
 
 @admin.register(User)

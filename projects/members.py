@@ -76,12 +76,20 @@ def remove_member(*, membership: Membership, by: User) -> None:
 def remove_user(*, user: User) -> None:
     """Delete an account with its memberships and API tokens. Raises LastOwnerError."""
     with transaction.atomic():
-        held = Membership.objects.filter(user=user).select_related("project", "user")
-        for membership in held.order_by("project_id"):
-            _hold(membership.project)
-            _demand_another_owner(membership)
+        demand_other_owners(user)
         record(Verb.REMOVED, user, name=user.get_username())
         user.delete()
+
+
+def demand_other_owners(user: User) -> None:
+    """Raise LastOwnerError if a project would have no active owner without this account.
+
+    To be called in the transaction that deletes the account or makes it inactive.
+    """
+    held = Membership.objects.filter(user=user).select_related("project", "user")
+    for membership in held.order_by("project_id"):
+        _hold(membership.project)
+        _demand_another_owner(membership)
 
 
 def _hold(project: Project) -> None:

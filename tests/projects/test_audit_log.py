@@ -122,6 +122,7 @@ NOT_RECORDED = {
     "note_trouble": "what a worker says of its host; the runner's row shows it",
     "name_from": "computes",
     "free_name": "looks",
+    "demand_other_owners": "looks",
 }
 
 

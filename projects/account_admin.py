@@ -6,6 +6,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.forms import (
     ReadOnlyPasswordHashField,
@@ -126,7 +127,7 @@ class AccountAdmin(RecordedAdmin, _UserAdmin):
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:  # noqa: A002  # Django calls it so
         with transaction.atomic():
-            before = User.objects.filter(pk=id).first()
+            before = self.get_object(request, unquote(id))
             answer = super().user_change_password(request, id, form_url)
             record_new_password(before)
         return answer

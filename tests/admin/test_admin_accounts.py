@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
@@ -44,3 +45,13 @@ def test_a_member_who_is_no_owner_is_made_inactive(cast: Cast, admin: Client) ->
     assert admin.post(page, account_form(cast.viewer)).status_code == 302
     cast.viewer.refresh_from_db()
     assert not cast.viewer.is_active
+
+
+@pytest.mark.parametrize("number", ["abc", "9" * 40, "_00", "1.5"])
+def test_the_page_for_a_password_takes_any_number(number: str, cast: Cast, admin: Client) -> None:
+    for method in (admin.get, admin.post):
+        assert method(f"/admin/auth/user/{number}/password/").status_code == 404
+    viewer = Client()
+    viewer.force_login(cast.viewer)
+    answer = viewer.get(f"/admin/auth/user/{number}/password/")
+    assert answer.status_code in (302, 403)

@@ -56,11 +56,6 @@ class RecordedAdmin(RefusingAdmin):
         record(Verb.REMOVED, obj)
         obj.delete()
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        with transaction.atomic():
-            for row in queryset:
-                self.delete_model(request, row)
-
 
 class MembershipsInline(ShownInline):
     model = Membership

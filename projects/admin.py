@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from django import forms
 from django.contrib import admin
-from django.db import transaction
 from django.utils import timezone
 
 from projects.admin_bases import (
@@ -161,11 +160,6 @@ class MembershipAdmin(OperationAdmin):
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         remove_member(membership=obj, by=cast("User", request.user))
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        with transaction.atomic():
-            for row in queryset:
-                self.delete_model(request, row)
 
 
 @admin.register(UserToken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -158,6 +159,17 @@ class RefusingAdmin(NamingAdmin, ModelAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         return self._refused(request, self._list(), super().changelist_view, extra_context)
 
+    def get_actions(self, request: HttpRequest) -> Any:
+        found: dict[str, Any] = super().get_actions(request)
+        if "delete_selected" in found:
+            delete, *words = found["delete_selected"]
+            found["delete_selected"] = (_all_or_none(delete), *words)
+        return found
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for row in queryset:
+            self.delete_model(request, row)
+
     def _list(self) -> str:
         return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
 
@@ -171,6 +183,22 @@ class RefusingAdmin(NamingAdmin, ModelAdmin):
             for sentence in getattr(error, "messages", [str(error)]):
                 self.message_user(request, sentence, messages.ERROR)
             return HttpResponseRedirect(place)
+
+
+def _all_or_none(delete: Callable[..., Any]) -> Callable[..., Any]:
+    """Django's action, which notes and deletes one row after the other, until one is refused."""
+
+    @wraps(delete)
+    def action(page: RefusingAdmin, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+        try:
+            with transaction.atomic():
+                return delete(page, request, queryset)
+        except (ForgeError, ValidationError):
+            if queryset.count() > 1:
+                page.message_user(request, "Nothing was deleted.", messages.ERROR)
+            raise
+
+    return action
 
 
 class AskingAdmin(ModelAdmin):
@@ -299,10 +327,6 @@ class RemovableAdmin(OperationAdmin):
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         self.remove(request, obj)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        for row in queryset:
-            self.remove(request, row)
 
     def get_deleted_objects(self, objs: Iterable[Any], request: HttpRequest) -> Any:
         """Nothing else goes with them, so nothing stands in the way."""

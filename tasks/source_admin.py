@@ -44,10 +44,6 @@ class SourceAdmin(OperationAdmin):
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         self.remove(obj)
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        for row in queryset:
-            self.remove(row)
-
     def get_deleted_objects(self, objs: Iterable[Any], request: HttpRequest) -> Any:
         """What goes with them are their own secrets, which nobody can see anyway."""
         names = [str(row) for row in objs]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import DELETION, LogEntry
 from django.contrib.messages import get_messages
 from django.test import Client
 from django.urls import reverse
@@ -88,6 +89,26 @@ def test_what_templates_use_is_not_deleted(
     save_template(template=template, tags=(), keys={})
     admin.post(page, data)
     assert not AccessKey.objects.exists()
+
+
+def test_of_many_all_are_deleted_or_none(
+    cast: Cast, admin: Client, template: TaskTemplate, access_key: AccessKey
+) -> None:
+    for name in ("A", "Z"):
+        AccessKey.objects.create(project=cast.project, name=name, kind="none")
+    save_template(template=template, tags=(), keys={access_key.pk: "K"})
+    page = reverse("admin:projects_accesskey_changelist")
+    chosen = list(AccessKey.objects.values_list("pk", flat=True))
+    data = {"action": "delete_selected", "_selected_action": chosen, "post": "yes"}
+    answer = admin.post(page, data)
+    said = [str(message) for message in get_messages(answer.wsgi_request)]
+    assert said[0] == "Nothing was deleted." and "used by the template Restart" in said[1]
+    assert AccessKey.objects.count() == len(chosen)
+    assert not LogEntry.objects.filter(action_flag=DELETION).exists()
+    save_template(template=template, tags=(), keys={})
+    admin.post(page, data)
+    assert not AccessKey.objects.exists()
+    assert LogEntry.objects.filter(action_flag=DELETION).count() == len(chosen)
 
 
 def test_a_template_is_given_sources_in_the_admin(

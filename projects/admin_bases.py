@@ -266,8 +266,8 @@ class AskingAdmin(ModelAdmin):
                     left.setdefault(unless, []).append(str(row))
                 else:
                     count += 1
-            except ForgeError as error:
-                left.setdefault(str(error), [])
+            except (ForgeError, ValidationError) as error:
+                left.setdefault(" ".join(getattr(error, "messages", [str(error)])), [])
         sentences = [f"{done}: {count}.", *(_left(why, names) for why, names in left.items())]
         if len(sentences) > NAMED_ROWS + 1:
             more = len(sentences) - NAMED_ROWS - 1

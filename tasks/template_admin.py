@@ -228,10 +228,15 @@ class TaskTemplateAdmin(RemovableAdmin):
 
     @admin.action(description="Duplicate selected templates", permissions=["add"])
     def duplicate(self, request: HttpRequest, queryset: QuerySet[TaskTemplate]) -> None:
-        present = queryset.filter(removed_at=None).select_related("project")
-        copies = [duplicate_template(template=row) for row in present]
-        names = ", ".join(copy.name for copy in copies) or "none"
-        self.message_user(request, f"New templates: {names}.")
+        words = {"done": "Duplicated", "unless": "they were removed"}
+        self.act(request, self.chosen(request, queryset), _duplicate, **words)
+
+
+def _duplicate(template: TaskTemplate) -> bool:
+    if template.removed_at is not None:
+        return False
+    duplicate_template(template=template)
+    return True
 
 
 def _hold(template: TaskTemplate) -> None:

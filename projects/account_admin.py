@@ -18,13 +18,15 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from projects.admin_bases import ReadOnlyAdmin, RefusingAdmin
+from projects.admin_bases import ReadOnlyAdmin
+from projects.admin_forms import RefusingAdmin
 from projects.admin_inlines import ShownInline, linked
 from projects.audit.entry import AuditEntry, Kind, Verb
 from projects.audit.recording import record, record_saved, snapshot
 from projects.errors import LastOwnerError
 from projects.members import demand_other_owners, remove_user
 from projects.models import Membership, UserToken
+from projects.versions import require_version
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet, TextChoices
@@ -45,7 +47,12 @@ class RecordedAdmin(RefusingAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         form.before = snapshot(obj) if change else None
-        super().save_model(request, obj, form, change)
+        if not change:
+            super().save_model(request, obj, form, change)
+            return
+        require_version(obj, self.version(request))
+        columns = {field.name for field in obj._meta.concrete_fields}
+        obj.save(update_fields=sorted(columns.intersection(form.changed_data)))
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """Recorded here, when its links are saved too."""
@@ -116,6 +123,8 @@ class AccountAdmin(RecordedAdmin, _UserAdmin):
     list_filter = ("is_active", "is_staff", "is_superuser", "groups", "last_login")
     search_help_text = "A part of the user name, the name or the email address"
     inlines = (MembershipsInline, ApiTokensInline)
+    # Written by signing in, also while this form is open.
+    readonly_fields = ("last_login",)
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         return () if obj is None else self.inlines

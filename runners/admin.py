@@ -288,7 +288,7 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
             return
         given = {name: form.cleaned_data[name] for name in form.changed_data}
         tags = given.pop("tag_names", None)
-        change_runner(runner=obj, changes=given, tags=tags)
+        change_runner(runner=obj, changes=given, tags=tags, version=self.version(request))
 
     def create(self, request: HttpRequest, obj: Any, form: Any) -> None:
         new = create_runner(

@@ -106,7 +106,8 @@ class AccessKeyAdmin(SourceAdmin):
         return (*super().get_readonly_fields(request, obj), *fixed)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        save_access_key(key=obj, parts=form.parts, now=timezone.now())
+        version = self.version(request)
+        save_access_key(key=obj, parts=form.parts, now=timezone.now(), version=version)
 
     def remove(self, obj: Any) -> None:
         remove_access_key(key=obj)
@@ -173,7 +174,8 @@ class VariableGroupAdmin(SourceAdmin):
         return ", ".join(group.secret_names) if group.pk else ""
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        save_variable_group(group=obj, secrets=form.secrets, now=timezone.now())
+        version, now = self.version(request), timezone.now()
+        save_variable_group(group=obj, secrets=form.secrets, now=now, version=version)
 
     def remove(self, obj: Any) -> None:
         remove_variable_group(group=obj)

@@ -191,6 +191,7 @@ class TaskTemplateAdmin(RemovableAdmin):
                 tags=given["tag_names"],
                 groups=[group.pk for group in given["variable_groups"]],
                 keys=given["key_names"],
+                version=self.version(request),
             )
 
     def remove(self, request: HttpRequest, obj: Any) -> None:

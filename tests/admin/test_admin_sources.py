@@ -13,6 +13,7 @@ from django.urls import reverse
 from projects.models import AccessKey, VariableGroup
 from tasks.models import TaskTemplate
 from tasks.operations import save_template
+from tests.admin.conftest import refusal
 from tests.admin.test_admin_changes import template_form
 from tests.cast import CANARY, Cast
 
@@ -40,8 +41,7 @@ def test_a_key_is_added_and_its_secret_replaced_without_being_shown(
 def test_a_secret_that_is_too_short_is_refused_with_a_sentence(cast: Cast, admin: Client) -> None:
     page = reverse("admin:projects_accesskey_add")
     answer = admin.post(page, key_form(cast, value="tiny"))
-    (message,) = get_messages(answer.wsgi_request)
-    assert "at least 8 characters" in str(message)
+    assert "at least 8 characters" in refusal(answer, "value")
     assert not AccessKey.objects.exists()
 
 
@@ -127,5 +127,5 @@ def test_a_template_is_given_sources_in_the_admin(
     VariableGroup.objects.filter(pk=other.pk).update(variables={"REGION": "x"})
     both = {"variable_groups": [variable_group.pk, other.pk], "key_names": ""}
     answer = admin.post(page, given | both)
-    assert "REGION would be set by" in str(*get_messages(answer.wsgi_request))
+    assert "REGION would be set by" in refusal(answer)
     assert list(template.variable_groups.all()) == [variable_group]

@@ -38,6 +38,7 @@ from runners.wheel import NAME as WHEEL
 from tasks.lifecycle import TaskState
 from tasks.models import Task
 from tasks.operations import retire_runner
+from tasks.unserved import unserved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -232,7 +233,8 @@ def remove(request: HttpRequest, pk: int) -> HttpResponse:
         messages.success(request, f"Removed {row.name}. Its token no longer works.")
         return redirect("runners", row.project_id)
     context = {"runner": row, "held": list(Task.objects.held_by(row).order_by("pk"))}
-    context |= {"stranded": _stranded(row)}
+    # What no runner may take now is none of its doing.
+    context |= {"stranded": unserved(row.project, without=row) - unserved(row.project)}
     return page(request, "runner_remove.html", project=row.project, section="runners", **context)
 
 
@@ -245,11 +247,3 @@ def lift(request: HttpRequest, pk: int) -> HttpResponse:
     if lift_quarantine(runner=row, by=signed_in(request), now=timezone.now()):
         messages.success(request, f"{row.name} may use the broker again.")
     return redirect("runner", row.pk)
-
-
-def _stranded(runner: Runner) -> int:
-    """How many queued tasks no other runner may take."""
-    others = Runner.objects.present().filter(project_id=runner.project_id).exclude(pk=runner.pk)
-    covered = {queue.pk for other in others for queue in other.queues()}
-    mine = [queue.pk for queue in runner.queues() if queue.pk not in covered]
-    return Task.objects.filter(queue__in=mine, state=TaskState.QUEUED).count()

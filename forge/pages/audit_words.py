@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from forge.pages.words import counted
+from forge.words import counted
 from projects.audit.actor import Way
 from projects.audit.entry import AuditEntry, Kind, Verb
 from projects.audit.reading import trail

@@ -10,10 +10,10 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
+from forge.lists.task_rows import for_rows, rows_of
 from forge.pages.access import demand, project_for, signed_in
 from forge.pages.shell import page
-from forge.pages.task_rows import for_rows, rows_of
-from forge.pages.words import counted, number, whole_number
+from forge.words import counted, number, whole_number
 from projects.permissions import Action
 from tasks.lifecycle import TaskState
 from tasks.models import Task

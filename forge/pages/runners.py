@@ -15,19 +15,20 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from forge.lists.runner_filters import asked_for, is_of_status, matching
+from forge.lists.task_rows import for_rows, rows_of
 from forge.pages import fleet, made_once
 from forge.pages.access import demand, project_for, signed_in
 from forge.pages.audit_words import trail_of
 from forge.pages.charts import last_hour
 from forge.pages.first_contact import first_contact
 from forge.pages.paging import Paged
-from forge.pages.runner_filters import asked_for, is_of_status, matching, menus_in, segments
 from forge.pages.runner_form import RunnerForm
 from forge.pages.runner_health import health_of
+from forge.pages.runner_menus import menus_in, segments
 from forge.pages.shell import page
 from forge.pages.tag_waits import waits_by_tag
-from forge.pages.task_rows import for_rows, rows_of
-from forge.pages.words import whole_number
+from forge.words import whole_number
 from projects.audit.entry import Kind
 from projects.permissions import Action
 from runners.errors import RunnerNameTakenError

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from forge.pages.words import number
+from forge.words import number
 from projects.encryption import keys
 from projects.errors import SecretsKeyError
 from tasks.models import TaskTemplate, TemplateAccessKey

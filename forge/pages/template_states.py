@@ -15,7 +15,7 @@ from forge.pages.access import demand, signed_in
 from forge.pages.audit_words import lines_of
 from forge.pages.shell import page
 from forge.pages.templates import template_for
-from forge.pages.words import counted, whole_number
+from forge.words import counted, whole_number
 from projects.audit.entry import AuditEntry, Kind
 from projects.audit.reading import page_of
 from projects.errors import ForgeError

@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from forge.pages import made_once
 from forge.pages.icons import ICONS
-from forge.pages.words import bytes_in_words, counted, duration_in_words
+from forge.words import bytes_in_words, counted, duration_in_words
 from projects.characters import UNSEEN_OR_CONTROL
 from runners.nodes import label_of
 from runners.status import RegistrationStatus, RunnerStatus

@@ -108,7 +108,8 @@ def _is_at_hand(value: ast.expr) -> bool:
     )
 
 
-VIEWS = sorted([*(ROOT / "forge" / "pages").glob("*.py"), *(ROOT / "forge" / "api").glob("*.py")])
+ROOMS = ("pages", "api", "lists")
+VIEWS = sorted(path for room in ROOMS for path in (ROOT / "forge" / room).glob("*.py"))
 
 
 @pytest.mark.parametrize("path", VIEWS, ids=lambda path: f"{path.parent.name}/{path.name}")

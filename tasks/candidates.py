@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
+from projects.words import listed
 from runners.models import BrokerContact, Runner
 from runners.offers import Offer, is_covered
 from runners.status import RunnerStatus
 from tasks.models import Leadership, Task
-from tasks.sentences import ago, clock, listed
+from tasks.sentences import ago, clock
 
 
 @dataclass(frozen=True)

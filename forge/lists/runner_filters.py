@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models import Case, Count, IntegerField, Q, QuerySet, When
 
-from forge.words import whole_number
+from projects.words import whole_number
 from runners.models import Runner
 from runners.standing import status_in_database
 from runners.status import RunnerStatus

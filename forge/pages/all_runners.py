@@ -23,7 +23,7 @@ from forge.pages import fleet
 from forge.pages.access import signed_in
 from forge.pages.paging import Paged
 from forge.pages.runner_menus import menus, segments
-from forge.words import counted, number, whole_number
+from projects.words import counted, number, whole_number
 from runners.models import Runner
 
 if TYPE_CHECKING:

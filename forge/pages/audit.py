@@ -13,10 +13,10 @@ from forge.lists.audit_file import file_of
 from forge.pages.access import demand, project_for
 from forge.pages.audit_words import lines_of
 from forge.pages.shell import page
-from forge.words import whole_number
 from projects.audit.entry import AuditEntry, AuditEntryQuerySet
 from projects.audit.reading import Filters, page_of
 from projects.permissions import Action
+from projects.words import whole_number
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse, StreamingHttpResponse

@@ -21,8 +21,8 @@ from django.urls import reverse
 from forge.lists.task_rows import for_rows
 from forge.pages.places import places_of
 from forge.templatetags.forge_ui import STATE_LOOKS
-from forge.words import whole_number
 from projects.models import Project
+from projects.words import whole_number
 from runners.models import Runner
 from tasks.lifecycle import TaskState
 from tasks.models import Task, TaskTemplate

@@ -12,7 +12,7 @@ from django.db.models import OuterRef, Subquery
 
 from forge.lists.runner_filters import ORDER
 from forge.pages.charts import Sparkline, sparkline
-from forge.words import about, counted, listed, number
+from projects.words import about, counted, listed, number
 from runners.models import Runner, RunnerQuerySet
 from runners.status import RunnerStatus
 from tasks.lifecycle import TaskState

@@ -22,7 +22,7 @@ from forge.pages.periods import (
     uses_of,
 )
 from forge.pages.shell import page
-from forge.words import counted, duration_in_words, number
+from projects.words import counted, duration_in_words, number
 from tasks.lifecycle import TaskState
 from tasks.models import Task
 

@@ -28,9 +28,9 @@ from forge.pages.runner_health import health_of
 from forge.pages.runner_menus import menus_in, segments
 from forge.pages.shell import page
 from forge.pages.tag_waits import waits_by_tag
-from forge.words import whole_number
 from projects.audit.entry import Kind
 from projects.permissions import Action
+from projects.words import whole_number
 from runners.errors import RunnerNameTakenError
 from runners.models import Runner
 from runners.nodes import label_of

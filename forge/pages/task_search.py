@@ -16,7 +16,7 @@ from django.db.models import Exists, OuterRef, Q, Value
 from django.db.models.functions import Concat
 
 from forge.lists.task_rows import for_rows
-from forge.words import whole_number
+from projects.words import whole_number
 from runners.models import Runner
 from tasks.models import Task, TaskTemplate
 

@@ -20,8 +20,8 @@ from forge.pages.shell import page
 from forge.pages.task_filters import menus, narrowed
 from forge.pages.task_search import Found
 from forge.pages.task_view import task_context
-from forge.words import whole_number
 from projects.permissions import Action
+from projects.words import whole_number
 from tasks.errors import TemplateNotRunnableError
 from tasks.lifecycle import BAD, UNFINISHED, TaskState
 from tasks.models import Task

@@ -20,10 +20,10 @@ from forge.pages.access import demand, project_for, signed_in
 from forge.pages.audit_words import trail_of
 from forge.pages.shell import page
 from forge.pages.template_form import TemplateForm
-from forge.words import counted, number, whole_number
 from projects.audit.entry import Kind
 from projects.errors import ForgeError
 from projects.permissions import Action
+from projects.words import counted, number, whole_number
 from tasks.duplicating import copy_of
 from tasks.errors import TemplateNameTakenError, TemplateNotRunnableError
 from tasks.lifecycle import TERMINAL

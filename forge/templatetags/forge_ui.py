@@ -17,8 +17,8 @@ from django.utils.safestring import SafeString, mark_safe
 
 from forge.pages import made_once
 from forge.pages.icons import ICONS
-from forge.words import bytes_in_words, counted, duration_in_words
 from projects.characters import UNSEEN_OR_CONTROL
+from projects.words import bytes_in_words, counted, duration_in_words
 from runners.nodes import label_of
 from runners.status import RegistrationStatus, RunnerStatus
 from runners.worker.fields import printable

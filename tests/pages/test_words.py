@@ -22,7 +22,7 @@ from forge.templatetags.forge_ui import (
     slots,
     timed,
 )
-from forge.words import about, bytes_in_words, counted, duration_in_words, listed, number
+from projects.words import about, bytes_in_words, counted, duration_in_words, listed, number
 from runners.status import RunnerStatus
 from tasks.lifecycle import TaskState
 from tests.cast import Cast

@@ -220,6 +220,7 @@ class AccessKey(Sealing):
         Kind.STRING: ("value",),
         Kind.NONE: (),
     }
+    ALL_PARTS = tuple(part for parts in PARTS.values() for part in parts)
     OPTIONAL_PARTS = frozenset({"passphrase"})
     KINDS_WITH_LOGIN = frozenset({Kind.SSH, Kind.LOGIN_PASSWORD})
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 else:
     ModelForm = forms.ModelForm
 
-PARTS = ("private_key", "passphrase", "password", "value")
 KEPT = "Left empty, what is stored stays."
 
 
@@ -78,14 +77,22 @@ class AccessKeyForm(ModelForm):
 
     @property
     def parts(self) -> dict[str, str]:
-        found = {name: self.cleaned_data.get(name, "") for name in PARTS}
+        found = {name: self.cleaned_data.get(name, "") for name in AccessKey.ALL_PARTS}
         return {name: text for name, text in found.items() if text}
 
 
 @admin.register(AccessKey)
 class AccessKeyAdmin(SourceAdmin):
     form = AccessKeyForm
-    fields = ("project", "name", "kind", "login", *PARTS, "secret_changed_at", "problem")
+    fields = (
+        "project",
+        "name",
+        "kind",
+        "login",
+        *AccessKey.ALL_PARTS,
+        "secret_changed_at",
+        "problem",
+    )
     readonly_fields = ("secret_changed_at", "problem")
     list_display = ("name", "project", "kind", "login", "secret_changed_at")
     list_filter = ("kind", ("project", ProjectFilter))
@@ -99,7 +106,7 @@ class AccessKeyAdmin(SourceAdmin):
         """Who may only look has no form, so no field for a secret."""
         if self.has_change_permission(request, obj):
             return self.fields
-        return [name for name in self.fields if name not in PARTS]
+        return [name for name in self.fields if name not in AccessKey.ALL_PARTS]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fixed = () if obj is None else ("kind",)

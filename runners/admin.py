@@ -42,7 +42,7 @@ from runners.operations import (
 from runners.overlap import OverlapForm, overlap_in_words
 from runners.pause_form import DrainForm, PauseForm
 from runners.status import RunnerStatus
-from runners.tag_names import TagNamesField
+from runners.tag_field import TAGS_HELP, TagField
 from runners.token_admin import RunnerTokensInline
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class VersionFilter(admin.AllValuesFieldListFilter):
 
 
 class NewRunnerForm(ModelForm):
-    tag_names = TagNamesField()
+    tag_names = TagField(label="Tags", help_text=TAGS_HELP)
 
     class Meta:
         model = Runner
@@ -86,7 +86,7 @@ class NewRunnerForm(ModelForm):
 class RunnerForm(ModelForm):
     """What may be changed of it: the node name follows from the rest."""
 
-    tag_names = TagNamesField()
+    tag_names = TagField(label="Tags", help_text=TAGS_HELP)
 
     class Meta:
         model = Runner

@@ -23,7 +23,7 @@ from projects.admin_inlines import ShownInline, linked
 from runners import wheel
 from runners.models import RegistrationToken, RunnerToken
 from runners.registration import create_registration_token, revoke_registration_token
-from runners.tag_names import TagNamesField
+from runners.tag_field import TAGS_HELP, TagField
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -75,7 +75,7 @@ class RunnerTokenAdmin(ReadOnlyAdmin):
 
 
 class NewRegistrationTokenForm(ModelForm):
-    tag_names = TagNamesField()
+    tag_names = TagField(label="Tags", help_text=TAGS_HELP)
 
     class Meta:
         model = RegistrationToken

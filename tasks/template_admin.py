@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from projects.admin_bases import ProjectFilter, RemovableAdmin, YesNoFilter
 from projects.models import AccessKey
-from runners.tag_names import TagNamesField
+from runners.tag_field import TAGS_HELP, TagField
 from tasks.disable_form import DisableForm
 from tasks.errors import TemplateNameTakenError, TemplateRemovedError
 from tasks.models import TaskTemplate
@@ -53,7 +53,7 @@ class TemplateForm(ModelForm):
     )
     # Not stripped: a script is stored as it was written.
     script = forms.CharField(strip=False, widget=forms.Textarea(attrs={"rows": 20, "cols": 100}))
-    tag_names = TagNamesField()
+    tag_names = TagField(label="Tags", help_text=TAGS_HELP)
     key_names = forms.CharField(
         label="Access keys",
         required=False,

@@ -18,7 +18,7 @@ from projects.admin_bases import (
     TokenAdmin,
     YesNoFilter,
 )
-from projects.admin_inlines import ShownInline, linked
+from projects.admin_inlines import ShownInline, badge, linked
 from projects.errors import ForgeError
 from projects.models import Project
 from runners import wheel
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.db.models import QuerySet
     from django.http import HttpRequest, HttpResponse
+    from django.utils.safestring import SafeString
 
     ModelForm = forms.ModelForm[Any]
 else:
@@ -98,10 +99,10 @@ class RunnerForm(ModelForm):
         self.initial["tag_names"] = " ".join(names)
 
 
-def contact_of(runner: Runner) -> str:
+def contact_of(runner: Runner) -> SafeString:
     """Which tasks it holds is not asked here, so idle and busy are one."""
     status = runner.status_at(timezone.now(), running=0)
-    return "Connected" if status in CONNECTED else str(status.label)
+    return badge(status, "Connected" if status in CONNECTED else str(status.label))
 
 
 def _of_runner(operation: Callable[..., Any], runner: Runner, **given: Any) -> Any:
@@ -123,7 +124,7 @@ class RunnersInline(ShownInline):
         return linked(runner)
 
     @admin.display(description="contact")
-    def contact(self, runner: Runner) -> str:
+    def contact(self, runner: Runner) -> SafeString:
         return contact_of(runner)
 
 
@@ -219,7 +220,7 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
         return ", ".join(tag.name for tag in runner.tags.all())
 
     @admin.display(description="contact")
-    def contact(self, runner: Runner) -> str:
+    def contact(self, runner: Runner) -> SafeString:
         return contact_of(runner)
 
     @admin.action(description="Let selected runners back to the broker", permissions=["change"])

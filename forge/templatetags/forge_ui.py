@@ -48,7 +48,7 @@ RUNNER_LOOKS: dict[str, tuple[str, str]] = {
     RunnerStatus.IDLE: ("ok", "idle"),
     RunnerStatus.BUSY: ("run", "busy"),
     RunnerStatus.DRAINING: ("warn", "draining"),
-    RunnerStatus.PAUSED: ("warn", "paused"),
+    RunnerStatus.PAUSED: ("mute", "paused"),
     RunnerStatus.UNHEALTHY: ("bad", "unhealthy"),
     RunnerStatus.OFFLINE: ("bad", "offline"),
     RunnerStatus.REVOKED: ("mute", "revoked"),

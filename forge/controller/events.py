@@ -37,7 +37,11 @@ _PROJECT = re.compile(rb"\Aforge:project:(\d{1,18}):/\d+\.celeryev/[\w.-]{1,100}
 
 
 class EventRelay(threading.Thread):
-    """Blocks on a subscription; begins again one second after broker or database went away."""
+    """Blocks on a subscription; begins again one second after broker or database went away.
+
+    So it does after any other error, which is logged with its traceback: one message that nobody
+    thought of must not end the events of all projects.
+    """
 
     def __init__(self, is_leading: threading.Event, is_closing: threading.Event) -> None:
         super().__init__(name="forge-events", daemon=True)
@@ -55,6 +59,8 @@ class EventRelay(threading.Thread):
                 self._listen()
             except (redis.RedisError, OSError, DatabaseError) as error:
                 logger.debug("events: %s", error)
+            except Exception:
+                logger.exception("events: unexpected error")
             finally:
                 connections.close_all()
             self._is_closing.wait(1.0)

@@ -144,25 +144,28 @@ def _runner_of(token: str) -> Runner:
 
 async def _sign_in(runner: Runner, token: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A broker connection that is signed in as the runner. Raises TunnelRefusedError."""
-    try:
-        async with asyncio.timeout(SIGN_IN_SECONDS):
-            reader, writer = await _connect()
-            writer.write(_command(b"AUTH", runner.account.encode(), token.encode()))
-            answer = await reader.readline()
-    except (OSError, TimeoutError) as error:
-        logger.warning("tunnel of runner %s: the broker is away: %s", runner.name, error)
-        raise TunnelRefusedError(
-            503, "broker_unavailable", "The broker cannot be reached from Forge at the moment."
-        ) from error
-    if answer != b"+OK\r\n":
-        writer.close()
-        logger.warning("tunnel of runner %s: the broker refuses its account", runner.name)
-        raise TunnelRefusedError(
-            503,
-            "broker_account_missing",
-            "The broker does not know this runner's account yet. The controller restores it "
-            "within seconds, if it runs.",
-        )
+    # Whatever goes wrong, no connection is left to a broker that may hang for long.
+    with contextlib.ExitStack() as undone:
+        try:
+            async with asyncio.timeout(SIGN_IN_SECONDS):
+                reader, writer = await _connect()
+                undone.callback(writer.close)
+                writer.write(_command(b"AUTH", runner.account.encode(), token.encode()))
+                answer = await reader.readline()
+        except (OSError, TimeoutError) as error:
+            logger.warning("tunnel of runner %s: the broker is away: %s", runner.name, error)
+            raise TunnelRefusedError(
+                503, "broker_unavailable", "The broker cannot be reached from Forge at the moment."
+            ) from error
+        if answer != b"+OK\r\n":
+            logger.warning("tunnel of runner %s: the broker refuses its account", runner.name)
+            raise TunnelRefusedError(
+                503,
+                "broker_account_missing",
+                "The broker does not know this runner's account yet. The controller restores it "
+                "within seconds, if it runs.",
+            )
+        undone.pop_all()
     return reader, writer
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runners import tunnel
+from runners import quotas, tunnel
 from runners.operations import NewRunner
 from tests.cast import Cast
 from tests.runners.test_accounts import new_runner
@@ -30,6 +30,15 @@ def silent_broker(dialling: NewRunner, settings: Any) -> Iterator[None]:
     with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
         settings.REDIS_URL = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
         yield
+
+
+@pytest.fixture(autouse=True)
+def nobody_was_heard_before() -> Iterator[None]:
+    for quota in (quotas.requests, tunnel.sent_bytes, tunnel.large_answers):
+        quota.forget()
+    yield
+    for quota in (quotas.requests, tunnel.sent_bytes, tunnel.large_answers):
+        quota.forget()
 
 
 class Peer:
@@ -83,3 +92,12 @@ def test_a_broker_that_hangs_costs_no_descriptor_for_each_handshake(
         await until(lambda: open_descriptors() <= before)
 
     asyncio.run(dial_again_and_again())
+
+
+def test_handshakes_have_the_quota_of_requests(
+    dialling: NewRunner, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.FORGE_RUNNER_REQUESTS_PER_SECOND = 0.1
+    said = [asyncio.run(Peer(dialling.token).dial()) for _ in range(3)]
+    assert said == ["open", "too_many_requests", "too_many_requests"]
+    assert f"refused runner web-1 ({dialling.runner.pk}): too_many_requests" in caplog.text

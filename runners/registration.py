@@ -176,9 +176,17 @@ def register(request: HttpRequest) -> HttpResponse:
     token = RegistrationToken.objects.find(clear) if clear else None
     if token is None:
         sentence = "The registration token is unknown."
-        return refuse_stranger(request, "unauthorized", sentence)
+        return refuse_stranger(request, "unauthorized", sentence, about=_about(clear))
     address = address_of(request)
     return answer_to(request, RegisterRequest, partial(_take_registration, token, address))
+
+
+def _about(unknown: str | None) -> tuple[str, str]:
+    """For the log: what came instead of a registration token that is known; never the token."""
+    if unknown is None:
+        return "no_token", "no registration token was sent"
+    fingerprint = digest_of(unknown)[:8]
+    return "unknown_registration_token", f"one with the fingerprint {fingerprint}"
 
 
 def _take_registration(

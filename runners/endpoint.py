@@ -91,13 +91,13 @@ def _answer(
     wait = quotas.requests.wait_before((runner.pk, kind))
     if wait:
         most = f"{quotas.requests.rate:g} requests of this kind a second"
-        return _too_many(f"Runner {runner.name} may send {most}.", wait)
+        return too_many(f"Runner {runner.name} may send {most}.", wait)
     try:
         body = request.body
         wait = size.wait_before(runner.pk, len(body))
         if wait:
             most = f"{size.rate / 1e6:.1f} MB a second"
-            return _too_many(f"Runner {runner.name} may send {most}.", wait, "too_many_bytes")
+            return too_many(f"Runner {runner.name} may send {most}.", wait, "too_many_bytes")
         message = kind.parse(body)
     except (ProtocolError, RequestDataTooBig) as error:
         return refusal(400, "malformed", str(error))
@@ -105,7 +105,8 @@ def _answer(
     return answer if isinstance(answer, HttpResponse) else _response(answer)
 
 
-def _too_many(sentence: str, wait: float, code: str = "too_many_requests") -> Refusal:
+def too_many(sentence: str, wait: float, code: str = "too_many_requests") -> Refusal:
+    """429; `wait` is in seconds."""
     seconds = math.ceil(wait)
     answer = refusal(429, code, f"{sentence} Try again in {seconds} s.")
     answer["Retry-After"] = str(seconds)
@@ -123,7 +124,7 @@ def refuse_stranger(
     wait = quotas.wrong_tokens.wait_before(network)
     if wait:
         refusals.of_stranger(network, "too_many_wrong_tokens", "more than anybody mistypes")
-        return _too_many("Too many requests with a wrong token came from your address.", wait)
+        return too_many("Too many requests with a wrong token came from your address.", wait)
     refusals.of_stranger(network, *about)
     if about[0] == UNKNOWN_TOKEN:
         knocks.note()

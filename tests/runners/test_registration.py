@@ -13,6 +13,7 @@ from django.db import IntegrityError, connections
 from django.test import Client
 from django.utils import timezone
 
+from projects.audit.entry import AuditEntry
 from projects.tokens import digest_of, new_token
 from runners import quotas
 from runners.models import RegistrationToken, Runner, RunnerToken
@@ -132,6 +133,20 @@ def test_a_token_that_works_no_longer_says_why_and_what_to_do(
         "Payments: " in caplog.text
     )
     assert new.token not in caplog.text
+
+
+def test_a_host_with_the_longest_name_registers(cast: Cast) -> None:
+    """Longer than the audit log has room for."""
+    new = new_registration(cast)
+    assert send(new.token, host_name="web-" + "7" * 251).status_code == 200
+    entry = AuditEntry.objects.get(kind="runner")
+    assert entry.actor == "web-" + "7" * 146
+
+
+def test_what_a_host_says_of_itself_acts_in_no_log(cast: Cast) -> None:
+    new = new_registration(cast)
+    assert send(new.token, host_name="web\n7\x1b[31m\u202e.example.net").status_code == 200
+    assert AuditEntry.objects.get(kind="runner").actor == "web 7 [31m .example.net"
 
 
 def test_registrations_have_a_quota_by_network(cast: Cast, settings: Any) -> None:

@@ -103,9 +103,10 @@ def _of_stranger(scope: Scope, refusal: TunnelRefusedError) -> TunnelRefusedErro
     """As it is, or another one for an address from which too many wrong tokens come."""
     address = address_in(scope.get("client"), scope["headers"])
     network = quotas.network_of(address)
-    if quotas.wrong_tokens.wait_before(network):
+    wait = quotas.wrong_tokens.wait_before(network)
+    if wait:
         sentence = "Too many requests with a wrong token came from your address."
-        refusal = TunnelRefusedError(429, "too_many_requests", sentence)
+        refusal = TunnelRefusedError(429, "too_many_requests", sentence, retry_after=wait)
     refusals.of_stranger(network, refusal.code, "at the broker tunnel")
     return refusal
 
@@ -147,7 +148,7 @@ def _charge_handshake(runner: Runner) -> None:
             f"Try again in {math.ceil(wait)} s."
         )
         refusals.of_runner(runner, "too_many_requests", sentence, level=logging.WARNING)
-        raise TunnelRefusedError(429, "too_many_requests", sentence)
+        raise TunnelRefusedError(429, "too_many_requests", sentence, retry_after=wait)
 
 
 async def _sign_in(runner: Runner, token: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -193,8 +194,11 @@ def _command(*arguments: bytes) -> bytes:
 async def _refuse(send: Send, refusal: TunnelRefusedError) -> None:
     """Answer the handshake as any other request of a runner (ASGI: WebSocket denial response)."""
     body = json.dumps({"code": refusal.code, "message": str(refusal)}).encode()
+    headers = [(b"content-type", b"application/json")]
+    if refusal.retry_after:
+        headers.append((b"retry-after", b"%d" % math.ceil(refusal.retry_after)))
     start = {"type": "websocket.http.response.start", "status": refusal.status}
-    await send({**start, "headers": [(b"content-type", b"application/json")]})
+    await send({**start, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
 
 

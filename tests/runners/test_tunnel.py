@@ -98,6 +98,8 @@ def test_handshakes_have_the_quota_of_requests(
     dialling: NewRunner, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.FORGE_RUNNER_REQUESTS_PER_SECOND = 0.1
-    said = [asyncio.run(Peer(dialling.token).dial()) for _ in range(3)]
+    peers = [Peer(dialling.token) for _ in range(3)]
+    said = [asyncio.run(peer.dial()) for peer in peers]
     assert said == ["open", "too_many_requests", "too_many_requests"]
+    assert int(dict(peers[1].sent[0]["headers"])[b"retry-after"]) >= 1
     assert f"refused runner web-1 ({dialling.runner.pk}): too_many_requests" in caplog.text

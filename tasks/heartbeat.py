@@ -77,10 +77,10 @@ def _renewed(
     """
     while True:
         held = {(task.pk, task.attempt): task for task in Task.objects.held_by(runner)}
-        ids = [pk for pk, _ in said & held.keys()]
-        if not ids:
+        both = said & held.keys()
+        if not both:
             return held
-        if Task.objects.filter(pk__in=ids).renew_leases(runner, now=now) == len(ids):
+        if Task.objects.of_attempts(both).renew_leases(runner, now=now) == len(both):
             return held
 
 

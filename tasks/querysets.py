@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
-from django.db.models import OuterRef, Subquery
+from django.db.models import OuterRef, Q, Subquery
 
 from projects.models import Project
 from projects.permissions import Action
@@ -77,6 +79,16 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
     def held_by(self, runner: Runner) -> TaskQuerySet:
         return self.held().filter(runner=runner)
+
+    def of_attempts(self, keys: Iterable[tuple[int, int]]) -> TaskQuerySet:
+        """Those that are in just these attempts: `keys` are (task, attempt)."""
+        tasks: dict[int, list[int]] = defaultdict(list)
+        for task, attempt in sorted(keys):
+            tasks[attempt].append(task)
+        meant = Q(pk__in=())
+        for attempt, ids in tasks.items():
+            meant |= Q(attempt=attempt, pk__in=ids)
+        return self.filter(meant)
 
     def renew_leases(self, runner: Runner, *, now: datetime) -> int:
         """Renew the leases of those of them that the runner still holds; returns how many."""

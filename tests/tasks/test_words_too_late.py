@@ -6,11 +6,22 @@ import pytest
 from django.utils import timezone
 
 from runners.models import Runner
-from runners.worker.protocol import ClaimRequest, Overflow, Report, Started
+from runners.worker.protocol import (
+    ClaimRequest,
+    Heartbeat,
+    HeartbeatReply,
+    Overflow,
+    Report,
+    Started,
+    TaskRef,
+)
 from tasks.claim import claim_task
+from tasks.heartbeat import take_heartbeat
 from tasks.intake import take_report
 from tasks.lifecycle import TaskState
-from tasks.models import Task
+from tasks.models import Task, TaskTemplate
+from tasks.operations import run_template
+from tests.cast import Cast
 from tests.meeting import once_read
 
 SESSION = "s" * 16
@@ -88,3 +99,31 @@ def test_what_a_runner_says_of_a_log_that_was_finished_meanwhile_is_not_kept(
         report(runner, overflows=(Overflow(claimed.pk, 1, 4, 700),))
     claimed.refresh_from_db()
     assert (claimed.log_gap_offset, claimed.log_written_bytes) == (None, 0)
+
+
+def beat(runner: Runner, *attempts: TaskRef) -> HeartbeatReply:
+    message = Heartbeat(SESSION, attempts)
+    return take_heartbeat(runner=runner, message=message, now=timezone.now())
+
+
+@pytest.mark.django_db
+def test_the_lease_of_the_next_attempt_is_not_taken_for_that_of_the_one_before(
+    claimed: Task, runner: Runner
+) -> None:
+    Runner.objects.filter(pk=runner.pk).update(session=SESSION)
+    runner.refresh_from_db()
+    with once_read(READS_TASKS, lambda: begin_again(claimed, runner)):
+        reply = beat(runner, TaskRef(claimed.pk, 1))
+    assert (reply.renewed, reply.drop) == ((), (TaskRef(claimed.pk, 1),))
+
+
+@pytest.mark.django_db
+def test_leases_of_different_attempts_are_renewed_at_once(
+    claimed: Task, template: TaskTemplate, runner: Runner, cast: Cast
+) -> None:
+    begin_again(claimed, runner)
+    template.allow_parallel = True
+    template.save()
+    first = claim(run_template(template=template, by=cast.owner, now=timezone.now()), runner)
+    both = (TaskRef(claimed.pk, 2), TaskRef(first.pk, 1))
+    assert beat(runner, *both, TaskRef(claimed.pk, 1)).renewed == both

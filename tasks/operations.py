@@ -258,7 +258,7 @@ def stop_task(*, task: Task, by: User, now: datetime) -> bool:
     before. Raises TaskFinishedError.
     """
     reason = f"Stopped by {by.get_username()}."
-    task.refresh_from_db()
+    _hold(task)
     if task.stop_before_start(reason=reason, now=now):
         transaction.on_commit(partial(_after_end, task))
     elif task.request_stop(reason=reason, now=now):
@@ -282,7 +282,7 @@ def force_stop_task(*, task: Task, by: User, now: datetime) -> bool:
     asked for it before. Raises TaskFinishedError.
     """
     reason = f"Force-stopped by {by.get_username()}."
-    task.refresh_from_db()
+    _hold(task)
     if task.stop_before_start(reason=reason, now=now) or _lose_by_force(task, reason, now=now):
         transaction.on_commit(partial(_after_end, task))
         record(Verb.FORCE_STOPPED, task)
@@ -295,6 +295,13 @@ def force_stop_task(*, task: Task, by: User, now: datetime) -> bool:
         return True
     _require_unfinished(task)
     return False
+
+
+def _hold(task: Task) -> None:
+    """Read the row and lock it: a task that moves between two of the ways to stop it, such as one
+    whose runner is heard again, would be missed by both.
+    """
+    task.refresh_from_db(from_queryset=Task.objects.select_for_update(no_key=True))
 
 
 def _lose_by_force(task: Task, reason: str, *, now: datetime) -> bool:

@@ -18,7 +18,7 @@ from django.db.models import Max
 from projects.audit.entry import Verb
 from projects.audit.recording import record
 from tasks.errors import TaskFinishedError
-from tasks.live import announce_all
+from tasks.live import announce
 from tasks.models import Task
 from tasks.operations import stop_task
 from tasks.publish import put_out_project
@@ -105,7 +105,7 @@ def _stop_waiting(project: Project, ids: list[int], *, by: User, now: datetime) 
         words = "One task" if stopped == 1 else f"{stopped:,} tasks"
         detail = f"{words} that waited, from #{held[0]} to #{held[-1]}."
         record(Verb.STOPPED_ALL, project, detail=detail)
-        transaction.on_commit(partial(announce_all, held))
+        transaction.on_commit(partial(announce, *held))
     return stopped
 
 

@@ -76,7 +76,8 @@ def _renewed(
     the task to the next attempt a moment ago, and then the rows are read again.
     """
     while True:
-        held = {(task.pk, task.attempt): task for task in Task.objects.held_by(runner)}
+        rows = Task.objects.held_by(runner).without_scripts()
+        held = {(task.pk, task.attempt): task for task in rows}
         both = said & held.keys()
         if not both:
             return held

@@ -86,7 +86,7 @@ def _references(report: Report) -> list[tuple[int, int]]:
 
 def _tasks_of(report: Report) -> dict[int, Task]:
     ids = {task for task, _ in _references(report)}
-    return Task.objects.in_bulk(ids)
+    return Task.objects.without_scripts().in_bulk(ids)
 
 
 def is_held_by(task: Task, runner: Runner, attempt: int) -> bool:

@@ -36,6 +36,7 @@ from tasks.sources import (
     set_sources,
     settle_sources,
 )
+from tasks.transitions import CHANGING
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -301,7 +302,8 @@ def _hold(task: Task) -> None:
     """Read the row and lock it: a task that moves between two of the ways to stop it, such as one
     whose runner is heard again, would be missed by both.
     """
-    task.refresh_from_db(from_queryset=Task.objects.select_for_update(no_key=True))
+    row = Task.objects.select_for_update(no_key=True)
+    task.refresh_from_db(fields=CHANGING, from_queryset=row)
 
 
 def _lose_by_force(task: Task, reason: str, *, now: datetime) -> bool:
@@ -314,7 +316,7 @@ def _lose_by_force(task: Task, reason: str, *, now: datetime) -> bool:
 
 def _require_unfinished(task: Task) -> None:
     """Raise TaskFinishedError for a finished task; otherwise it was asked for before."""
-    task.refresh_from_db()
+    task.refresh_from_db(fields=CHANGING)
     if task.is_finished:
         raise TaskFinishedError(task)
 
@@ -335,7 +337,7 @@ def retire_runner(*, runner: Runner, by: User | None, now: datetime) -> int:
     with transaction.atomic():
         if not remove_runner(runner=runner, now=now):
             return 0
-        for task in Task.objects.held_by(runner):
+        for task in Task.objects.held_by(runner).without_scripts():
             end = partial(task.finish, runner=runner, attempt=task.attempt, now=now)
             if end(TaskState.FAILED, reason=reason):
                 ended += 1

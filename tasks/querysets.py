@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tasks.models import Task, TaskTemplate  # noqa: F401  # in the types below
 
 QUEUED = TaskState.QUEUED
+# Columns of templates, and of the tasks that copy them.
+LONG = ("script", "environment")
 
 
 def never_started(reason: str, *, now: datetime) -> dict[str, Any]:
@@ -54,6 +56,13 @@ class TaskQuerySet(models.QuerySet["Task"]):
         if user.is_superuser:
             return self  # all: the database would look project by project
         return self.filter(project__in=Project.objects.for_user(user))
+
+    def without_scripts(self, *joined: str) -> TaskQuerySet:
+        """For all but claims and pages that show them: without script and environment, which may be
+        hundreds of kilobytes a row; nor those of the rows that `joined` names, as `template`.
+        """
+        prefixes = ("", *(f"{one}__" for one in joined))
+        return self.defer(*(f"{prefix}{column}" for prefix in prefixes for column in LONG))
 
     def waiting(self) -> TaskQuerySet:
         """Tasks that nothing was started of yet: queued, or not approved."""

@@ -112,7 +112,8 @@ def _stop_waiting(project: Project, ids: list[int], *, by: User, now: datetime) 
 def _stop_running(rows: TaskQuerySet, *, by: User, now: datetime, end: float) -> int:
     """Ask the runners to stop what they hold, one task after the other, until the time is over."""
     asked = 0
-    for task in rows.to_stop().select_related("project", "runner").order_by("pk")[:BATCH]:
+    held = rows.to_stop().select_related("project", "template").without_scripts("template")
+    for task in held.order_by("pk")[:BATCH]:
         try:
             stop_task(task=task, by=by, now=now)
             asked += 1

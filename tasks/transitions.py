@@ -218,3 +218,7 @@ class TaskTransitions(RunPolicy):
         fence &= Q(lost_runner_policy=LostRunnerPolicy.RETRY)
         fence &= Q(lease_expires_at__lt=now - CLOCK_DIFFERENCE)
         return self._move(TaskState.STOPPED, fence=fence, reason=reason, finished_at=now)
+
+
+# The columns that these methods change, and those that they judge by.
+CHANGING = tuple(field.name for field in TaskTransitions._meta.local_fields)

@@ -96,7 +96,7 @@ def _last_tasks(templates: QuerySet[TaskTemplate]) -> TaskQuerySet:
     """The latest task of each template."""
     last = Task.objects.filter(template=OuterRef("pk")).order_by("-pk").values("pk")[:1]
     ids = templates.order_by().annotate(last=Subquery(last)).values("last")
-    return Task.objects.filter(pk__in=ids).defer("script", "environment")
+    return Task.objects.filter(pk__in=ids).without_scripts()
 
 
 def _sentence(last: list[Task | None]) -> str:

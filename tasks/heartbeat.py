@@ -106,7 +106,7 @@ def _to_drop(runner: Runner, unknown: set[tuple[int, int]]) -> list[TaskRef]:
     if not unknown:
         return []
     rows = Task.objects.filter(pk__in=[task for task, _ in unknown], project=runner.project)
-    mine = Q(state=TaskState.QUEUED) | Q(state__in=HELD, runner=runner)
+    mine = Q(state=TaskState.QUEUED) | Q(state__in=sorted(HELD), runner=runner)
     keep = set(rows.filter(mine).values_list("pk", "attempt"))
     return [TaskRef(task, attempt) for task, attempt in sorted(unknown - keep)]
 

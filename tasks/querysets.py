@@ -67,8 +67,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
     def waiting(self) -> TaskQuerySet:
         """Tasks that nothing was started of yet: queued, or not approved."""
         # In the words of an index's condition first: without them SQLite would sort all that wait.
-        unfinished = self.filter(state__in=sorted(UNFINISHED))
-        return unfinished.filter(state__in=sorted((QUEUED, TaskState.AWAITING_APPROVAL)))
+        return self.unfinished().filter(state__in=sorted((QUEUED, TaskState.AWAITING_APPROVAL)))
 
     def to_stop(self) -> TaskQuerySet:
         """Held tasks whose stop nobody has asked for."""
@@ -84,7 +83,10 @@ class TaskQuerySet(models.QuerySet["Task"]):
         return self.filter(state__in=sorted(HELD))
 
     def finished(self) -> TaskQuerySet:
-        return self.filter(state__in=TERMINAL)
+        return self.filter(state__in=sorted(TERMINAL))
+
+    def unfinished(self) -> TaskQuerySet:
+        return self.filter(state__in=sorted(UNFINISHED))
 
     def held_by(self, runner: Runner) -> TaskQuerySet:
         return self.held().filter(runner=runner)

@@ -26,7 +26,6 @@ from projects.errors import ForgeError
 from projects.permissions import Action
 from tasks.duplicating import copy_of
 from tasks.errors import TemplateNameTakenError, TemplateNotRunnableError
-from tasks.lifecycle import TERMINAL
 from tasks.models import Task, TaskTemplate
 from tasks.operations import remove_template, run_template, save_template
 from tasks.sources import Sources
@@ -222,7 +221,7 @@ def remove(request: HttpRequest, pk: int) -> HttpResponse:
         remove_template(template=row, now=timezone.now())
         messages.success(request, f"Removed {row.name}. Its tasks and their logs stay.")
         return redirect("templates", row.project_id)
-    unfinished = Task.objects.filter(template=row).exclude(state__in=TERMINAL).count()
+    unfinished = Task.objects.filter(template=row).unfinished().count()
     context = {"template": row, "unfinished": unfinished}
     return page(
         request, "template_remove.html", project=row.project, section="templates", **context

@@ -145,7 +145,7 @@ def _check_limit(task: Task) -> None:
     """
     if not task.project.max_parallel_tasks:
         return
-    project = Project.objects.select_for_update().get(pk=task.project_id)
+    project = Project.objects.select_for_update(no_key=True).get(pk=task.project_id)
     limit = project.max_parallel_tasks
     if limit and Task.objects.filter(project=project).held().count() >= limit:
         raise NotNowError(task.pk, "its project is at its limit")

@@ -90,7 +90,7 @@ def running(cast: Cast, template: TaskTemplate, runner: Runner) -> list[Task]:
 
 def send_logs(runner: Runner, tasks: list[Task]) -> None:
     pieces = tuple(Piece(task.pk, 1, 0, b"a line\n") for task in tasks)
-    reply = take_report(runner=runner, report=Report(SESSION, (), pieces, ()), now=timezone.now())
+    reply = take_report(runner=runner, report=Report((), pieces, ()), now=timezone.now())
     assert [receipt.log_bytes for receipt in reply.receipts] == [7, 7, 7]
 
 

@@ -47,13 +47,13 @@ def result_of(task: Task, *, is_cut_short: bool) -> Result:
 
 def the_end(runner: Runner, task: Task, cast: Cast) -> None:
     pieces, results = (Piece(task.pk, 1, 0, b"a line\n"),), (result_of(task, is_cut_short=False),)
-    message = Report(SESSION, (), pieces, results)
+    message = Report((), pieces, results)
     assert take_report(runner=runner, report=message, now=timezone.now()).receipts[0].is_finished
 
 
 def cut_short(runner: Runner, task: Task, cast: Cast) -> None:
     pieces, results = (Piece(task.pk, 1, 0, b"a line\n"),), (result_of(task, is_cut_short=True),)
-    message = Report(SESSION, (), pieces, results)
+    message = Report((), pieces, results)
     take_report(runner=runner, report=message, now=timezone.now())
     task.refresh_from_db()
     assert task.attempt == 2

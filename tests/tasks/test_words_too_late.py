@@ -52,7 +52,7 @@ def begin_again(task: Task, runner: Runner) -> Task:
 def report(
     runner: Runner, started: tuple[Started, ...] = (), overflows: tuple[Overflow, ...] = ()
 ) -> None:
-    message = Report(SESSION, started, (), (), overflows)
+    message = Report(started, (), (), overflows)
     take_report(runner=runner, report=message, now=timezone.now())
 
 

@@ -57,9 +57,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 def say_all(journal: Journal, forge: Forge, log: pytest.LogCaptureFixture) -> list[str]:
     """What is logged until Forge has taken the log."""
     log.set_level(logging.WARNING)
-    uploader = Uploader(
-        forge, journal, "0" * 32, refused=lambda entry: None, revoked=lambda error: None
-    )
+    uploader = Uploader(forge, journal, refused=lambda entry: None, revoked=lambda error: None)
     uploader.start()
     assert forge.has_taken.wait(60)
     uploader.close(60)

@@ -16,6 +16,8 @@ from projects.errors import ChangedMeanwhileError
 from projects.models import AccessKey, VariableGroup
 
 VERSION_CHARACTERS = 32
+# Of accounts: written by signing in, and on a page of its own.
+_OF_NO_FORM = frozenset({"last_login", "password"})
 
 
 def version_of(row: models.Model) -> str:
@@ -24,7 +26,7 @@ def version_of(row: models.Model) -> str:
     told: dict[str, Any] = {
         field.attname: getattr(row, field.attname)
         for field in fields
-        if field.editable and not field.primary_key
+        if field.editable and not field.primary_key and field.name not in _OF_NO_FORM
     }
     for link in row._meta.many_to_many:
         told[link.name] = _links(row, link)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from django import forms
 
-from forge.pages.tag_field import TagField
 from runners.models import MAXIMUM_CONCURRENCY, is_runner_name
+from runners.tag_field import TagField
 
 
 class RunnerChangeForm(forms.Form):

@@ -6,9 +6,9 @@ from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
-from forge.pages.tag_field import TagField
 from projects.models import AccessKey, VariableGroup
 from projects.variables import is_environment, is_shared_variable_name
+from runners.tag_field import TagField
 from tasks.models import TaskTemplate
 from tasks.policies import length_in_words
 from tasks.policy_fields import StopStepsField, WaitField

@@ -97,8 +97,11 @@ def demand_other_owners(user: User) -> None:
 
 
 def _hold(project: Project) -> None:
-    """Lock the project, so that two owners cannot remove each other at once."""
-    Project.objects.select_for_update().order_by().get(pk=project.pk)
+    """Lock the project, so that two owners cannot remove each other at once.
+
+    Without its key: tasks and whatever else refers to the project can be made meanwhile.
+    """
+    Project.objects.select_for_update(no_key=True).order_by().get(pk=project.pk)
 
 
 def _demand_rank(project: Project, by: User, *roles: Role) -> None:

@@ -40,11 +40,6 @@ class RunnerQuarantinedError(ForgeError):
         self.runner = runner
 
 
-class BrokerUnavailableError(ForgeError):
-    def __init__(self, detail: str) -> None:
-        super().__init__(f"The broker cannot be reached: {detail}")
-
-
 class RunnerRemovedError(ForgeError):
     def __init__(self, runner: Runner) -> None:
         super().__init__(f"Runner {runner.name} was removed meanwhile. Its tokens open nothing.")

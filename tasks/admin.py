@@ -17,7 +17,6 @@ from projects.admin_inlines import ShownInline, badge, linked
 from runners.admin import RunnerAdmin
 from runners.models import Runner
 from tasks import source_admin, template_admin  # noqa: F401  # registers them
-from tasks.lifecycle import HELD
 from tasks.log_columns import LogOutline
 from tasks.models import Leadership, LogChunk, Task, TaskAttempt, TaskTemplate
 from tasks.operations import force_stop_task, retire_runner, stop_task
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
     from django.http import HttpRequest, HttpResponse
     from django.utils.safestring import SafeString
+
+    from tasks.querysets import TaskQuerySet
 
 
 # So many templates, runners and users of a name are looked for.
@@ -83,8 +84,8 @@ class TasksInline(ShownInline):
     verbose_name_plural = "Running tasks"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
-        rows = super().get_queryset(request).filter(state__in=sorted(HELD))
-        return rows.defer("script", "environment", "template__script", "template__environment")
+        rows = cast("TaskQuerySet", super().get_queryset(request))
+        return rows.held().without_scripts("template")
 
     @admin.display(description="task")
     def task(self, task: Task) -> str:
@@ -167,9 +168,9 @@ class TaskAdmin(AskingAdmin, ReadOnlyAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
-        rows = super().get_queryset(request).defer("script", "environment", "nonce")
+        rows = cast("TaskQuerySet", super().get_queryset(request))
         # Of their templates only the names are shown.
-        return rows.defer("template__script", "template__environment")
+        return rows.without_scripts("template").defer("nonce")
 
     @admin.display(description="state", ordering="state")
     def state_badge(self, task: Task) -> SafeString:
@@ -265,7 +266,6 @@ class LogChunkAdmin(ReadOnlyAdmin):
     """Where the bytes lie; what they say is on the task's page."""
 
     list_display = ("id", "task_number", "attempt", "offset", "size", "received_at")
-    list_select_related = ("task__template",)
     search_fields = ("=task__id",)
     search_help_text = "A task's number"
     ordering = ("-id",)
@@ -289,11 +289,14 @@ class LogOutlineAdmin(ReadOnlyAdmin):
     """How far a log was looked through; what was found is on the task's page."""
 
     list_display = ("id", "task_number", "attempt", "offset", "line")
-    list_select_related = ("task__template",)
     search_fields = ("=task__id",)
     search_help_text = "A task's number"
     ordering = ("-id",)
     fields = ("task", "attempt", "offset", "line", "masked")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LogOutline]:
+        rows: QuerySet[LogOutline] = super().get_queryset(request)
+        return rows.defer("marks")
 
     @admin.display(description="task", ordering="task_id")
     def task_number(self, outline: LogOutline) -> str:

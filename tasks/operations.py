@@ -36,6 +36,7 @@ from tasks.sources import (
     set_sources,
     settle_sources,
 )
+from tasks.transitions import CHANGING
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -258,7 +259,7 @@ def stop_task(*, task: Task, by: User, now: datetime) -> bool:
     before. Raises TaskFinishedError.
     """
     reason = f"Stopped by {by.get_username()}."
-    task.refresh_from_db()
+    _hold(task)
     if task.stop_before_start(reason=reason, now=now):
         transaction.on_commit(partial(_after_end, task))
     elif task.request_stop(reason=reason, now=now):
@@ -282,7 +283,7 @@ def force_stop_task(*, task: Task, by: User, now: datetime) -> bool:
     asked for it before. Raises TaskFinishedError.
     """
     reason = f"Force-stopped by {by.get_username()}."
-    task.refresh_from_db()
+    _hold(task)
     if task.stop_before_start(reason=reason, now=now) or _lose_by_force(task, reason, now=now):
         transaction.on_commit(partial(_after_end, task))
         record(Verb.FORCE_STOPPED, task)
@@ -297,6 +298,14 @@ def force_stop_task(*, task: Task, by: User, now: datetime) -> bool:
     return False
 
 
+def _hold(task: Task) -> None:
+    """Read the row and lock it: a task that moves between two of the ways to stop it, such as one
+    whose runner is heard again, would be missed by both.
+    """
+    row = Task.objects.select_for_update(no_key=True)
+    task.refresh_from_db(fields=CHANGING, from_queryset=row)
+
+
 def _lose_by_force(task: Task, reason: str, *, now: datetime) -> bool:
     """End the wait for an unreachable task."""
     if task.state != TaskState.UNREACHABLE:
@@ -307,7 +316,7 @@ def _lose_by_force(task: Task, reason: str, *, now: datetime) -> bool:
 
 def _require_unfinished(task: Task) -> None:
     """Raise TaskFinishedError for a finished task; otherwise it was asked for before."""
-    task.refresh_from_db()
+    task.refresh_from_db(fields=CHANGING)
     if task.is_finished:
         raise TaskFinishedError(task)
 
@@ -328,7 +337,7 @@ def retire_runner(*, runner: Runner, by: User | None, now: datetime) -> int:
     with transaction.atomic():
         if not remove_runner(runner=runner, now=now):
             return 0
-        for task in Task.objects.held_by(runner):
+        for task in Task.objects.held_by(runner).without_scripts():
             end = partial(task.finish, runner=runner, attempt=task.attempt, now=now)
             if end(TaskState.FAILED, reason=reason):
                 ended += 1

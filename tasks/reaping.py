@@ -17,7 +17,8 @@ from tasks.transitions import REASON_LENGTH
 def mark_silent(*, now: datetime, after: timedelta) -> int:
     """Mark what is held by runners unheard for `after` as unreachable; returns how many."""
     limit = now - after
-    silent = Task.objects.silent_since(limit).exclude(state=TaskState.UNREACHABLE)
+    rows = Task.objects.silent_since(limit).without_scripts()
+    silent = rows.exclude(state=TaskState.UNREACHABLE)
     count = 0
     for task in silent:
         if task.mark_unreachable(now=now, silent_since=limit):
@@ -28,7 +29,7 @@ def mark_silent(*, now: datetime, after: timedelta) -> int:
 
 def end_waits(*, now: datetime) -> int:
     """Do what the policies say where the wait is over; returns with how many tasks."""
-    overdue = Task.objects.overdue(now).select_related("runner")
+    overdue = Task.objects.overdue(now).select_related("runner").without_scripts()
     return sum(_end_wait(task, now=now) for task in overdue)
 
 

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
     from projects.models import Project
 
-# Copies of what the template said: long, and not part of any answer here.
-UNSHOWN = ("script", "environment")
-
 
 class AttemptSerializer(serializers.ModelSerializer[TaskAttempt]):
     class Meta:
@@ -143,8 +140,8 @@ class TaskList(ApiView, ListAPIView[Task]):
     pagination_class = LongPages
 
     def get_queryset(self) -> QuerySet[Task]:
-        rows = Task.objects.for_user(self.user).filter(project_id=self.kwargs["pk"])
-        found = _filtered(rows, self.request).defer(*UNSHOWN)
+        rows = Task.objects.for_user(self.user).without_scripts()
+        found = _filtered(rows.filter(project_id=self.kwargs["pk"]), self.request)
         return found.prefetch_related("earlier_attempts")
 
     @extend_schema(
@@ -198,7 +195,7 @@ class TaskView(ApiView):
     serializer_class = TaskSerializer
 
     def task(self, pk: int, action: Action) -> Task:
-        rows = Task.objects.for_user(self.user).select_related("project").defer(*UNSHOWN)
+        rows = Task.objects.for_user(self.user).select_related("project").without_scripts()
         task = found(rows, pk)
         self.demand(task.project, action)
         return task

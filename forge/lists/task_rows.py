@@ -65,7 +65,7 @@ class TaskRow:
 def for_rows(tasks: TaskQuerySet) -> TaskQuerySet:
     """With what rows show, without the scripts, which are long."""
     rows = tasks.select_related("template", "runner", "created_by", "queue", "project")
-    return rows.defer("script", "environment", "template__script", "template__environment")
+    return rows.without_scripts("template")
 
 
 def grouped(rows: list[TaskRow], active: set[int]) -> list[TaskRow]:

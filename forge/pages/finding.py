@@ -26,6 +26,7 @@ from projects.words import whole_number
 from runners.models import Runner
 from tasks.lifecycle import TaskState
 from tasks.models import Task, TaskTemplate
+from tasks.querysets import LONG
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -36,8 +37,6 @@ MAXIMUM_CHARACTERS = 100
 MAXIMUM_WORDS = 6
 # Of each kind: whoever has more to choose from types another letter.
 EACH = 5
-# What nothing here shows of a template.
-LONG = ("script", "environment")
 
 
 @dataclass(frozen=True)

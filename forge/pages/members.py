@@ -23,7 +23,6 @@ from projects.permissions import Action, Role
 from projects.words import counted, number
 from runners.models import RegistrationToken, RunnerToken
 from runners.status import RegistrationStatus
-from tasks.lifecycle import UNFINISHED
 from tasks.models import Task
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ def _left_by(row: Membership) -> Left:
     registrations = RegistrationToken.objects.filter(project=project, created_by=user)
     made = RunnerToken.objects.valid(now=now).filter(created_by=user, runner__project=project)
     return Left(
-        tasks=Task.objects.filter(project=project, created_by=user, state__in=UNFINISHED).count(),
+        tasks=Task.objects.filter(project=project, created_by=user).unfinished().count(),
         registrations=[token.status_at(now) for token in registrations].count(
             RegistrationStatus.ACTIVE
         ),

@@ -22,7 +22,7 @@ from django.db.models import Count, DurationField, ExpressionWrapper, F, Q, Sum,
 from django.db.models.functions import Coalesce, Greatest, TruncHour
 from django.utils import timezone
 
-from tasks.lifecycle import TERMINAL, TaskState
+from tasks.lifecycle import TaskState
 from tasks.models import Task
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def _stretch_at(found: Figures, moment: datetime | None) -> Stretch | None:
 
 def _count_ends(found: Figures, project: Project) -> None:
     """Hour by hour: no part of a stretch is shorter."""
-    rows = of_late(project, found.begin).filter(finished_at__gte=found.begin, state__in=TERMINAL)
+    rows = of_late(project, found.begin).filter(finished_at__gte=found.begin).finished()
     hours = rows.order_by().annotate(hour=TruncHour("finished_at")).values_list("hour", "state")
     for hour, state, count in hours.annotate(count=Count("pk")):
         stretch = _stretch_at(found, hour)

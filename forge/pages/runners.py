@@ -233,7 +233,7 @@ def remove(request: HttpRequest, pk: int) -> HttpResponse:
         retire_runner(runner=row, by=signed_in(request), now=timezone.now())
         messages.success(request, f"Removed {row.name}. Its token no longer works.")
         return redirect("runners", row.project_id)
-    context = {"runner": row, "held": list(Task.objects.held_by(row).order_by("pk"))}
+    context = {"runner": row, "held": list(Task.objects.held_by(row).order_by("pk").only("pk"))}
     # What no runner may take now is none of its doing.
     context |= {"stranded": unserved(row.project, without=row) - unserved(row.project)}
     return page(request, "runner_remove.html", project=row.project, section="runners", **context)

@@ -144,7 +144,7 @@ def _filters(query: QueryDict) -> dict[str, Any]:
 
 def task_for(request: HttpRequest, pk: int) -> Task:
     rows = Task.objects.for_user(request.user)
-    related = ("project", "template", "runner", "queue", "created_by", "rerun_of")
+    related = ("project", "template", "runner", "queue", "created_by")
     return get_object_or_404(rows.select_related(*related), pk=pk)
 
 

@@ -26,7 +26,6 @@ from projects.permissions import Action
 from projects.words import counted, number, whole_number
 from tasks.duplicating import copy_of
 from tasks.errors import TemplateNameTakenError, TemplateNotRunnableError
-from tasks.lifecycle import TERMINAL
 from tasks.models import Task, TaskTemplate
 from tasks.operations import remove_template, run_template, save_template
 from tasks.sources import Sources
@@ -96,7 +95,7 @@ def _last_tasks(templates: QuerySet[TaskTemplate]) -> TaskQuerySet:
     """The latest task of each template."""
     last = Task.objects.filter(template=OuterRef("pk")).order_by("-pk").values("pk")[:1]
     ids = templates.order_by().annotate(last=Subquery(last)).values("last")
-    return Task.objects.filter(pk__in=ids).defer("script", "environment")
+    return Task.objects.filter(pk__in=ids).without_scripts()
 
 
 def _sentence(last: list[Task | None]) -> str:
@@ -222,7 +221,7 @@ def remove(request: HttpRequest, pk: int) -> HttpResponse:
         remove_template(template=row, now=timezone.now())
         messages.success(request, f"Removed {row.name}. Its tasks and their logs stay.")
         return redirect("templates", row.project_id)
-    unfinished = Task.objects.filter(template=row).exclude(state__in=TERMINAL).count()
+    unfinished = Task.objects.filter(template=row).unfinished().count()
     context = {"template": row, "unfinished": unfinished}
     return page(
         request, "template_remove.html", project=row.project, section="templates", **context

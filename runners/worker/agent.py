@@ -179,7 +179,7 @@ class Agent:
         self.watch.probe()
         self.watch.start()
         self.uploader = Uploader(
-            self.client, self.journal, self.session, refused=self._drop, revoked=self._revoked
+            self.client, self.journal, refused=self._drop, revoked=self._revoked
         )
         self.heart = Heart(
             self.client,

@@ -281,7 +281,6 @@ class Result(Message):
 class Report(Message):
     """What happened since the last report, for several tasks at once."""
 
-    session: str = value(_session)
     started: tuple[Started, ...] = value(many(message(Started)))
     pieces: tuple[Piece, ...] = value(many(message(Piece)))
     results: tuple[Result, ...] = value(many(message(Result)))

@@ -49,7 +49,6 @@ class Uploader(threading.Thread):
         self,
         client: Client,
         journal: Journal,
-        session: str,
         *,
         refused: Callable[[Entry], None],
         revoked: Callable[[RevokedError], None],
@@ -57,7 +56,6 @@ class Uploader(threading.Thread):
         super().__init__(name="forge-uploader", daemon=True)
         self._client = client
         self._journal = journal
-        self._session = session
         self._refused = refused
         self._revoked = revoked
         self._condition = threading.Condition()
@@ -177,7 +175,7 @@ class Uploader(threading.Thread):
         overflows = tuple(_overflow(entry) for entry in entries if _has_overflown(entry))
         if not (started or pieces or results or overflows):
             return None
-        return Report(self._session, started, tuple(pieces), tuple(results), overflows)
+        return Report(started, tuple(pieces), tuple(results), overflows)
 
     def _apply(self, report: Report, reply: ReportReply) -> None:
         self._cadence = reply.cadence_seconds

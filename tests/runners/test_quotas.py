@@ -184,7 +184,7 @@ def test_a_foreign_task_in_a_report_is_logged_as_a_fence(
     sender: NewRunner, caplog: pytest.LogCaptureFixture
 ) -> None:
     started = [{"task": number, "attempt": 1, "age_seconds": 0} for number in (7, 8, 9)]
-    report = {"session": SESSION, "started": started, "pieces": [], "results": []}
+    report = {"started": started, "pieces": [], "results": []}
     assert send(sender.token, "report", report).status_code == 200
     assert "fence: attempt 1 of task 7 is not its to write, and 2 more" in caplog.text
 

@@ -31,6 +31,7 @@ from runners.repair import Repair
 from tests import broker as real_broker
 from tests.cast import Cast
 from tests.deployment.client import wait_for
+from tests.runners.conftest import existing_accounts
 from tests.runners.test_accounts import new_runner, refused, sign_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -92,7 +93,7 @@ def test_an_account_that_no_row_explains_is_removed(nodes: Nodes, victim: NewRun
     for name in ("runner-999999", "runner-x", "runner-", "runner-9" + "9" * 40):
         administrator().acl_setuser(name, enabled=True, nopass=True, commands=["+@all"])
     assert repair(nodes.all()) == 4
-    assert accounts.existing_accounts() == {victim.runner.account}
+    assert existing_accounts() == {victim.runner.account}
 
 
 def test_accounts_that_are_not_forges_are_left_alone(nodes: Nodes, victim: NewRunner) -> None:
@@ -201,7 +202,7 @@ def test_a_runner_removed_while_the_broker_was_away_loses_its_account(
 ) -> None:
     Runner.objects.filter(pk=victim.runner.pk).update(removed_at=timezone.now())
     assert repair(nodes.all()) == 1
-    assert accounts.existing_accounts() == set()
+    assert existing_accounts() == set()
 
 
 def test_flushing_everything_harms_no_account(nodes: Nodes, victim: NewRunner, real: str) -> None:
@@ -217,7 +218,7 @@ def test_an_account_is_not_given_back_to_a_removed_runner(victim: NewRunner) -> 
     stale = Runner.objects.get(pk=victim.runner.pk)
     remove_runner(runner=victim.runner, now=timezone.now())
     accounts.apply_account(stale)
-    assert accounts.existing_accounts() == set()
+    assert existing_accounts() == set()
 
 
 def changing_after_the_rows_were_read(
@@ -259,7 +260,7 @@ def test_a_repair_does_not_bring_a_runner_back_that_is_removed_meanwhile(
         monkeypatch, lambda: remove_runner(runner=victim.runner, now=timezone.now())
     )
     repair(nodes.all())
-    assert accounts.existing_accounts() == set()
+    assert existing_accounts() == set()
 
 
 # --- several nodes ---

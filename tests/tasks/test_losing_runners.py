@@ -92,7 +92,7 @@ def report(runner: Runner, *items: Any, now: datetime | None = None) -> Receipt:
     def of(kind: type) -> tuple[Any, ...]:
         return tuple(item for item in items if isinstance(item, kind))
 
-    message = Report(SESSION, of(Started), of(Piece), of(Result))
+    message = Report(of(Started), of(Piece), of(Result))
     return take_report(runner=runner, report=message, now=now or timezone.now()).receipts[0]
 
 

@@ -70,9 +70,7 @@ def begin(journal: Journal, task: int) -> Entry:
 
 @contextmanager
 def uploading(journal: Journal, forge: Forge) -> Iterator[Uploader]:
-    uploader = Uploader(
-        forge, journal, "0" * 32, refused=lambda entry: None, revoked=lambda error: None
-    )
+    uploader = Uploader(forge, journal, refused=lambda entry: None, revoked=lambda error: None)
     uploader.start()
     try:
         yield uploader

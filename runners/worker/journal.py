@@ -33,6 +33,8 @@ from typing import Any
 from runners.worker.bounded_log import BoundedLog
 from runners.worker.errors import AlreadyRunningError, ConfigurationError
 from runners.worker.host import boot
+from runners.worker.origin import past
+from runners.worker.supervision import boot_seconds
 from runners.worker.whole_file import write_whole
 from runners.worker.writing_times import WritingTimes
 
@@ -89,7 +91,9 @@ class Entry:
 
     def note_start(self) -> None:
         """The program is about to be started. Raises OSError when the disk is full."""
-        os.close(os.open(self.folder / "started", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        with os.fdopen(os.open(self.folder / "started", flags, 0o600), "w") as stream:
+            json.dump({"begun": boot_seconds()}, stream)
 
     def take_back_start(self) -> None:
         """It was not started, and may be later."""
@@ -99,6 +103,11 @@ class Entry:
     def has_started(self) -> bool:
         """Whether a program may have been started."""
         return (self.folder / "started").exists()
+
+    @property
+    def begun(self) -> float:
+        """When its program was started, in boot seconds; 0 if that is not known."""
+        return past((_read(self.folder / "started") or {}).get("begun"))
 
     @property
     def length(self) -> int:

@@ -29,7 +29,8 @@ class Leftovers:
         for entry in self._journal:
             if entry.result is None and entry.has_started and not _is_of_other_boot(entry):
                 folder = workplaces.of(entry.task, entry.attempt, None, has_secrets=False).place
-                trail = Trail(entry.task, entry.attempt, entry.url, folder, origin)
+                known = entry.task, entry.attempt, entry.url, folder
+                trail = Trail(*known, origin, begun=entry.begun)
                 self._remains[entry] = trail.end()
 
     def close(self) -> None:

@@ -13,7 +13,8 @@ from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 
-from runners.worker.remains import Origin, cgroup_of, command_of, process_ids
+from runners.worker.origin import Origin, find_heirs
+from runners.worker.processes import cgroup_of, command_of, process_ids
 from runners.worker.supervision import Note, boot_seconds
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ class Predecessor:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._killed: list[Path] = []
+        # Asked now: from its first fork server on this process adopts what is below it.
+        self._heirs = find_heirs()
 
     def note(self) -> Note:
         """Note that this worker is about to start a fork server. Raises OSError."""
@@ -58,9 +61,9 @@ class Predecessor:
             os.close(folder)
             raise
         fcntl.flock(file, fcntl.LOCK_EX)
-        origin = {"begun": boot_seconds(), "cgroup": cgroup_of(os.getpid())}
+        origin = Origin(boot_seconds(), cgroup_of(os.getpid()), self._heirs)
         with suppress(OSError):  # On a full disk more processes will be suspected, no fewer.
-            os.write(file, json.dumps(origin).encode())
+            os.write(file, json.dumps(origin.as_json()).encode())
         return Note(file, folder, name)
 
     def await_end(self) -> End:
@@ -104,9 +107,11 @@ class Predecessor:
         """What is known of the processes that killed fork servers left."""
         origins = [_read_origin(note) for note in self._killed]
         cgroups = {origin.cgroup for origin in origins}
+        heirs = {origin.heirs for origin in origins}
         return Origin(
             min((origin.begun for origin in origins), default=0.0),
             cgroups.pop() if len(cgroups) == 1 else None,
+            heirs.pop() if len(heirs) == 1 else None,
         )
 
     def forget(self) -> None:
@@ -136,7 +141,6 @@ def _continue(name: str) -> None:
 
 def _read_origin(note: Path) -> Origin:
     try:
-        noted = json.loads(note.read_text())
-        return Origin(float(noted["begun"]), str(noted["cgroup"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return Origin(0.0, None)
+        return Origin.read(json.loads(note.read_text()))
+    except (OSError, ValueError):
+        return Origin()

@@ -61,22 +61,27 @@ def _first_attempt_of(place: Place, task: int, policy: str) -> dict[str, Any]:
     return first
 
 
-@pytest.mark.parametrize("policy", ["wait", "retry"])
-@pytest.mark.parametrize("order", ["worker first", "worker last"])
-def test_what_nobody_watches_over_is_ended_before_the_worker_says_how_it_ended(
-    forge: Deployment, place: Place, order: str, policy: str
-) -> None:
-    worker, task = _begin(place, policy)
-    family = psutil.Process(worker.process.pid).children(recursive=True)
+def _kill_all(worker: Worker, order: str = "worker first") -> None:
+    """The worker, and what would have ended its tasks."""
+    itself = psutil.Process(worker.process.pid)
+    family = itself.children(recursive=True)
     watchers = [one for one in family if one.name() in ("forge-forkserve", "forge-supervise")]
     assert len(watchers) == 2
-    itself = psutil.Process(worker.process.pid)
     # Stopped, in this order, none of them can do anything about the end of the others.
     for process in (itself, *watchers):
         process.suspend()
     for process in (itself, *watchers) if order == "worker first" else (*watchers, itself):
         process.kill()
     worker.process.wait()
+
+
+@pytest.mark.parametrize("policy", ["wait", "retry"])
+@pytest.mark.parametrize("order", ["worker first", "worker last"])
+def test_what_nobody_watches_over_is_ended_before_the_worker_says_how_it_ended(
+    forge: Deployment, place: Place, order: str, policy: str
+) -> None:
+    worker, task = _begin(place, policy)
+    _kill_all(worker, order)
     assert _left(place)
     worker.start()
     first = _first_attempt_of(place, task, policy)
@@ -85,6 +90,28 @@ def test_what_nobody_watches_over_is_ended_before_the_worker_says_how_it_ended(
     )
     log = forge.api.send("GET", f"tasks/{task}/log?attempt=1").text
     assert "forge: the next worker ended" in log
+
+
+# An ordinary foreground child, which has nothing that Forge gave it.
+TRACELESS = """cd /
+env -i PATH="$PATH" bash -c 'echo $$ > {folder}/pid; echo begun; exec sleep 600'; true"""
+
+
+def test_where_something_without_a_trace_still_runs_there_is_no_next_attempt(
+    forge: Deployment, place: Place
+) -> None:
+    worker = forge.worker(place.runner("struck"))
+    task = place.run("work", script=TRACELESS, **RETRY)
+    left = psutil.Process(int((place.folder / "work" / "pid").read_text()))
+    _kill_all(worker)
+    worker.start()
+    ended = forge.api.wait_until(task)
+    try:
+        assert left.is_running()
+        assert (ended["state"], ended["attempt"]) == ("failed", 1)
+        assert "nobody can say whether something of it still runs" in ended["reason"]
+    finally:
+        left.kill()
 
 
 @pytest.mark.parametrize("policy", ["wait", "retry"])

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,9 +14,8 @@ from runners.worker import predecessor as predecessor_module
 from runners.worker.journal import Entry
 from runners.worker.leftovers import close_leftover
 from runners.worker.predecessor import End, Predecessor
-from runners.worker.remains import Origin, Remains, Trail, cgroup_of
-from runners.worker.supervision import ForkServer, SupervisionError, boot_seconds
-from tests.deployment.client import wait_for
+from runners.worker.remains import Remains
+from runners.worker.supervision import ForkServer, SupervisionError
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and a subreaper")
 
@@ -229,123 +224,3 @@ def test_the_processes_that_outlive_a_worker_are_not_called_after_it(notes: Path
         assert "runners" not in line and "worker" not in line and "celery" not in line
     worker.kill()
     assert Predecessor(notes).await_end() is End.ORDERLY
-
-
-# Processes that nobody watches over any more
-
-URL = "https://forge.example.net"
-TASK = 987_654_321
-MARKS = {"FORGE_TASK_ID": str(TASK), "FORGE_ATTEMPT": "1", "FORGE_URL": URL}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    found = tmp_path / "work" / "7-1"
-    (found / "folder").mkdir(parents=True)
-    return found
-
-
-Start = Callable[..., subprocess.Popen[bytes]]
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Starts a script in a session of its own, and returns once it has written a line."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def do_start(
-        script: str, folder: Path = Path("/"), **environment: str
-    ) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            ["bash", "-c", script],
-            cwd=folder,
-            env={"PATH": os.environ["PATH"], **environment},
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
-        started.append(process)
-        assert process.stdout is not None and process.stdout.readline()
-        return process
-
-    yield do_start
-    for process in started:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
-def trail(folder: Path) -> Trail:
-    origin = Origin(boot_seconds(), cgroup_of(os.getpid()))
-    return Trail(TASK, 1, URL, folder, origin)
-
-
-SLEEP = "echo begun; sleep 1000"
-
-
-@needs_linux
-def test_what_has_its_marks_is_ended_with_all_below_it(folder: Path, start: Start) -> None:
-    stubborn = "trap '' INT TERM HUP; env -i sleep 1000 & echo begun; wait; wait"
-    process = start(stubborn, **MARKS)
-    below = psutil.Process(process.pid).children()[0]
-    assert trail(folder).end() == Remains(2, is_certain=True)
-    process.wait()  # killed, or at its own end since what it waited for was killed first
-    assert is_over(below)
-    assert trail(folder).end() == GONE
-
-
-@needs_linux
-def test_what_emptied_its_environment_is_known_by_its_folder(folder: Path, start: Start) -> None:
-    process = start(SLEEP, folder / "folder")
-    shutil.rmtree(folder)
-    assert trail(folder).end() == Remains(1, is_certain=True)
-    assert process.wait() == -signal.SIGKILL
-
-
-@needs_linux
-@pytest.mark.parametrize(
-    "other",
-    [{"FORGE_TASK_ID": "8"}, {"FORGE_ATTEMPT": "2"}, {"FORGE_URL": "https://other.example.net"}],
-)
-def test_other_attempts_are_spared(other: dict[str, str], folder: Path, start: Start) -> None:
-    process = start(SLEEP, **{**MARKS, **other})
-    assert trail(folder).end() == GONE
-    assert process.poll() is None
-
-
-HIDDEN = f"""exec {sys.executable} -c '
-import ctypes, time
-ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
-print("hidden", flush=True)
-time.sleep(1000)
-'"""
-SEARCH = """
-import sys
-from pathlib import Path
-from runners.worker.remains import Origin, Trail, cgroup_of
-origin = Origin(float(sys.argv[2]), cgroup_of(int(sys.argv[3])))
-print(Trail(987_654_321, 1, "https://forge.example.net", Path(sys.argv[1]), origin).end())
-"""
-
-
-def _search(folder: Path, begun: float) -> str:
-    """By a process that may not read all that is on this host, as a runner's user may not."""
-    prefix = ["setpriv", "--bounding-set=-all"] if os.geteuid() == 0 else []
-    command = [*prefix, sys.executable, "-c", SEARCH, str(folder), str(begun), str(os.getpid())]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-
-
-@needs_linux
-def test_where_an_environment_cannot_be_read_nothing_is_certain(folder: Path, start: Start) -> None:
-    begun = boot_seconds()
-    process = start(HIDDEN, **MARKS)
-    assert "is_certain=False" in _search(folder, begun)
-    assert process.poll() is None
-
-
-@needs_linux
-def test_what_was_there_before_the_fork_server_is_not_suspected(folder: Path, start: Start) -> None:
-    start(HIDDEN)
-    wait_for(
-        lambda: "is_certain=True" in _search(folder, boot_seconds()),
-        "a search during which nobody else has started what cannot be read",
-    )

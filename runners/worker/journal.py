@@ -32,7 +32,7 @@ from typing import Any
 
 from runners.worker.bounded_log import BoundedLog
 from runners.worker.errors import AlreadyRunningError, ConfigurationError
-from runners.worker.host import boot
+from runners.worker.host import boot, host
 from runners.worker.origin import past
 from runners.worker.supervision import boot_seconds
 from runners.worker.whole_file import write_whole
@@ -56,6 +56,8 @@ class Entry:
         self.nonce = ""
         # The host's start in which the attempt was claimed; empty if that is not known.
         self.boot = ""
+        # The host that it was claimed on; empty if that is not known, as of an older worker's.
+        self.host = ""
         # Forge's address, as its program was given it; empty if that is not known.
         self.url = ""
         self.sent = 0
@@ -72,12 +74,13 @@ class Entry:
         """Create the folder and note the claim that is about to be sent."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.nonce = nonce
-        self.boot = boot()
+        self.boot, self.host = boot(), host()
         self.url = url
         # Not synced to the disk: it has to outlive the worker, not the host.
         claim = os.open(self.folder / "claim.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(claim, "w") as stream:
-            json.dump({"nonce": nonce, "boot": self.boot, "url": url}, stream)
+            told = {"nonce": nonce, "boot": self.boot, "host": self.host, "url": url}
+            json.dump(told, stream)
         self.log.open()
 
     def recover(self) -> None:
@@ -85,6 +88,7 @@ class Entry:
         claim = _read(self.folder / "claim.json") or {}
         self.nonce = str(claim.get("nonce", ""))
         self.boot = str(claim.get("boot", ""))
+        self.host = str(claim.get("host", ""))
         self.url = str(claim.get("url", ""))
         self.result = _read(self.folder / "result.json")
         self.log.recover(is_sealed=self.result is not None)

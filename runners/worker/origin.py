@@ -58,7 +58,7 @@ class Origin(NamedTuple):
             return Origin()
         cgroup, heirs = noted.get("cgroup"), None
         with suppress(TypeError, ValueError):
-            heirs = tuple((int(pid), int(ticks)) for pid, ticks in noted.get("heirs")) or None
+            heirs = tuple((int(pid), int(ticks)) for pid, ticks in noted.get("heirs") or ()) or None
         return Origin(past(noted.get("begun")), cgroup if isinstance(cgroup, str) else None, heirs)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -112,6 +114,35 @@ def test_where_something_without_a_trace_still_runs_there_is_no_next_attempt(
         assert "nobody can say whether something of it still runs" in ended["reason"]
     finally:
         left.kill()
+
+
+# Starts a program as on another host that was started at another time.
+ELSEWHERE = """#!/bin/bash
+exec unshare --mount --uts bash -c '
+hostname elsewhere
+mount --bind {boot} /proc/sys/kernel/random/boot_id
+exec {python} "$@"' x "$@"
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to play another host")
+def test_what_a_journal_tells_of_another_host_is_not_run_again(
+    forge: Deployment, place: Place, tmp_path: Path
+) -> None:
+    """A volume was moved, or a machine copied, and the program runs on there."""
+    worker, task = _begin(place, "retry")
+    _kill_all(worker)
+    boot, python = tmp_path / "boot_id", tmp_path / "python"
+    boot.write_text("11111111-2222-3333-4444-555555555555\n")
+    python.write_text(ELSEWHERE.format(boot=boot, python=sys.executable))
+    python.chmod(0o755)
+    copy = ["cp", "-a", str(forge.folder / "journals"), str(tmp_path / "journals")]
+    subprocess.run(copy, check=True)
+    forge.worker(worker.runner, python=str(python), FORGE_RUNNER_DATA=str(tmp_path / "journals"))
+    ended = forge.api.wait_until(task)
+    assert _left(place)
+    assert (ended["state"], ended["attempt"]) == ("failed", 1)
+    assert "nobody can say whether it still runs there" in ended["reason"]
 
 
 @pytest.mark.parametrize("policy", ["wait", "retry"])

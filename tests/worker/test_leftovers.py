@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from contextlib import suppress
@@ -55,6 +56,33 @@ def test_of_what_a_host_left_that_was_restarted_nobody_says_that_nothing_ran(
     assert entry.result is not None
     assert "whether the program had been started" in entry.result["reason"]
     assert entry.result["is_cut_short"] and entry.result["log_problem"]
+
+
+@pytest.mark.parametrize("end", list(End))
+@pytest.mark.parametrize("has_started", [True, False])
+def test_of_what_another_host_left_nobody_says_that_it_ended(
+    end: End, has_started: bool, entry: Entry
+) -> None:
+    """A volume was moved, or a machine copied: there the program may run, or be started yet."""
+    entry.boot, entry.host = "a start of that host", "another host"
+    if has_started:
+        entry.note_start()
+    close_leftover(entry, end=end)
+    assert entry.result is not None
+    assert "nobody can say whether it still runs there" in entry.result["reason"]
+    assert not entry.result["is_cut_short"] and entry.result["log_problem"]
+
+
+def test_the_journal_of_a_worker_that_did_not_note_its_host_is_read(entry: Entry) -> None:
+    claim = entry.folder / "claim.json"
+    noted = json.loads(claim.read_text())
+    assert noted.pop("host")
+    claim.write_text(json.dumps({**noted, "boot": "another start of this host"}))
+    entry.note_start()
+    entry.recover()
+    close_leftover(entry, end=End.KILLED)
+    assert entry.result is not None and entry.result["is_cut_short"]
+    assert "The runner's host was restarted while it ran" in entry.result["reason"]
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -60,12 +62,15 @@ class Heir:
         self.begun = 0.0
 
     def leave(
-        self, script: str = SLEEP, folder: Path = Path("/"), **environment: str
+        self,
+        script: str = SLEEP,
+        folder: Path = Path("/"),
+        marks: Mapping[str, str] = MappingProxyType({}),
     ) -> psutil.Process:
         """An orphan, or whatever process the script names first."""
         self.begun = self.begun or boot_seconds()
         order: dict[str, Any] = {"script": script, "folder": str(folder)}
-        order["environment"] = {"PATH": os.environ["PATH"], **environment}
+        order["environment"] = {"PATH": os.environ["PATH"], **marks}
         assert self._process.stdin is not None and self._process.stdout is not None
         print(json.dumps(order), file=self._process.stdin, flush=True)
         return psutil.Process(int(self._process.stdout.readline()))
@@ -170,7 +175,7 @@ def test_an_orphan_that_emptied_its_environment_is_known_by_its_folder(
     [{"FORGE_TASK_ID": "8"}, {"FORGE_ATTEMPT": "2"}, {"FORGE_URL": "https://other.example.net"}],
 )
 def test_other_attempts_are_spared(other: dict[str, str], heir: Heir, folder: Path) -> None:
-    process = heir.leave(**{**MARKS, **other})
+    process = heir.leave(marks={**MARKS, **other})
     assert trail(folder, heir.origin).end() == GONE
     assert not is_over(process)
 
@@ -282,7 +287,7 @@ def _search(folder: Path, origin: Origin) -> str:
 
 
 def test_where_an_environment_cannot_be_read_nothing_is_certain(heir: Heir, folder: Path) -> None:
-    process = heir.leave(HIDDEN, **MARKS)
+    process = heir.leave(HIDDEN, marks=MARKS)
     assert "is_certain=False" in _search(folder, heir.origin)
     assert not is_over(process)
 
@@ -322,6 +327,10 @@ def test_what_a_login_or_a_scope_moved_is_suspected_and_services_are_not(
     assert may_be_from(whole, lines.format(cgroup)) == is_suspected
 
 
+def _is_empty(file: Path) -> bool:
+    return not file.read_text()
+
+
 @pytest.fixture
 def groups() -> Iterator[Callable[[str], Path]]:
     """Makes control groups at the top of a hierarchy, outside of this test's own."""
@@ -341,7 +350,8 @@ def groups() -> Iterator[Callable[[str], Path]]:
 
     yield make
     for path in made:
-        wait_for(lambda path=path: not path.joinpath("cgroup.procs").read_text(), "it is empty")
+        procs = path / "cgroup.procs"
+        wait_for(partial(_is_empty, procs), "nothing is in it any more")
         path.rmdir()
 
 

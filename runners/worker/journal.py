@@ -28,7 +28,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runners.worker.bounded_log import BoundedLog
 from runners.worker.errors import AlreadyRunningError, ConfigurationError
@@ -44,6 +44,13 @@ _ENTRY = re.compile(r"\A([0-9]{1,19})-([0-9]{1,7})\Z")
 LONGEST_PROBLEM = 200
 # What a probe writes: less room than this is none for a task and its log.
 PROBE_BYTES = 64 * 1024
+
+
+class Start(NamedTuple):
+    """begun: when, in boot seconds; 0 if that is not known. uid: the user it had for itself."""
+
+    begun: float
+    uid: int | None
 
 
 class Entry:
@@ -93,11 +100,14 @@ class Entry:
         self.result = _read(self.folder / "result.json")
         self.log.recover(is_sealed=self.result is not None)
 
-    def note_start(self) -> None:
-        """The program is about to be started. Raises OSError when the disk is full."""
+    def note_start(self, uid: int | None = None) -> None:
+        """The program is about to be started, as a user of its own if there is a `uid`.
+
+        Raises OSError when the disk is full.
+        """
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         with os.fdopen(os.open(self.folder / "started", flags, 0o600), "w") as stream:
-            json.dump({"begun": boot_seconds()}, stream)
+            json.dump({"begun": boot_seconds(), "uid": uid}, stream)
 
     def take_back_start(self) -> None:
         """It was not started, and may be later."""
@@ -109,9 +119,11 @@ class Entry:
         return (self.folder / "started").exists()
 
     @property
-    def begun(self) -> float:
-        """When its program was started, in boot seconds; 0 if that is not known."""
-        return past((_read(self.folder / "started") or {}).get("begun"))
+    def start(self) -> Start:
+        """What was noted of the start of its program."""
+        noted = _read(self.folder / "started") or {}
+        uid = noted.get("uid")
+        return Start(past(noted.get("begun")), uid if isinstance(uid, int) else None)
 
     @property
     def length(self) -> int:

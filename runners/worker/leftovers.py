@@ -30,7 +30,7 @@ class Leftovers:
             if entry.result is None and entry.has_started and not _is_of_other_boot(entry):
                 folder = workplaces.of(entry.task, entry.attempt, None, has_secrets=False).place
                 known = entry.task, entry.attempt, entry.url, folder
-                trail = Trail(*known, origin, begun=entry.begun)
+                trail = Trail(*known, origin, begun=entry.start.begun, uid=entry.start.uid)
                 self._remains[entry] = trail.end()
 
     def close(self) -> None:

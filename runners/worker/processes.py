@@ -85,6 +85,15 @@ def directory_of(pid: int) -> bytes:
     return os.readlink(os.fsencode(PROC / str(pid) / "cwd"))
 
 
+def uids_of(pid: int) -> set[int]:
+    """Its users: the real, the effective, the saved one, and that of its files; none if gone."""
+    with suppress(OSError):
+        for line in (PROC / str(pid) / "status").read_text(errors="replace").splitlines():
+            if line.startswith("Uid:"):
+                return set(map(int, line.split()[1:]))
+    return set()
+
+
 def cgroup_of(pid: int) -> str:
     """The control groups that it is in, as the kernel writes them; empty where there are none."""
     with suppress(OSError):

@@ -19,6 +19,7 @@ from runners.worker.processes import (
     environment_of,
     is_alive,
     process_ids,
+    uids_of,
 )
 from runners.worker.supervision import open_handle, signal_below
 
@@ -42,10 +43,11 @@ class Remains(NamedTuple):
 
 
 class Trail:
-    """By what the processes of an attempt are known: their environment, or the folder they are in.
+    """By what the processes of an attempt are known: environment, user, or the folder they are in.
 
     url: Forge's, as it was given to them. folder: the one that was made for the attempt. begun:
-    when it was started, in boot seconds; 0 if only its fork server's time is known.
+    when it was started, in boot seconds; 0 if only its fork server's time is known. uid: of the
+    Unix user that it had for itself, if it had one.
     """
 
     def __init__(
@@ -57,11 +59,13 @@ class Trail:
         origin: Origin,
         *,
         begun: float = 0.0,
+        uid: int | None = None,
     ) -> None:
         # Another Forge on this host may have a task of the same number.
         marks = (f"FORGE_TASK_ID={task}", f"FORGE_ATTEMPT={attempt}", f"FORGE_URL={url}")
         self._marks = set(map(os.fsencode, marks))
         self._folder = os.fsencode(folder)
+        self._uid = uid
         self._descent = Descent(origin, self._marks, begun or origin.begun)
 
     def end(self) -> Remains:
@@ -111,6 +115,8 @@ class Trail:
             pass  # It is another user's, or gone, which is seen below.
         if not self._descent.includes(pid):
             return False
+        if self._uid is not None and self._uid in uids_of(pid):
+            return True
         # Anybody may work in its folder, but for whoever does, somebody waits.
         return True if is_inside and self._descent.is_orphan(pid) else None
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from runners.worker.processes import is_alive
 from tests.deployment.attempts import RETRY, STUBBORN, Place, attempt_in
 from tests.deployment.client import wait_for
 from tests.deployment.deployment import Deployment, Worker, processes_with
@@ -114,6 +117,43 @@ def test_where_something_without_a_trace_still_runs_there_is_no_next_attempt(
         assert "nobody can say whether something of it still runs" in ended["reason"]
     finally:
         left.kill()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that other users can reach, as they cannot reach the folder of a test."""
+    folder = Path(tempfile.mkdtemp(prefix="forge-users-"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give tasks users of their own")
+def test_what_a_user_of_a_task_runs_is_all_ended(
+    forge: Deployment, place: Place, open_folder: Path
+) -> None:
+    """Also without a trace, and so it is known that nothing is left."""
+    place.folder = open_folder
+    worker = forge.worker(
+        place.runner("struck"),
+        FORGE_RUNNER_TASK_USERS="nobody",
+        FORGE_RUNNER_DATA=str(open_folder / "journals"),
+    )
+    (open_folder / "work").mkdir()
+    (open_folder / "work").chmod(0o777)
+    script = TRACELESS.replace("cd /\n", 'cd /\n[ "$FORGE_ATTEMPT" = 1 ] || exit 0\n')
+    script = script.format(folder=open_folder / "work")
+    task = forge.api.run_script(place.project, script, **RETRY)
+    forge.api.await_output(task, b"begun")
+    left = psutil.Process(int((open_folder / "work" / "pid").read_text()))
+    assert left.username() == "nobody"
+    _kill_all(worker)
+    assert left.is_running()
+    worker.start()
+    ended = forge.api.wait_until(task)
+    assert (ended["state"], ended["attempt"]) == ("succeeded", 2)
+    assert "the next worker ended 1 process of it" in ended["attempts"][0]["reason"]
+    assert not is_alive(left.pid)
 
 
 # Starts a program as on another host that was started at another time.

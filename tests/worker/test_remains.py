@@ -133,8 +133,8 @@ def start() -> Iterator[Start]:
         process.communicate()
 
 
-def trail(folder: Path, origin: Origin, **known: float) -> Trail:
-    return Trail(TASK, 1, URL, folder, origin, **known)
+def trail(folder: Path, origin: Origin, begun: float = 0.0, uid: int | None = None) -> Trail:
+    return Trail(TASK, 1, URL, folder, origin, begun=begun, uid=uid)
 
 
 def is_over(process: psutil.Process) -> bool:
@@ -178,6 +178,16 @@ def test_other_attempts_are_spared(other: dict[str, str], heir: Heir, folder: Pa
     process = heir.leave(marks={**MARKS, **other})
     assert trail(folder, heir.origin).end() == GONE
     assert not is_over(process)
+
+
+def test_all_that_a_user_of_its_own_has_left_is_ended(
+    heir: Heir, folder: Path, start: Start
+) -> None:
+    """Not what others have begun as that user, and wait for; here it is the one of this test."""
+    origin, shell = heir.origin, start(SLEEP)
+    process = heir.leave()
+    assert trail(folder, origin, uid=os.getuid()).end() == Remains(1, is_certain=True)
+    assert is_over(process) and shell.poll() is None
 
 
 # What may be its

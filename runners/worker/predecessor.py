@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -80,10 +81,12 @@ class Predecessor:
 
     def _await(self, note: Path, deadline: float) -> End:
         try:
-            file = os.open(note, os.O_WRONLY | os.O_CLOEXEC)
+            # What is no file and has this name: a fifo, say, would be waited for.
+            file = os.open(note, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return End.ORDERLY
         except OSError:
+            self._killed.append(note)
             return End.KILLED
         try:
             nudged = 0.0
@@ -118,8 +121,12 @@ class Predecessor:
         """What they left is dealt with, and noted where a restart finds it."""
         for note in self._killed:
             with suppress(OSError):
-                note.unlink()
+                shutil.rmtree(note) if _is_folder(note) else note.unlink()
         self._killed = []
+
+
+def _is_folder(note: Path) -> bool:
+    return note.is_dir() and not note.is_symlink()
 
 
 def _is_free(file: int) -> bool:
@@ -141,6 +148,8 @@ def _continue(name: str) -> None:
 
 def _read_origin(note: Path) -> Origin:
     try:
+        if not note.is_file() or note.is_symlink():
+            return Origin()
         return Origin.read(json.loads(note.read_text()))
     except (OSError, ValueError):
         return Origin()

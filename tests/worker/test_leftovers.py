@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from runners.worker import predecessor as predecessor_module
 from runners.worker.journal import Entry
 from runners.worker.leftovers import close_leftover
+from runners.worker.origin import Origin
 from runners.worker.predecessor import End, Predecessor
 from runners.worker.remains import Remains
 from runners.worker.supervision import ForkServer, SupervisionError
@@ -240,6 +243,32 @@ def test_a_fork_server_that_cannot_be_noted_is_not_started(tmp_path: Path) -> No
     blocked.unlink()
     server.start()
     server.close()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda note: os.mkfifo(note),
+        lambda note: (note / "something").mkdir(parents=True),
+        lambda note: note.symlink_to("nowhere"),
+        lambda note: note.write_bytes(b"\xff{"),
+        lambda note: note.write_text('{"begun": NaN, "cgroup": 7, "heirs": [1]}'),
+        lambda note: note.write_text('{"begun": 1e12}'),
+    ],
+    ids=["fifo", "folder", "link", "garbage", "not a time", "a time to come"],
+)
+def test_a_note_that_tells_nothing_counts_as_killed_and_is_deleted(
+    spoil: Callable[[Path], None], notes: Path
+) -> None:
+    """Everything is suspected then, whenever it was begun."""
+    notes.mkdir()
+    spoil(notes / "note")
+    found = Predecessor(notes)
+    assert found.await_end() is End.KILLED
+    assert found.origin == Origin(0.0, None, None)
+    found.forget()
+    assert list(notes.iterdir()) == []
+    assert Predecessor(notes).await_end() is End.ORDERLY
 
 
 @needs_linux

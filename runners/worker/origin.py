@@ -9,6 +9,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from runners.worker.pid_space import PidSpace
 from runners.worker.processes import (
     ancestry,
     cgroup_of,
@@ -41,12 +42,13 @@ class Origin(NamedTuple):
 
     begun: when it was started, in boot seconds. cgroup: of its worker; None if it is not known.
     heirs: whose children the tasks' processes become when all that watched over them is dead: the
-    first one that lives; None if that is not known.
+    first one that lives; None if that is not known. space: the process ids of all of them.
     """
 
     begun: float = 0.0
     cgroup: str | None = None
     heirs: tuple[Name, ...] | None = None
+    space: PidSpace = PidSpace()
 
     def as_json(self) -> dict[str, object]:
         return self._asdict()
@@ -59,7 +61,8 @@ class Origin(NamedTuple):
         cgroup, heirs = noted.get("cgroup"), None
         with suppress(TypeError, ValueError):
             heirs = tuple((int(pid), int(ticks)) for pid, ticks in noted.get("heirs") or ()) or None
-        return Origin(past(noted.get("begun")), cgroup if isinstance(cgroup, str) else None, heirs)
+        cgroup = cgroup if isinstance(cgroup, str) else None
+        return Origin(past(noted.get("begun")), cgroup, heirs, PidSpace.read(noted.get("space")))
 
 
 def past(noted: object) -> float:

@@ -15,6 +15,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from runners.worker.origin import Origin, find_heirs
+from runners.worker.pid_space import PidSpace
 from runners.worker.processes import cgroup_of, command_of, process_ids
 from runners.worker.supervision import Note, boot_seconds
 
@@ -62,7 +63,8 @@ class Predecessor:
             os.close(folder)
             raise
         fcntl.flock(file, fcntl.LOCK_EX)
-        origin = Origin(boot_seconds(), cgroup_of(os.getpid()), self._heirs)
+        where = cgroup_of(os.getpid()), self._heirs, PidSpace.here()
+        origin = Origin(boot_seconds(), *where)
         with suppress(OSError):  # On a full disk more processes will be suspected, no fewer.
             os.write(file, json.dumps(origin.as_json()).encode())
         return Note(file, folder, name)
@@ -111,10 +113,12 @@ class Predecessor:
         origins = [_read_origin(note) for note in self._killed]
         cgroups = {origin.cgroup for origin in origins}
         heirs = {origin.heirs for origin in origins}
+        spaces = {origin.space for origin in origins}
         return Origin(
             min((origin.begun for origin in origins), default=0.0),
             cgroups.pop() if len(cgroups) == 1 else None,
             heirs.pop() if len(heirs) == 1 else None,
+            spaces.pop() if len(spaces) == 1 else PidSpace("several"),
         )
 
     def forget(self) -> None:

@@ -101,11 +101,16 @@ def cgroup_of(pid: int) -> str:
     return ""
 
 
+def name_of(pid: int) -> str:
+    """As `ps` and `top` show it; empty if it is gone."""
+    with suppress(OSError):
+        return (PROC / str(pid) / "comm").read_text(errors="replace").strip()
+    return ""
+
+
 def is_watcher(pid: int) -> bool:
     """Whether it is a fork server or a supervisor."""
-    with suppress(OSError):
-        return (PROC / str(pid) / "comm").read_text(errors="replace").strip() in _WATCHERS
-    return False
+    return name_of(pid) in _WATCHERS
 
 
 def ancestry(pid: int) -> Iterator[int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runners.worker.origin import Descent, Origin
+from runners.worker.pid_space import PidSpace
 from runners.worker.processes import (
     are_visible,
     directory_of,
@@ -66,12 +67,21 @@ class Trail:
         self._marks = set(map(os.fsencode, marks))
         self._folder = os.fsencode(folder)
         self._uid = uid
+        self._space = origin.space
         self._descent = Descent(origin, self._marks, begun or origin.begun)
 
     def end(self) -> Remains:
         """KILL all of it until nothing is found any more, for at most PATIENCE_SECONDS."""
+        here = PidSpace.here()
+        is_elsewhere = self._space.is_other_than(here)
+        if is_elsewhere and self._space.has_ended(here):
+            return Remains(0, is_certain=True)
         if not are_visible():
             return Remains(0, is_certain=False)
+        found = self._end_all()
+        return found._replace(is_certain=found.is_certain and not is_elsewhere)
+
+    def _end_all(self) -> Remains:
         begun = time.monotonic()
         ended: set[int] = set()
         is_refused = is_doubtful = False

@@ -150,10 +150,15 @@ def test_what_a_user_of_a_task_runs_is_all_ended(
     _kill_all(worker)
     assert left.is_running()
     worker.start()
-    ended = forge.api.wait_until(task)
-    assert (ended["state"], ended["attempt"]) == ("succeeded", 2)
-    assert "the next worker ended 1 process of it" in ended["attempts"][0]["reason"]
-    assert not is_alive(left.pid)
+    try:
+        ended = forge.api.wait_until(task)
+        assert (ended["state"], ended["attempt"]) == ("succeeded", 2)
+        assert "the next worker ended 1 process of it" in ended["attempts"][0]["reason"]
+        assert not is_alive(left.pid)
+    finally:
+        worker.end()  # before its folder is deleted
+        with suppress(psutil.NoSuchProcess):
+            left.kill()
 
 
 # Starts a program as on another host that was started at another time.

@@ -122,6 +122,8 @@ class Descent:
         while True:
             try:
                 status = status_of(one)
+            except PermissionError:
+                return True
             except OSError:
                 return one != pid  # Its parent has just died: another look will tell.
             if status.begun < self._since or status.parent <= 0 or status.is_dead:

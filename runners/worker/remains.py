@@ -6,12 +6,14 @@ Forge gave them. Where others may be its as well (`runners.worker.origin`), noth
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
 from pathlib import Path
 from typing import NamedTuple
 
+from runners.worker.fields import printable
 from runners.worker.origin import Descent, Origin
 from runners.worker.pid_space import PidSpace
 from runners.worker.processes import (
@@ -19,12 +21,17 @@ from runners.worker.processes import (
     directory_of,
     environment_of,
     is_alive,
+    name_of,
     process_ids,
     uids_of,
 )
 from runners.worker.supervision import open_handle, signal_below
 
+logger = logging.getLogger(__name__)
+
 PATIENCE_SECONDS = 30.0
+MOST_TOLD = 20
+LONGEST_NAME = 15
 # How long is waited for what may be its and may be about to end.
 DOUBT_SECONDS = 2.0
 _PAUSE_SECONDS = 0.05
@@ -62,6 +69,7 @@ class Trail:
         begun: float = 0.0,
         uid: int | None = None,
     ) -> None:
+        self._task, self._attempt = task, attempt
         # Another Forge on this host may have a task of the same number.
         marks = (f"FORGE_TASK_ID={task}", f"FORGE_ATTEMPT={attempt}", f"FORGE_URL={url}")
         self._marks = set(map(os.fsencode, marks))
@@ -84,35 +92,50 @@ class Trail:
     def _end_all(self) -> Remains:
         begun = time.monotonic()
         ended: set[int] = set()
-        is_refused = is_doubtful = False
+        doubtful: set[int] = set()
+        is_refused = False
         without = 0
         while without < _LOOKS:
-            found, has_doubtful = self._look()
+            found, suspected = self._look()
             waited = time.monotonic() - begun
             is_left = bool(found) or any(map(is_alive, ended))
             if is_left and waited > PATIENCE_SECONDS:
                 return Remains(len(ended), is_certain=False, is_alive=True)
             for pid in found:
                 is_refused |= self._kill(pid, ended)
-            if is_left or (has_doubtful and waited < DOUBT_SECONDS):
-                without, is_doubtful = 0, False
+            if is_left or (suspected and waited < DOUBT_SECONDS):
+                without, doubtful = 0, set()
             else:
-                without, is_doubtful = without + 1, is_doubtful or has_doubtful
+                without, doubtful = without + 1, doubtful | suspected
             if without < _LOOKS:
                 time.sleep(_PAUSE_SECONDS)
-        return Remains(len(ended), is_certain=not (is_doubtful or is_refused))
+        self._tell(doubtful)
+        return Remains(len(ended), is_certain=not (doubtful or is_refused))
 
-    def _look(self) -> tuple[list[int], bool]:
-        """Its processes, and whether there are others that may be its as well."""
+    def _tell(self, doubtful: set[int]) -> None:
+        """Say what somebody has to look at; at most so many that it can be read."""
+        for pid in sorted(doubtful)[:MOST_TOLD]:
+            logger.warning(
+                "Process %d (%s) may be left of attempt %d of task #%d, whose supervisor was "
+                "killed. Look at it, and end it if it is.",
+                pid,
+                printable(name_of(pid), LONGEST_NAME) or "ended",
+                self._attempt,
+                self._task,
+            )
+
+    def _look(self) -> tuple[list[int], set[int]]:
+        """Its processes, and others that may be its as well."""
         found = []
-        is_doubtful = False
+        doubtful = set()
         self._descent.look()
         for pid in process_ids():
             is_its = self._is_its(pid)
             if is_its:
                 found.append(pid)
-            is_doubtful |= is_its is None
-        return found, is_doubtful
+            if is_its is None:
+                doubtful.add(pid)
+        return found, doubtful
 
     def _is_its(self, pid: int) -> bool | None:
         """None if nobody can say."""

@@ -115,6 +115,8 @@ def test_where_something_without_a_trace_still_runs_there_is_no_next_attempt(
         assert left.is_running()
         assert (ended["state"], ended["attempt"]) == ("failed", 1)
         assert "nobody can say whether something of it still runs" in ended["reason"]
+        named = f"Process {left.pid} (sleep) may be left of attempt 1 of task #{task}, whose"
+        assert named in worker.said()
     finally:
         left.kill()
 

@@ -1,4 +1,5 @@
-"""`/healthz`: this process answers. `/readyz`: and its database and broker do too.
+"""`/healthz`: this process answers. `/readyz`: and its database and broker do too, and the broker
+takes what is written.
 
 Whether the broker can do what Forge needs is tried at most twice a minute: anybody may ask.
 """
@@ -13,7 +14,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from runners.broker import administrator
+from runners.broker import administrator, require_writes
 from runners.nodes import Node
 from runners.suitability import broker_place, problem_of
 
@@ -55,16 +56,22 @@ class _Broker:
 
     def is_fine(self) -> bool:
         try:
-            if time.monotonic() < self._due_at:
-                return not self._problem and bool(administrator().ping())
-            problem = problem_of(Node(broker_place(), administrator()))
+            if time.monotonic() >= self._due_at:
+                self._try_out()
+            require_writes()
+        except redis.ResponseError:
+            return False
         except redis.RedisError:
+            # Another broker may answer next.
             self._due_at = 0.0
             return False
+        return not self._problem
+
+    def _try_out(self) -> None:
+        problem = problem_of(Node(broker_place(), administrator()))
         if problem and problem != self._problem:
             logger.error("%s: %s", broker_place(), problem)
         self._problem, self._due_at = problem, time.monotonic() + TRIED_SECONDS
-        return not problem
 
 
 _broker = _Broker()

@@ -151,6 +151,28 @@ def test_a_first_start_meanwhile_is_one_line_with_what_the_broker_says(
     assert refusal.words in line
 
 
+def test_a_broker_that_falls_silent_is_told_to_its_end(forge: Production) -> None:
+    """Also where Celery does not come to know of it."""
+    project = forge.api.project("Silent")
+    worker = forge.worker(forge.api.runner(project, "silent-1"))
+    heard = forge.api.run_script(project, "true")
+    assert forge.api.wait_until(heard)["state"] == "succeeded"
+    refused, again = "The broker tunnel ws://", "The broker tunnel stands again."
+    os.kill(forge.broker.process.pid, signal.SIGSTOP)
+    try:
+        wait_for(lambda: refused in worker.said(), "it says that the tunnel is refused")
+    finally:
+        os.kill(forge.broker.process.pid, signal.SIGCONT)
+    wait_for(
+        lambda: worker.said().rfind(again) > worker.said().rfind(refused), "and that it is not"
+    )
+    task = forge.api.run_script(project, "echo here")
+    assert forge.api.wait_until(task)["state"] == "succeeded"
+    said = worker.said()
+    assert said.count(again) <= said.count(refused)
+    assert "Redis" not in said
+
+
 def test_an_account_without_its_queues_is_waited_out(forge: Production, admin: redis.Redis) -> None:
     """Nobody puts it right while no controller runs, and the worker connects again."""
     project = forge.api.project("Accounts")

@@ -46,6 +46,9 @@ LARGE_ANSWERS = 100.0
 # What a frame takes of the allowance beside its bytes: many of one byte keep the event loop busy
 # as well. A worker sends a frame for each of its commands.
 FRAME_COST_BYTES = 1024
+UNREACHABLE = "The broker cannot be reached from Forge at the moment."
+# How a broker begins that knows no such account, or another token for it.
+NO_ACCOUNT = ("WRONGPASS", "NOAUTH")
 UNAUTHORIZED = 401
 CLOSED_BY_BROKER = 1012  # "service restart": come back
 CLOSED_FOR_ABUSE = 1008  # "policy violation"
@@ -151,19 +154,28 @@ async def _sign_in(runner: Runner, token: str) -> tuple[asyncio.StreamReader, as
             answer = await reader.readline()
     except (OSError, TimeoutError) as error:
         logger.warning("tunnel of runner %s: the broker is away: %s", runner.name, error)
-        raise TunnelRefusedError(
-            503, "broker_unavailable", "The broker cannot be reached from Forge at the moment."
-        ) from error
+        raise TunnelRefusedError(503, "broker_unavailable", UNREACHABLE) from error
     if answer != b"+OK\r\n":
         writer.close()
-        logger.warning("tunnel of runner %s: the broker refuses its account", runner.name)
-        raise TunnelRefusedError(
+        raise _refused_by_broker(runner, answer)
+    return reader, writer
+
+
+def _refused_by_broker(runner: Runner, answer: bytes) -> TunnelRefusedError:
+    """By its answer to the sign-in; one that hangs up without a word is away."""
+    said = answer.decode("ascii", "backslashreplace").strip().removeprefix("-").rstrip(".")
+    logger.warning("tunnel of runner %s: the broker refuses: %s", runner.name, said or "no answer")
+    if not said:
+        return TunnelRefusedError(503, "broker_unavailable", UNREACHABLE)
+    if said.startswith(NO_ACCOUNT):
+        return TunnelRefusedError(
             503,
             "broker_account_missing",
             "The broker does not know this runner's account yet. The controller restores it "
             "within seconds, if it runs.",
         )
-    return reader, writer
+    sentence = f"The broker refuses: {said}. Whoever runs Forge has to see to it."
+    return TunnelRefusedError(503, "broker_refuses", sentence)
 
 
 async def _connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -1,4 +1,5 @@
-"""`/healthz`: this process answers. `/readyz`: and its database and broker do too.
+"""`/healthz`: this process answers. `/readyz`: and its database and broker do too, and the broker
+takes what is written.
 
 Anybody may ask. So whether the broker can do what Forge needs is tried at most twice a minute, and
 one that does not answer is asked by one request at a time, at most once in two seconds.
@@ -15,7 +16,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from runners.broker import administrator
+from runners.broker import administrator, require_writes
 from runners.nodes import Node
 from runners.suitability import broker_place, problem_of
 
@@ -65,6 +66,8 @@ class _Broker:
                 return False
             try:
                 return self._ask()
+            except redis.ResponseError:
+                return False
             except redis.RedisError:
                 # Another broker may answer next.
                 self._due_at, self._away_until = 0.0, time.monotonic() + AWAY_SECONDS
@@ -72,13 +75,17 @@ class _Broker:
 
     def _ask(self) -> bool:
         """Raises RedisError."""
-        if time.monotonic() < self._due_at:
-            return not self._problem and bool(administrator().ping())
+        if time.monotonic() >= self._due_at:
+            self._try_out()
+        require_writes()
+        return not self._problem
+
+    def _try_out(self) -> None:
+        """Raises RedisError."""
         problem = problem_of(Node(broker_place(), administrator()))
         if problem and problem != self._problem:
             logger.error("%s: %s", broker_place(), problem)
         self._problem, self._due_at = problem, time.monotonic() + TRIED_SECONDS
-        return not problem
 
 
 _broker = _Broker()

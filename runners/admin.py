@@ -356,4 +356,4 @@ class BrokerContactAdmin(ReadOnlyAdmin):
     """Written by the controller."""
 
     list_display = ("__str__", "lost_at", "detail")
-    fields = ("lost_at", "detail")
+    fields = ("lost_at", "detail", "refusal")

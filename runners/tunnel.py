@@ -46,6 +46,9 @@ LARGE_ANSWERS_PER_SECOND = 20.0
 # What a frame takes of the allowance beside its bytes: many of one byte keep the event loop busy
 # as well. A worker sends a frame for each of its commands.
 FRAME_COST_BYTES = 1024
+UNREACHABLE = "The broker cannot be reached from Forge at the moment."
+# How a broker begins that knows no such account, or another token for it.
+NO_ACCOUNT = ("WRONGPASS", "NOAUTH")
 UNAUTHORIZED = 401
 CLOSED_BY_BROKER = 1012  # "service restart": come back
 CLOSED_FOR_ABUSE = 1008  # "policy violation"
@@ -164,19 +167,28 @@ async def _sign_in(runner: Runner, token: str) -> tuple[asyncio.StreamReader, as
         except (OSError, TimeoutError) as error:
             why = str(error) or f"no answer within {SIGN_IN_SECONDS:g} s"
             logger.warning("tunnel of runner %s: the broker is away: %s", runner.name, why)
-            raise TunnelRefusedError(
-                503, "broker_unavailable", "The broker cannot be reached from Forge at the moment."
-            ) from error
+            raise TunnelRefusedError(503, "broker_unavailable", UNREACHABLE) from error
         if answer != b"+OK\r\n":
-            logger.warning("tunnel of runner %s: the broker refuses its account", runner.name)
-            raise TunnelRefusedError(
-                503,
-                "broker_account_missing",
-                "The broker does not know this runner's account yet. The controller restores it "
-                "within seconds, if it runs.",
-            )
+            raise _refused_by_broker(runner, answer)
         undone.pop_all()
     return reader, writer
+
+
+def _refused_by_broker(runner: Runner, answer: bytes) -> TunnelRefusedError:
+    """By its answer to the sign-in; one that hangs up without a word is away."""
+    said = answer.decode("ascii", "backslashreplace").strip().removeprefix("-").rstrip(".")
+    logger.warning("tunnel of runner %s: the broker refuses: %s", runner.name, said or "no answer")
+    if not said:
+        return TunnelRefusedError(503, "broker_unavailable", UNREACHABLE)
+    if said.startswith(NO_ACCOUNT):
+        return TunnelRefusedError(
+            503,
+            "broker_account_missing",
+            "The broker does not know this runner's account yet. The controller restores it "
+            "within seconds, if it runs.",
+        )
+    sentence = f"The broker refuses: {said}. Whoever runs Forge has to see to it."
+    return TunnelRefusedError(503, "broker_refuses", sentence)
 
 
 async def _connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import cached_property
 
 from projects.words import listed
+from runners.contact import BrokerTrouble
 from runners.models import BrokerContact, Runner
 from runners.offers import Offer, is_covered
 from runners.status import RunnerStatus
@@ -108,9 +109,9 @@ class Situation:
         return Leadership.objects.values_list("expires_at", flat=True).first()
 
     @cached_property
-    def broker_lost_at(self) -> datetime | None:
-        """Since when the controller cannot reach the broker; None while it can."""
-        return BrokerContact.lost_since()
+    def broker_trouble(self) -> BrokerTrouble | None:
+        """What keeps the controller from handing out hints; None while the broker takes them."""
+        return BrokerContact.trouble()
 
     @cached_property
     def announced(self) -> list[int]:

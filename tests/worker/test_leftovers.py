@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -156,6 +156,7 @@ class KilledWorker:
             text=True,
             cwd=ROOT,
         )
+        self._started: list[psutil.Process] = []
 
     def start(self) -> tuple[psutil.Process, psutil.Process, psutil.Process]:
         """Fork server, supervisor and program of a new task."""
@@ -166,10 +167,19 @@ class KilledWorker:
         assert supervisor is not None
         server = supervisor.parent()
         assert server is not None
+        self._started += [server, supervisor, program]
         return server, supervisor, program
 
     def kill(self) -> None:
         self._process.communicate()
+
+    def clear_away(self) -> None:
+        """What a test that failed has left, such as a supervisor that nobody continues."""
+        self._process.kill()
+        self._process.wait()
+        for one in self._started:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 @pytest.fixture
@@ -177,9 +187,17 @@ def notes(tmp_path: Path) -> Path:
     return tmp_path / "fork-servers"
 
 
-@needs_linux
-def test_a_worker_waits_for_the_last_process_of_the_one_before(notes: Path) -> None:
+@pytest.fixture
+def worker(notes: Path) -> Iterator[KilledWorker]:
     worker = KilledWorker(notes)
+    yield worker
+    worker.clear_away()
+
+
+@needs_linux
+def test_a_worker_waits_for_the_last_process_of_the_one_before(
+    worker: KilledWorker, notes: Path
+) -> None:
     _, _, program = worker.start()
     worker.kill()
     assert Predecessor(notes).await_end() is End.ORDERLY
@@ -192,8 +210,9 @@ def test_where_no_fork_server_was_nothing_is_left(notes: Path) -> None:
 
 
 @needs_linux
-def test_a_fork_server_that_was_killed_has_not_ended_in_order(notes: Path) -> None:
-    worker = KilledWorker(notes)
+def test_a_fork_server_that_was_killed_has_not_ended_in_order(
+    worker: KilledWorker, notes: Path
+) -> None:
     server, supervisor, _ = worker.start()
     for process in (server, supervisor):
         process.suspend()
@@ -209,9 +228,8 @@ def test_a_fork_server_that_was_killed_has_not_ended_in_order(notes: Path) -> No
 
 
 @needs_linux
-def test_of_several_fork_servers_none_is_forgotten(notes: Path) -> None:
+def test_of_several_fork_servers_none_is_forgotten(worker: KilledWorker, notes: Path) -> None:
     """The first one was killed, and its task went on; the second one ended in order."""
-    worker = KilledWorker(notes)
     server, supervisor, program = worker.start()
     server.kill()
     second, _, other = worker.start()
@@ -272,9 +290,10 @@ def test_a_note_that_tells_nothing_counts_as_killed_and_is_deleted(
 
 
 @needs_linux
-def test_the_processes_that_outlive_a_worker_are_not_called_after_it(notes: Path) -> None:
+def test_the_processes_that_outlive_a_worker_are_not_called_after_it(
+    worker: KilledWorker, notes: Path
+) -> None:
     """Whoever kills workers by `pkill -f runners.worker` leaves those that end their tasks."""
-    worker = KilledWorker(notes)
     server, supervisor, _ = worker.start()
     for process in (server, supervisor):
         line = " ".join(process.cmdline())

@@ -232,6 +232,7 @@ def run_template(
             **template.policy_copy(),
             created_by=by,
             created_at=now,
+            queued_at=now,
             hinted_at=hinted_at,
         )
         record(Verb.RAN, task)

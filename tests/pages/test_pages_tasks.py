@@ -42,6 +42,7 @@ def finished(cast: Cast, template: TaskTemplate, state: str = "succeeded") -> Ta
         state=state,
         reason="It ended.",
         created_at=now,
+        queued_at=now,
         finished_at=now,
     )
 
@@ -167,6 +168,7 @@ def test_a_running_task_shows_its_steps_with_differences(
     begin = timezone.now() - timedelta(seconds=60)
     Task.objects.filter(pk=running_task.pk).update(
         created_at=begin,
+        queued_at=begin,
         claimed_at=begin + timedelta(milliseconds=38),
         started_at=begin + timedelta(milliseconds=56),
     )

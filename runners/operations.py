@@ -154,8 +154,7 @@ def change_runner(
     Its worker obeys at once; what runs goes on. Raises RunnerRemovedError, ValidationError, and
     ChangedMeanwhileError if it is not of this `version` any more.
     """
-    with transaction.atomic():
-        require_version(runner, version)
+    with transaction.atomic(), require_version(runner, version):
         # Locked: of two changes at once each records what the other has left.
         row = Runner.objects.present().select_for_update(no_key=True).filter(pk=runner.pk).first()
         if row is None:

@@ -274,6 +274,15 @@ def test_a_long_list_costs_a_fixed_number_of_queries(
         viewer.get(f"/projects/{cast.project.pk}/tasks/")
 
 
+def test_a_task_that_ended_at_once_has_run(viewer: Client, cast: Cast, running_task: Task) -> None:
+    now = timezone.now()
+    Task.objects.filter(pk=running_task.pk).update(
+        state="succeeded", reason="It ended.", started_at=now, finished_at=now
+    )
+    text = viewer.get(f"/projects/{cast.project.pk}/tasks/").text
+    assert '<td role="cell" class="a-dur num nowrap">0 ms</td>' in text
+
+
 def test_the_page_shows_every_attempt_with_its_runner_end_and_log(
     viewer: Client, running_task: Task, runner: Runner
 ) -> None:

@@ -45,6 +45,9 @@ def test_what_waits_comes_and_goes_while_one_looks(
     expect(page.locator(f"#task-{third}")).to_be_focused()
     expect(page.locator(".place")).to_have_text(["1", "2"])
     page.get_by_role("link", name="Stop all").click()
+    question = page.get_by_role("dialog", name="Stop 2 queued tasks?")
+    expect(question).to_be_visible()
+    assert "/queue/" in page.url
     late = forge.api.run(project, template)
     page.get_by_role("button", name="Stop 2 queued tasks").click()
     expect(page.get_by_text("Stopped 2 tasks that waited.")).to_be_visible()

@@ -30,5 +30,5 @@ def refused(request: HttpRequest, exception: Exception) -> HttpResponse:
     elif is_admin and not told["sentence"]:
         told["title"] = "The admin does not allow this"
         told["sentence"] = NOBODY if request.user.is_superuser else PERHAPS_A_RIGHT
-    told["is_admin"] = is_admin and getattr(request.user, "is_staff", False)
-    return render(request, "403.html", told, status=403)
+    leads_back = is_admin and getattr(request.user, "is_staff", False)
+    return render(request, "403.html", {**told, "is_admin": leads_back}, status=403)

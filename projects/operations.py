@@ -34,7 +34,7 @@ from projects.variables import (
     check_secret,
     is_shared_variable_name,
 )
-from projects.versions import require_version
+from projects.versions import held_to_version
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -74,7 +74,7 @@ def change_project(
         setattr(project, name, value)
     project.clean_fields()
     try:
-        with transaction.atomic(), require_version(project, version):
+        with transaction.atomic(), held_to_version(project, version):
             before = snapshot(project)
             project.save(update_fields=list(changes))
             record_saved(project, before)

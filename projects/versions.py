@@ -19,6 +19,8 @@ from projects.errors import ChangedMeanwhileError, ForgeError
 from projects.models import AccessKey, VariableGroup
 
 VERSION_CHARACTERS = 32
+# Of accounts: written by signing in, and on a page of its own.
+_OF_NO_FORM = frozenset({"last_login", "password"})
 
 
 def version_of(row: models.Model) -> str:
@@ -27,7 +29,7 @@ def version_of(row: models.Model) -> str:
     told: dict[str, Any] = {
         field.attname: getattr(row, field.attname)
         for field in fields
-        if field.editable and not field.primary_key
+        if field.editable and not field.primary_key and field.name not in _OF_NO_FORM
     }
     for link in row._meta.many_to_many:
         told[link.name] = _links(row, link)
@@ -54,8 +56,21 @@ def _secrets(row: models.Model) -> Any:
     return None
 
 
+def require_version(row: models.Model, version: str) -> None:
+    """Lock the row, and raise ChangedMeanwhileError if it is not of this version any more.
+
+    Nothing is required of a row that is new, or with an empty version. To be called in the
+    transaction of the change.
+    """
+    if row.pk is None or not version:
+        return
+    stored = type(row)._default_manager.select_for_update().get(pk=row.pk)
+    if version_of(stored) != version:
+        raise ChangedMeanwhileError(str(stored), str(row._meta.verbose_name))
+
+
 @contextmanager
-def require_version(row: models.Model, version: str) -> Iterator[bool]:
+def held_to_version(row: models.Model, version: str) -> Iterator[bool]:
     """Lock the row for the change inside, which may change it only if it is of this version.
 
     Gives whether it is of another one. Then the change goes through only if it leaves the row as

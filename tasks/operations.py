@@ -18,7 +18,7 @@ from projects.operations import (
     write_access_key,
     write_variable_group,
 )
-from projects.versions import require_version
+from projects.versions import held_to_version
 from runners.operations import queue_for, remove_runner, tags_named
 from runners.worker.failpoints import reached
 from tasks import control
@@ -71,7 +71,7 @@ def save_template(
     try:
         with transaction.atomic():
             hold_templates(pk=template.pk)
-            with require_version(template, version):
+            with held_to_version(template, version):
                 before = snapshot(template)
                 found = tags_named(project=template.project, names=tags)
                 template.queue = queue_for(project=template.project, tags=found)
@@ -156,7 +156,7 @@ def save_access_key(
     """
     with transaction.atomic():
         hold_templates(access_keys=key.pk)
-        with require_version(key, version) as is_outdated:
+        with held_to_version(key, version) as is_outdated:
             if is_outdated and parts and is_secret_of(key, parts):
                 parts = {}
             write_access_key(key=key, parts=parts, now=now)
@@ -175,7 +175,7 @@ def save_variable_group(
     """
     with transaction.atomic():
         hold_templates(variable_groups=group.pk)
-        with require_version(group, version) as is_outdated:
+        with held_to_version(group, version) as is_outdated:
             if is_outdated:
                 secrets = unlike_stored(group, secrets)
             write_variable_group(group=group, secrets=secrets, now=now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from projects.words import duration_in_words
 from tasks.attempts import begin_next_attempt
 from tasks.lifecycle import TaskState
 from tasks.live import announce
@@ -62,15 +63,7 @@ def _why_lost(task: Task, *, now: datetime) -> str:
     silent = f"Runner {task.runner} went silent, and nobody can say how the task ended"
     if policy == LostRunnerPolicy.FAIL:
         return f"{silent}. Its template says to give up at once; it may still run there."
-    waited = span(now - task.unreachable_at) if task.unreachable_at else "long enough"
+    since = task.unreachable_at
+    waited = duration_in_words((now - since).total_seconds()) if since else "long enough"
     wanted = f" {task.stop_reason} That did not reach it." if task.stop_requested_at else ""
     return f"{silent}: Forge waited {waited}. It may still run there.{wanted}"[:REASON_LENGTH]
-
-
-def span(length: timedelta) -> str:
-    """`10 min`, `36 h`."""
-    seconds = round(length.total_seconds())
-    for size, unit in ((48 * 3600, "d"), (2 * 3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / {'d': 86400, 'h': 3600, 'min': 60}[unit]:.0f} {unit}"
-    return f"{seconds} s"

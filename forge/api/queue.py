@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from forge.api.base import ApiView
 from forge.api.errors import ERRORS
 from forge.api.parsing import StrictMixin, whole_number
-from forge.pages.task_rows import TaskRow, for_rows, rows_of
+from forge.lists.task_rows import TaskRow, for_rows, rows_of
 from projects.permissions import Action
 from runners.worker.fields import MAXIMUM_ID
 from tasks.line import MAXIMUM_COUNTED

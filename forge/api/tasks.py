@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from forge.api.base import ApiView, found
 from forge.api.errors import ERRORS
 from forge.api.long_lists import LongPages
-from forge.api.parsing import StrictMixin, whole_number
+from forge.api.parsing import NothingSerializer, StrictMixin, whole_number
 from projects.permissions import Action
 from projects.single import single
 from tasks.attempts import attempts_of
@@ -132,10 +132,6 @@ class NewTaskSerializer(StrictMixin):
     template = serializers.IntegerField(help_text="The id of a template of this project.")
 
 
-class StopSerializer(StrictMixin):
-    """Nothing needs to be said to stop a task."""
-
-
 _STATES = OpenApiParameter(
     "state", enum=TaskState.values, many=True, description="Only these states; may be repeated."
 )
@@ -226,7 +222,7 @@ class TaskStop(TaskView):
         An unreachable one is stopped as soon as its runner is heard again.
         """
         task = self.task(pk, Action.TASK_STOP)
-        self.checked(StopSerializer)
+        self.checked(NothingSerializer)
         stop_task(task=task, by=self.user, now=timezone.now())
         return Response(TaskSerializer(task).data)
 
@@ -238,6 +234,6 @@ class TaskForceStop(TaskView):
     def post(self, request: Request, pk: int) -> Response:
         """Kills a task's processes, without time to clean up; ends the wait for a lost runner."""
         task = self.task(pk, Action.TASK_STOP)
-        self.checked(StopSerializer)
+        self.checked(NothingSerializer)
         force_stop_task(task=task, by=self.user, now=timezone.now())
         return Response(TaskSerializer(task).data)

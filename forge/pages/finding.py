@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, Self
 from django.db.models import Case, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.urls import reverse
 
+from forge.lists.task_rows import for_rows
 from forge.pages.places import places_of
-from forge.pages.task_rows import for_rows
-from forge.pages.words import whole_number
 from forge.templatetags.forge_ui import STATE_LOOKS
 from projects.models import Project
+from projects.words import whole_number
 from runners.models import Runner
 from tasks.lifecycle import TaskState
 from tasks.models import Task, TaskTemplate

@@ -17,10 +17,10 @@ from forge.pages.access import signed_in
 from forge.pages.activity import activity_of
 from forge.pages.paging import Paged
 from forge.pages.project_form import ProjectForm
-from forge.pages.words import counted, number, whole_number
 from projects.errors import ProjectNameTakenError
 from projects.models import Membership, Project
 from projects.operations import create_project
+from projects.words import counted, number, whole_number
 from runners.models import Runner
 from tasks.lifecycle import HELD, TaskState
 from tasks.models import Task

@@ -9,7 +9,7 @@ from django.http import JsonResponse
 from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_safe
 
-from forge.pages.words import whole_number
+from projects.words import whole_number
 from tasks.log_search import MAXIMUM_TEXT, find_lines
 from tasks.models import Task
 

@@ -23,7 +23,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 
 from forge.pages.shell import page
-from forge.pages.words import duration_in_words
+from projects.words import duration_in_words
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse

@@ -15,12 +15,12 @@ from forge.pages.access import demand, project_for, signed_in
 from forge.pages.audit_words import trail_of
 from forge.pages.member_form import MemberForm, RoleForm
 from forge.pages.shell import page
-from forge.pages.words import counted, number
 from projects.audit.entry import Kind
 from projects.errors import ForgeError
 from projects.members import add_member, change_role, remove_member
 from projects.models import Membership, UserToken
 from projects.permissions import Action, Role
+from projects.words import counted, number
 from runners.models import RegistrationToken, RunnerToken
 from runners.status import RegistrationStatus
 from tasks.lifecycle import UNFINISHED

@@ -9,6 +9,7 @@ from django.contrib.auth.decorators import login_required
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from forge.lists.task_rows import for_rows, rows_of
 from forge.pages import charts, fleet
 from forge.pages.access import project_for
 from forge.pages.periods import (
@@ -21,8 +22,7 @@ from forge.pages.periods import (
     uses_of,
 )
 from forge.pages.shell import page
-from forge.pages.task_rows import for_rows, rows_of
-from forge.pages.words import counted, duration_in_words, number
+from projects.words import counted, duration_in_words, number
 from tasks.lifecycle import TaskState
 from tasks.models import Task
 

@@ -6,9 +6,9 @@ from django import forms
 
 from forge.pages.lifetime_field import LifetimeField
 from forge.pages.number_field import NumberField
-from forge.pages.tag_field import TagField
 from projects.models import is_one_line
 from runners.models import MAXIMUM_CONCURRENCY, MAXIMUM_USES
+from runners.tag_field import TagField
 
 LENGTHS: dict[timedelta | None, str] = {
     timedelta(hours=1): "1 hour",

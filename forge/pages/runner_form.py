@@ -3,8 +3,8 @@ from __future__ import annotations
 from django import forms
 
 from forge.pages.number_field import NumberField
-from forge.pages.tag_field import TagField
 from runners.models import MAXIMUM_CONCURRENCY, is_runner_name
+from runners.tag_field import TagField
 
 
 class RunnerChangeForm(forms.Form):

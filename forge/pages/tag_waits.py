@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from django.core.cache import cache
 from django.db.models import Count, Min
 
-from forge.pages.words import about, duration_in_words
+from projects.words import about, duration_in_words
 from runners.models import Queue, Runner
 from tasks.lifecycle import TaskState
 from tasks.models import Task

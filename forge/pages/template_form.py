@@ -7,10 +7,10 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 
 from forge.pages.number_field import NumberField
-from forge.pages.tag_field import TagField
-from forge.pages.words import counted
 from projects.models import AccessKey, VariableGroup
 from projects.variables import is_environment, is_shared_variable_name, is_variable
+from projects.words import counted
+from runners.tag_field import TagField
 from tasks.models import MAXIMUM_TIMEOUT_SECONDS, TaskTemplate
 from tasks.policies import MAXIMUM_ATTEMPTS, length_in_words
 from tasks.policy_fields import StopStepsField, WaitField

@@ -15,11 +15,11 @@ from forge.pages.access import demand, signed_in
 from forge.pages.audit_words import lines_of
 from forge.pages.shell import page
 from forge.pages.templates import template_for
-from forge.pages.words import counted, whole_number
 from projects.audit.entry import AuditEntry, Kind
 from projects.audit.reading import page_of
 from projects.errors import ForgeError
 from projects.permissions import Action
+from projects.words import counted, whole_number
 from tasks.disable_form import DisableForm
 from tasks.lifecycle import TERMINAL
 from tasks.models import Task, TaskTemplate

@@ -14,16 +14,16 @@ from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
+from forge.lists.task_rows import for_rows, rows_of
 from forge.pages import made_once, versions
 from forge.pages.access import demand, project_for, signed_in
 from forge.pages.audit_words import trail_of
 from forge.pages.shell import page
-from forge.pages.task_rows import for_rows, rows_of
 from forge.pages.template_form import TemplateForm
-from forge.pages.words import counted, number, whole_number
 from projects.audit.entry import Kind
 from projects.errors import ForgeError
 from projects.permissions import Action
+from projects.words import counted, number, whole_number
 from tasks.duplicating import copy_of
 from tasks.errors import TemplateNameTakenError, TemplateNotRunnableError
 from tasks.lifecycle import TERMINAL

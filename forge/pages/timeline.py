@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 
-from forge.pages.words import duration_in_words
+from projects.words import duration_in_words
 from tasks.lifecycle import TaskState
 from tasks.models import Task
 

@@ -17,8 +17,8 @@ from django.utils.safestring import SafeString, mark_safe
 
 from forge.pages import made_once
 from forge.pages.icons import ICONS
-from forge.pages.words import bytes_in_words, counted, duration_in_words
 from projects.characters import UNSEEN_OR_CONTROL
+from projects.words import bytes_in_words, counted, duration_in_words
 from runners.nodes import label_of
 from runners.status import RegistrationStatus, RunnerStatus
 from runners.worker.fields import printable
@@ -48,7 +48,7 @@ RUNNER_LOOKS: dict[str, tuple[str, str]] = {
     RunnerStatus.IDLE: ("ok", "idle"),
     RunnerStatus.BUSY: ("run", "busy"),
     RunnerStatus.DRAINING: ("warn", "draining"),
-    RunnerStatus.PAUSED: ("warn", "paused"),
+    RunnerStatus.PAUSED: ("mute", "paused"),
     RunnerStatus.UNHEALTHY: ("bad", "unhealthy"),
     RunnerStatus.OFFLINE: ("bad", "offline"),
     RunnerStatus.REVOKED: ("mute", "revoked"),

@@ -151,7 +151,7 @@ class Entry:
             "exit_code": exit_code,
             "reason": reason,
             "is_cut_short": is_cut_short,
-            **self._about_log(),
+            **self.about_log(),
         }
         try:
             self.log.sync()
@@ -167,7 +167,7 @@ class Entry:
         """Whether its end is on the disk."""
         return (self.folder / "result.json").exists()
 
-    def _about_log(self) -> dict[str, Any]:
+    def about_log(self) -> dict[str, Any]:
         """The fields of a `protocol.Result` that concern the log."""
         gap = self.log.gap
         return {
@@ -345,6 +345,6 @@ def lock(folder: Path) -> int:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

@@ -95,10 +95,10 @@ class RegisterRequest(Message):
     """
 
     protocol: int = value(integer(0, 10_000))
-    version: str = value(text(40))
+    version: str = value(label(40))
     digest: str = value(sha256)
-    host_name: str = value(text(255))
-    system: str = value(text(120))
+    host_name: str = value(label(255))
+    system: str = value(label(120))
     name: str | None = value(optional(text(60, minimum=1)), default=None)
 
 
@@ -114,7 +114,7 @@ class VerifyRequest(Message):
     """Asks what `connect` would answer, and begins nothing."""
 
     protocol: int = value(integer(0, 10_000))
-    version: str = value(text(40))
+    version: str = value(label(40))
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class VerifyReply(Message):
 class UnregisterRequest(Message):
     """A host takes its runner away."""
 
-    host_name: str = value(text(255))
+    host_name: str = value(label(255))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from django.utils import timezone
 
 from forge.pages import home
 from forge.pages.icons import ICONS
-from forge.pages.words import about, bytes_in_words, counted, duration_in_words, listed, number
 from forge.templatetags.forge_ui import (
     RUNNER_LOOKS,
     STATE_LOOKS,
@@ -24,6 +23,7 @@ from forge.templatetags.forge_ui import (
     slots,
     timed,
 )
+from projects.words import about, bytes_in_words, counted, duration_in_words, listed, number
 from runners.status import RunnerStatus
 from tasks.lifecycle import TaskState
 from tests.cast import Cast

@@ -15,7 +15,7 @@ from django.utils import timezone
 from projects.tokens import digest_of
 from runners import quotas
 from runners import refusals as refusals_module
-from runners.models import Runner
+from runners.models import Runner, RunnerToken
 from runners.operations import NewRunner, remove_runner
 from runners.quotas import Bucket, Quota, network_of
 from runners.refusals import RefusalLog
@@ -105,6 +105,22 @@ def test_wrong_tokens_are_counted_by_address_and_right_ones_still_open(
     assert int(answers[-1]["Retry-After"]) >= 1
     # Behind the same address an honest runner works on.
     assert send(sender.token, "heartbeat", BEAT).status_code == 200
+
+
+@pytest.mark.parametrize("end", ["unknown", "replaced", "removed"])
+def test_a_token_that_opens_nothing_is_looked_up_once(
+    end: str, sender: NewRunner, settings: Any, django_assert_num_queries: Any
+) -> None:
+    settings.FORGE_WRONG_TOKENS_PER_SECOND = 0.1
+    now = timezone.now()
+    if end == "replaced":
+        RunnerToken.objects.update(expires_at=now)
+    if end == "removed":
+        Runner.objects.update(removed_at=now)
+    token = "fgr_" + "x" * 43 if end == "unknown" else sender.token
+    for status in (401, 401, 401, 429):
+        with django_assert_num_queries(1):
+            assert send(token, "heartbeat", BEAT).status_code == status
 
 
 def test_thousands_of_addresses_take_no_more_memory_than_a_few(

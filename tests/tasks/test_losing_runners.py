@@ -159,7 +159,7 @@ def test_by_default_a_lost_runner_is_waited_for(
     end_waits(now=silent + wait)
     task.refresh_from_db()
     assert task.state == TaskState.LOST
-    assert "web-1" in task.reason and "60 min" in task.reason
+    assert "web-1" in task.reason and "1 h 00 min" in task.reason
 
 
 @pytest.mark.django_db

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from forge.pages.words import counted
+from projects.words import counted
 from tasks.candidates import Situation
 from tasks.lifecycle import TaskState
 from tasks.line import MAXIMUM_COUNTED, Line, lines_of

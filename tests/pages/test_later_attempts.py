@@ -16,6 +16,7 @@ from runners.models import Runner
 from tasks.attempts import begin_next_attempt
 from tasks.lifecycle import TaskState
 from tasks.models import Task
+from tasks.operations import run_template
 from tests.cast import Cast
 
 migration = import_module("tasks.migrations.0009_queued_at")
@@ -57,6 +58,16 @@ def test_while_it_waits_again(
         assert "2 min 0" in said, said
         assert "1 h 0" not in said, said
     assert "oldest 2 min" in words(client.get(f"{project}runners/").text)
+
+
+def test_the_oldest_is_who_has_waited_longest_and_not_the_first_in_line(
+    cast: Cast, second: Task, browser: Callable[..., Client]
+) -> None:
+    later = run_template(
+        template=second.template, by=cast.operator, now=timezone.now() - timedelta(minutes=9)
+    )
+    said = words(browser(cast.viewer).get(f"/projects/{cast.project.pk}/runners/").text)
+    assert re.search(rf"oldest 9 min \d\d s , #{later.pk}\b", said), said
 
 
 def test_once_it_was_taken(

@@ -18,7 +18,7 @@ from django.utils import timezone
 from projects.audit.entry import Verb
 from projects.audit.recording import record, record_saved, snapshot
 from projects.tokens import RUNNER_PREFIX, digest_of, new_token
-from projects.versions import require_version
+from projects.versions import held_to_version
 from runners import accounts, control
 from runners.errors import (
     RunnerInUseError,
@@ -154,8 +154,7 @@ def change_runner(
     Its worker obeys at once; what runs goes on. Raises RunnerRemovedError, ValidationError, and
     ChangedMeanwhileError if it is not of this `version` any more.
     """
-    with transaction.atomic():
-        require_version(runner, version)
+    with transaction.atomic(), held_to_version(runner, version):
         # Locked: of two changes at once each records what the other has left.
         row = Runner.objects.present().select_for_update(no_key=True).filter(pk=runner.pk).first()
         if row is None:

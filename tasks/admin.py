@@ -37,6 +37,7 @@ NAMED = 200
 WAY = (
     "created_by",
     "created_at",
+    "queued_at",
     "hinted_at",
     "claimed_at",
     "started_at",

@@ -12,8 +12,13 @@ from django.db import IntegrityError, transaction
 
 from projects.audit.entry import Verb
 from projects.audit.recording import record, record_saved, snapshot
-from projects.operations import write_access_key, write_variable_group
-from projects.versions import require_version
+from projects.operations import (
+    is_secret_of,
+    unlike_stored,
+    write_access_key,
+    write_variable_group,
+)
+from projects.versions import held_to_version
 from runners.operations import queue_for, remove_runner, tags_named
 from runners.worker.failpoints import reached
 from tasks import control
@@ -67,15 +72,15 @@ def save_template(
     try:
         with transaction.atomic():
             hold_templates(pk=template.pk)
-            require_version(template, version)
-            before = snapshot(template)
-            found = tags_named(project=template.project, names=tags)
-            template.queue = queue_for(project=template.project, tags=found)
-            template.save(update_fields=_edited(template))
-            template.tags.set(found)
-            set_sources(template, groups=groups, keys=keys)
-            settle_sources(template)
-            record_saved(template, before)
+            with held_to_version(template, version):
+                before = snapshot(template)
+                found = tags_named(project=template.project, names=tags)
+                template.queue = queue_for(project=template.project, tags=found)
+                template.save(update_fields=_edited(template))
+                template.tags.set(found)
+                set_sources(template, groups=groups, keys=keys)
+                settle_sources(template)
+                record_saved(template, before)
     except IntegrityError as error:
         raise TemplateNameTakenError(template.name) from error
     return template
@@ -152,9 +157,11 @@ def save_access_key(
     """
     with transaction.atomic():
         hold_templates(access_keys=key.pk)
-        require_version(key, version)
-        write_access_key(key=key, parts=parts, now=now)
-        _settle(TaskTemplate.objects.filter(access_keys=key))
+        with held_to_version(key, version) as is_outdated:
+            if is_outdated and parts and is_secret_of(key, parts):
+                parts = {}
+            write_access_key(key=key, parts=parts, now=now)
+            _settle(TaskTemplate.objects.filter(access_keys=key))
     return key
 
 
@@ -169,9 +176,11 @@ def save_variable_group(
     """
     with transaction.atomic():
         hold_templates(variable_groups=group.pk)
-        require_version(group, version)
-        write_variable_group(group=group, secrets=secrets, now=now)
-        _settle(TaskTemplate.objects.filter(variable_groups=group))
+        with held_to_version(group, version) as is_outdated:
+            if is_outdated:
+                secrets = unlike_stored(group, secrets)
+            write_variable_group(group=group, secrets=secrets, now=now)
+            _settle(TaskTemplate.objects.filter(variable_groups=group))
     return group
 
 
@@ -233,6 +242,7 @@ def run_template(
             **template.policy_copy(),
             created_by=by,
             created_at=now,
+            queued_at=now,
             hinted_at=hinted_at,
         )
         record(Verb.RAN, task)

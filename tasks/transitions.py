@@ -50,6 +50,8 @@ class TaskTransitions(RunPolicy):
     # Until then its runner may let it run without a word from Forge.
     lease_expires_at = models.DateTimeField(null=True)
 
+    # When the present attempt was: later than `created_at` only for one that follows another.
+    queued_at = models.DateTimeField()
     hinted_at = models.DateTimeField(null=True)
     claimed_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
@@ -204,7 +206,8 @@ class TaskTransitions(RunPolicy):
         fence &= Q(lost_runner_policy=LostRunnerPolicy.RETRY, attempt__lt=F("max_attempts"))
         if not is_over:
             fence &= Q(lease_expires_at__lt=now - CLOCK_DIFFERENCE)
-        return self._move(TaskState.QUEUED, fence=fence, **_FRESH, attempt=attempt + 1)
+        fresh = {**_FRESH, "attempt": attempt + 1, "queued_at": now}
+        return self._move(TaskState.QUEUED, fence=fence, **fresh)
 
     def lose(self, *, reason: str, now: datetime) -> bool:
         """`-> lost`: nobody can say how it ended."""

@@ -32,6 +32,9 @@ class WaitingSerializer(serializers.Serializer[Any]):
     state = serializers.CharField(source="task.state")
     attempt = serializers.IntegerField(source="task.attempt")
     created_at = serializers.DateTimeField(source="task.created_at")
+    queued_at = serializers.DateTimeField(
+        source="task.queued_at", help_text="Since when it waits: an attempt is queued anew."
+    )
     tags = serializers.ListField(
         source="needs", child=serializers.CharField(), help_text="What its runner must have."
     )

@@ -79,6 +79,7 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
             "runner",
             "sources",
             "created_at",
+            "queued_at",
             "claimed_at",
             "started_at",
             "finished_at",

@@ -54,12 +54,13 @@ class TaskRow:
 
     @property
     def waited(self) -> timedelta | None:
+        """Of its present attempt: how long an earlier one ran is no wait."""
         claimed = self.task.claimed_at
-        return claimed - self.task.created_at if claimed else None
+        return claimed - self.task.queued_at if claimed else None
 
     @property
     def waits_since(self) -> datetime | None:
-        return self.task.created_at if self.task.state in _WAITS else None
+        return self.task.queued_at if self.task.state in _WAITS else None
 
 
 def for_rows(tasks: TaskQuerySet) -> TaskQuerySet:

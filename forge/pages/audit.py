@@ -53,7 +53,10 @@ def _readable(request: HttpRequest, pk: int) -> Project:
 
 def _demand_administrator(request: HttpRequest) -> None:
     if not request.user.is_superuser:
-        raise PermissionDenied("The audit log of the whole installation is for administrators.")
+        raise PermissionDenied(
+            "The audit log of the whole installation is for administrators. That of a project is "
+            "for its managers and owners, on the project's own page."
+        )
 
 
 def _context(request: HttpRequest, rows: AuditEntryQuerySet) -> dict[str, Any]:

@@ -203,13 +203,13 @@ def _take_sample(found: Figures, project: Project) -> None:
     every = max(found.ended // SAMPLE_ROWS, 1)
     if every > 1:
         rows = rows.annotate(turn=F("pk") % every).filter(turn=0)
-    fields = ("created_at", "claimed_at", "started_at", "finished_at")
+    fields = ("queued_at", "claimed_at", "started_at", "finished_at")
     waits: dict[datetime, list[float]] = defaultdict(list)
     lengths = []
     # A project without an end in sight queues faster than it ends.
-    for created, claimed, started, finished in rows.values_list(*fields)[: 2 * SAMPLE_ROWS]:
+    for queued, claimed, started, finished in rows.values_list(*fields)[: 2 * SAMPLE_ROWS]:
         if stretch := _stretch_at(found, claimed):
-            waits[stretch.begin].append((claimed - created).total_seconds())
+            waits[stretch.begin].append((claimed - queued).total_seconds())
         if started and finished and finished >= found.begin:
             lengths.append((finished - started).total_seconds())
     # Ten thousand numbers would have to be read back, and sorted, whenever somebody looks.

@@ -104,7 +104,7 @@ def _fleet_figures(
         "running": sum(len(row.held) for row in rows if row.is_heard),
         "unreachable": sum(len(row.held) for row in rows if not row.is_heard),
         "waiting": waiting.count(),
-        "oldest": waiting.order_by("pk").first(),
+        "oldest": waiting.order_by("queued_at", "pk").first(),
         "trouble": sum(1 for row in rows if row.is_in_trouble),
         "trouble_words": fleet.trouble_in_words(rows),
         "waits": waits,

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
 from forge.lists.task_rows import for_rows, rows_of
-from forge.pages import versions
+from forge.pages import made_once, versions
 from forge.pages.access import demand, project_for, signed_in
 from forge.pages.audit_words import trail_of
 from forge.pages.shell import page
@@ -118,6 +118,8 @@ def template_for(request: HttpRequest, pk: int) -> TaskTemplate:
 def new(request: HttpRequest, pk: int) -> HttpResponse:
     project = project_for(request, pk)
     demand(request, project, Action.TEMPLATE_CHANGE)
+    if at := made_once.made_at(request):
+        return made_once.back_to(request, "templates", pk, at=at)
     number = request.GET.get("from")
     if number is None:
         return _form(request, TaskTemplate(project=project))
@@ -153,6 +155,8 @@ def _form(
     mark = versions.mark_of(row, Kind.TEMPLATE) if row.pk else ""
     form = TemplateForm(given, instance=row, source=source)
     if form.is_valid() and _is_saved(form, versions.version_from(request)):
+        if given and not mark:
+            made_once.remember(request, now=timezone.now())
         messages.success(request, f"Saved {row.name}.")
         return redirect("templates", row.project_id)
     # A rejected form has put what was typed into its row; the heading shows what is stored.

@@ -96,8 +96,8 @@ def test_the_user_data_is_what_cloud_init_reads(owner: Client, cast: Cast, setti
         ({"name": "DC West"}, "Use lower-case letters, digits, dots and dashes"),
         ({"name": "web-1"}, "already"),
         ({"tags": "Linux"}, "The tag Linux has capital letters. Use linux."),
-        ({"concurrency": "0"}, "greater than or equal to 1"),
-        ({"concurrency": "101"}, "less than or equal to 100"),
+        ({"concurrency": "0"}, "Enter a whole number from 1 to "),
+        ({"concurrency": "101"}, "to 100."),
     ],
 )
 def test_what_is_wrong_is_said_and_what_was_typed_stays(

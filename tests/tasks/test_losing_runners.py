@@ -198,6 +198,7 @@ def test_a_retry_waits_for_the_end_of_the_lease_and_no_longer(
     task.refresh_from_db()
     assert (task.state, task.attempt) == (TaskState.QUEUED, 2)
     assert (task.runner, task.nonce, task.claimed_at, task.log_bytes) == (None, "", None, 0)
+    assert task.queued_at == task.earlier_attempts.get().ended_at > task.created_at
 
 
 @pytest.mark.django_db

@@ -123,6 +123,8 @@ NOT_RECORDED = {
     "name_from": "computes",
     "free_name": "looks",
     "demand_other_owners": "looks",
+    "is_secret_of": "compares",
+    "unlike_stored": "compares",
 }
 
 
@@ -162,8 +164,10 @@ def test_pages_and_api_write_only_through_operations() -> None:
         for line in path.read_text().splitlines()
         if _WRITE.search(line)
     ]
-    # The row of a task notes until when somebody watches its log: nobody's decision.
-    assert [line for line in guilty if "watched_until" not in line] == []
+    # The row of a task notes until when somebody watches its log, and a session what its forms have
+    # made: nobody's decisions.
+    known = ("watched_until", "request.session.save()")
+    assert [line for line in guilty if not any(word in line for word in known)] == []
 
 
 def test_every_model_that_people_change_has_a_kind() -> None:

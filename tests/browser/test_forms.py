@@ -182,3 +182,18 @@ def test_what_was_done_is_said_beside_save_and_not_on_it(
     expect(said).to_be_visible()
     box, below = said.bounding_box(), save.bounding_box()
     assert box["y"] + box["height"] <= below["y"] < size[1]
+
+
+def test_a_reason_of_one_word_is_no_wider_than_the_screen(
+    visit: Visit, forge: Deployment, project: int
+) -> None:
+    word = f"https://tickets.example.net/{'kernel' * 40}"[:200]
+    template = forge.api.template(project, "true\n", name="Out of use")
+    phone = visit("owner", size=PHONE)
+    phone.page.goto(f"/templates/{template}/disable/")
+    _field(phone.page, "Reason").fill(word)
+    phone.page.get_by_role("button", name="Disable").click()
+    for address in (f"/templates/{template}/history/", f"/projects/{project}/templates/"):
+        phone.page.goto(address)
+        expect(phone.page.get_by_text(word).first).to_be_visible()
+        assert not phone.excess(), phone.too_wide()

@@ -155,19 +155,6 @@ def test_going_back_shows_what_is_stored(visit: Visit, forge: Deployment, projec
     expect(_field(page, "Script")).to_have_value("echo bens\n")
 
 
-def test_a_page_with_a_token_can_be_loaded_anew(visit: Visit, project: int) -> None:
-    page = visit("owner").page
-    page.goto(f"/projects/{project}/runners/new/")
-    _field(page, "Name").fill("loaded-anew")
-    page.get_by_role("button", name="Add runner").click()
-    expect(page.locator("#token")).to_be_visible()
-    page.reload()
-    expect(page.get_by_role("heading", name="Runner loaded-anew was made already")).to_be_visible()
-    expect(page.locator("#token")).to_have_count(0)
-    page.get_by_role("link", name="Open runner").click()
-    expect(page.get_by_role("heading", name="loaded-anew")).to_be_visible()
-
-
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 def test_what_was_done_is_said_beside_save_and_not_on_it(
     visit: Visit, forge: Deployment, project: int, size: tuple[int, int]

@@ -251,7 +251,7 @@ def _row(
 
 
 def fleet_sentence(rows: Sequence[RunnerRow]) -> str:
-    """`3 of 8 are ready for tasks. Four need attention.`
+    """`3 of 8 are ready for tasks. 4 need attention.`
 
     Ready is whoever the filter beside it counts so: connected, and in service.
     """

@@ -95,10 +95,15 @@ class RunnerRow:
     def label(self) -> str:
         if self.status == RunnerStatus.REVOKED:
             return "Removed"
-        silence = self.runner.last_heartbeat_at
-        if self.status == RunnerStatus.OFFLINE and silence:
-            return f"Offline {about((self.now - silence).total_seconds())}"
-        return self.status.label
+        return f"Offline {self.silent_for}" if self.silent_for else self.status.label
+
+    @property
+    def silent_for(self) -> str:
+        """How long it has not been heard: `12 min`; empty while it is, and before it ever was."""
+        heard = self.runner.last_heartbeat_at
+        if heard is None or self.status != RunnerStatus.OFFLINE:
+            return ""
+        return about((self.now - heard).total_seconds())
 
     @property
     def quarantine_left(self) -> str:

@@ -164,6 +164,7 @@ def test_a_removed_runner_is_named_with_what_it_ends(visit: Visit, forge: Deploy
     forge.api.await_output(task, b"up")
     page = visit("owner").page
     page.goto(f"/runners/{runner.id}/")
+    page.locator("summary", has_text="More").click()
     page.get_by_role("link", name="Remove").click()
     expect(page.locator(".dlg")).to_contain_text("1 task that it holds ends as failed")
     page.get_by_role("button", name="Remove and end 1 task").click()

@@ -25,7 +25,9 @@ def task_context(task: Task, *, now: datetime) -> dict[str, Any]:
         "task": task,
         "since": badge_since(task),
         "sentence": sentence_of(task),
-        "steps": steps_of(task, usual=usual, waits_for=sentence, now=now),
+        "steps": steps_of(
+            task, usual=usual, waits_for=waiting.waits_for if waiting else "", now=now
+        ),
         "waiting": waiting,
         "runner_row": fleet.row_of(runner, now=now) if runner else None,
         "environment": list(task.environment.items()),

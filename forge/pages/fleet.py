@@ -12,6 +12,7 @@ from django.db.models import OuterRef, Subquery
 
 from forge.pages.charts import Sparkline, sparkline
 from forge.pages.words import about, counted, listed, number
+from projects.people import name_of
 from runners.models import Runner, RunnerQuerySet
 from runners.status import RunnerStatus
 from tasks.lifecycle import TaskState
@@ -74,6 +75,11 @@ class RunnerRow:
         return not is_silent and (self.is_online or self.status in heard)
 
     @property
+    def pips(self) -> str:
+        """How its taken slots look: grey where nobody knows what runs, and what leaves."""
+        return "on" if self.is_heard and self.status != RunnerStatus.DRAINING else "hold"
+
+    @property
     def is_drainable(self) -> bool:
         """Whether a worker is there that was not told to end yet."""
         return not (
@@ -132,7 +138,7 @@ class RunnerRow:
         if self.status == RunnerStatus.NEVER_CONTACTED:
             age = about((self.now - self.runner.created_at).total_seconds())
             by = self.runner.created_by
-            name = f" by {by.get_full_name() or by.get_username()}" if by else ""
+            name = f" by {name_of(by)}" if by else ""
             return f"Added {age} ago{name}"
         if self.status == RunnerStatus.DRAINING:
             what = f"lets {self._named()} finish" if self.held else "hands over what it has"
@@ -251,7 +257,7 @@ def _row(
         held=tuple(held),
         last_task_id=getattr(runner, "last_task_id", None),
         now=now,
-        load=sparkline(runner, load) if load is not None else None,
+        load=sparkline(runner, load, now=now) if load is not None else None,
     )
 
 

@@ -90,3 +90,27 @@ def test_a_runner_is_resumed_from_the_list(cast: Cast, runner: Runner, browser: 
     assert "web-1 takes tasks again." in manager.get(address).text
     runner.refresh_from_db()
     assert not runner.is_paused(now=timezone.now())
+
+
+def test_whoever_paused_a_runner_is_named_as_people_know_them(
+    cast: Cast, task: Task, runner: Runner, browser: Browser
+) -> None:
+    cast.manager.first_name, cast.manager.last_name = "Ana", "Ribeiro"
+    cast.manager.save()
+    hear(runner, paused_at=timezone.now(), paused_by=cast.manager, pause_reason="Update")
+    viewer = browser(cast.viewer)
+    assert "Paused by Ana Ribeiro: Update" in read(viewer, f"/projects/{cast.project.pk}/runners/")
+    assert "is paused by Ana Ribeiro: Update" in read(viewer, f"/tasks/{task.pk}/")
+    text = viewer.get(f"/runners/{runner.pk}/").text
+    assert '<span title="manager">Ana Ribeiro</span>' in text
+
+
+def test_what_a_silent_runner_holds_is_grey(
+    cast: Cast, running_task: Task, runner: Runner, browser: Browser
+) -> None:
+    viewer, address = browser(cast.viewer), f"/projects/{cast.project.pk}/runners/"
+    hear(runner)
+    assert '<rect class="on"' in viewer.get(address).text
+    hear(runner, last_heartbeat_at=timezone.now() - AGO)
+    text = viewer.get(address).text
+    assert '<rect class="on"' not in text and '<rect class="hold"' in text

@@ -13,6 +13,8 @@ from tasks.models import Task
 from tasks.sources import Sources
 from tasks.waiting import explain
 
+# Lines that a phone shows of a log at once (62vh in forge.css): one that has ended takes no more.
+SHORT_LOG = 25
 STOPPABLE = (HELD | {TaskState.QUEUED, TaskState.AWAITING_APPROVAL}) - {TaskState.STOPPING}
 
 
@@ -38,6 +40,7 @@ def task_context(task: Task, *, now: datetime) -> dict[str, Any]:
         "forcible": is_forcible(task),
         "attempts": attempts_of(task),
         "marks": marks_of(task, sentence),
+        "is_short": task.is_finished and task.log_lines <= SHORT_LOG,
     }
 
 

@@ -116,6 +116,17 @@ def test_the_overview_counts_and_names_the_runner_in_trouble(
     assert "1 running" in text
 
 
+def test_the_overview_names_what_waits_for_long(
+    cast: Cast, task: Task, browser: Callable[..., Client]
+) -> None:
+    viewer, address = browser(cast.viewer), f"/projects/{cast.project.pk}/"
+    text = text_of(viewer, address)
+    assert "No task runs now, 1 waits." in text and "has waited for" not in text
+    Task.objects.update(created_at=timezone.now() - timedelta(minutes=12))
+    link = f'<a class="link" id="waits-long" href="/tasks/{task.pk}/">#{task.pk}</a>'
+    assert f"{link} has waited for 12 min" in text_of(viewer, address)
+
+
 def test_the_figures_come_from_finished_tasks(
     cast: Cast, running_task: Task, runner: Runner, browser: Callable[..., Client]
 ) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from django.core.handlers.base import BaseHandler
 from servestatic import ServeStaticASGI
 
 from forge.heap import give_back_large_blocks
+from forge.request_threads import KeptThreads
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "forge.settings")
 
@@ -34,24 +34,6 @@ STREAM_SUFFIX = "/stream"
 # A log report has 1 MiB of bytes in base64, a script 200,000 characters.
 MAXIMUM_BODY_BYTES = 4 * 1024 * 1024
 TOO_LARGE = f"A request may have at most {MAXIMUM_BODY_BYTES} bytes. Send less at once."
-
-
-class KeptThreads:
-    """Executors of one thread each, lent to one request at a time; the last used comes first.
-
-    Used in one event loop only, so the list needs no lock.
-    """
-
-    def __init__(self) -> None:
-        self._idle: list[ThreadPoolExecutor] = []
-
-    def borrow(self) -> ThreadPoolExecutor:
-        if self._idle:
-            return self._idle.pop()
-        return ThreadPoolExecutor(max_workers=1, thread_name_prefix="forge-request")
-
-    def give_back(self, executor: ThreadPoolExecutor) -> None:
-        self._idle.append(executor)
 
 
 class ThreadHandler(ASGIHandler):

@@ -1,11 +1,14 @@
-"""`/healthz`: this process answers. `/readyz`: and its database and broker do too.
+"""`/healthz`: this process answers. `/readyz`: and its database and broker do too, and the broker
+takes what is written.
 
-Whether the broker can do what Forge needs is tried at most twice a minute: anybody may ask.
+Anybody may ask. So whether the broker can do what Forge needs is tried at most twice a minute, and
+one that does not answer is asked by one request at a time, at most once in two seconds.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 import redis
@@ -13,13 +16,14 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from runners.broker import administrator
+from runners.broker import administrator, require_writes
 from runners.nodes import Node
 from runners.suitability import broker_place, problem_of
 
 logger = logging.getLogger(__name__)
 
 TRIED_SECONDS = 30.0
+AWAY_SECONDS = 2.0
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
@@ -47,24 +51,41 @@ def _is_database_fine() -> bool:
 
 
 class _Broker:
-    """What is known of the broker, so that not every question tries it out again."""
+    """What is known of the broker, so that not every question tries it out again. Thread-safe."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._problem = ""
         self._due_at = 0.0
+        self._away_until = 0.0
 
     def is_fine(self) -> bool:
-        try:
-            if time.monotonic() < self._due_at:
-                return not self._problem and bool(administrator().ping())
-            problem = problem_of(Node(broker_place(), administrator()))
-        except redis.RedisError:
-            self._due_at = 0.0
-            return False
+        # Who asks meanwhile waits for this answer, and not for one of the broker's.
+        with self._lock:
+            if time.monotonic() < self._away_until:
+                return False
+            try:
+                return self._ask()
+            except redis.ResponseError:
+                return False
+            except redis.RedisError:
+                # Another broker may answer next.
+                self._due_at, self._away_until = 0.0, time.monotonic() + AWAY_SECONDS
+                return False
+
+    def _ask(self) -> bool:
+        """Raises RedisError."""
+        if time.monotonic() >= self._due_at:
+            self._try_out()
+        require_writes()
+        return not self._problem
+
+    def _try_out(self) -> None:
+        """Raises RedisError."""
+        problem = problem_of(Node(broker_place(), administrator()))
         if problem and problem != self._problem:
             logger.error("%s: %s", broker_place(), problem)
         self._problem, self._due_at = problem, time.monotonic() + TRIED_SECONDS
-        return not problem
 
 
 _broker = _Broker()

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import sys
 from http import HTTPStatus
 
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
 from django.views.defaults import server_error
 
-SENTENCE = "The database cannot be reached at the moment. Try again in a few seconds."
-RETRY_AFTER_SECONDS = "5"
+from projects.outage import RETRY_AFTER_SECONDS, SENTENCE, is_outage
+
 _JSON_PATHS = ("/api/", "/runner/")
-
-
-def is_outage(error: BaseException | None) -> bool:
-    """Whether this comes from a database that is not there, or went away in the middle.
-
-    SQLite says OperationalError of a table or column that is missing, too: no waiting helps there.
-    """
-    if not isinstance(error, OperationalError | InterfaceError):
-        return False
-    code = getattr(error.__cause__, "sqlite_errorcode", None)
-    return bool(code != sqlite3.SQLITE_ERROR)
 
 
 def answer_to_failure(request: HttpRequest) -> HttpResponse:

@@ -117,7 +117,7 @@ if _database["ENGINE"].endswith("sqlite3"):
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
-    # Request threads are kept (forge.asgi), and so are their connections.
+    # Request threads are kept (forge.request_threads), and so are their connections.
     _database["CONN_MAX_AGE"] = None
 else:
     # A request waits `timeout` seconds for a connection before it is answered with 503; what

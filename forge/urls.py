@@ -39,4 +39,5 @@ urlpatterns = [
     path("admin/", admin.site.urls),
 ]
 
+handler403 = "forge.pages.refused.refused"
 handler500 = "forge.outage.answer_to_failure"

@@ -6,6 +6,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.forms import (
     ReadOnlyPasswordHashField,
@@ -14,14 +15,18 @@ from django.contrib.auth.forms import (
 )
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group, User
+from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from projects.admin_bases import ReadOnlyAdmin, RefusingAdmin
+from projects.admin_bases import ReadOnlyAdmin
+from projects.admin_forms import RefusingAdmin
 from projects.admin_inlines import ShownInline, linked
 from projects.audit.entry import AuditEntry, Kind, Verb
 from projects.audit.recording import record, record_saved, snapshot
-from projects.members import remove_user
+from projects.errors import LastOwnerError
+from projects.members import demand_other_owners, remove_user
 from projects.models import Membership, UserToken
+from projects.versions import require_version
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet, TextChoices
@@ -42,7 +47,12 @@ class RecordedAdmin(RefusingAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         form.before = snapshot(obj) if change else None
-        super().save_model(request, obj, form, change)
+        if not change:
+            super().save_model(request, obj, form, change)
+            return
+        require_version(obj, self.version(request))
+        columns = {field.name for field in obj._meta.concrete_fields}
+        obj.save(update_fields=sorted(columns.intersection(form.changed_data)))
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """Recorded here, when its links are saved too."""
@@ -52,11 +62,6 @@ class RecordedAdmin(RefusingAdmin):
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         record(Verb.REMOVED, obj)
         obj.delete()
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        with transaction.atomic():
-            for row in queryset:
-                self.delete_model(request, row)
 
 
 class MembershipsInline(ShownInline):
@@ -98,6 +103,16 @@ class PasswordSetWidget(ReadOnlyPasswordHashWidget):
 class AccountForm(_UserChangeForm):
     password = ReadOnlyPasswordHashField(label="Password", widget=PasswordSetWidget)
 
+    def clean_is_active(self) -> bool:
+        """In the transaction that saves: what is looked at here stays as it is until then."""
+        is_active = bool(self.cleaned_data["is_active"])
+        if not is_active and "is_active" in self.changed_data:
+            try:
+                demand_other_owners(self.instance)
+            except LastOwnerError as error:
+                raise ValidationError(str(error)) from error
+        return is_active
+
 
 @admin.register(User)
 class AccountAdmin(RecordedAdmin, _UserAdmin):
@@ -108,13 +123,15 @@ class AccountAdmin(RecordedAdmin, _UserAdmin):
     list_filter = ("is_active", "is_staff", "is_superuser", "groups", "last_login")
     search_help_text = "A part of the user name, the name or the email address"
     inlines = (MembershipsInline, ApiTokensInline)
+    # Written by signing in, also while this form is open.
+    readonly_fields = ("last_login",)
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         return () if obj is None else self.inlines
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:  # noqa: A002  # Django calls it so
         with transaction.atomic():
-            before = User.objects.filter(pk=id).first()
+            before = self.get_object(request, unquote(id))
             answer = super().user_change_password(request, id, form_url)
             record_new_password(before)
         return answer

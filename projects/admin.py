@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from django import forms
 from django.contrib import admin
-from django.db import transaction
 from django.utils import timezone
 
 from projects.admin_bases import (
     SEARCH_WARNING,
-    AutocompleteAdmin,
     OperationAdmin,
     ProjectFilter,
     TokenAdmin,
 )
+from projects.admin_fields import AutocompleteAdmin
 from projects.admin_inlines import ShownInline, linked
 from projects.members import add_member, change_role, remove_member
 from projects.models import Membership, Project, UserToken
@@ -50,6 +49,9 @@ class MembershipForms(BaseInlineFormSet):
             # Read with the rows; a widget would ask for each by itself.
             user = form.instance.user
             form.fields["user"].widget.widget.known = {str(user.pk): str(user)}
+        if "role" in form.fields:
+            # Who is given another role meanwhile keeps it, unless it is changed here, too.
+            form.fields["role"].show_hidden_initial = True
         for name, words in (("role", "Role"), ("DELETE", "Remove")):
             if name in form.fields:
                 form.fields[name].widget.attrs["aria-label"] = words
@@ -156,16 +158,12 @@ class MembershipAdmin(OperationAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if not change:
             self.create(request, obj, form)
-        else:
-            change_role(membership=obj, role=Role(obj.role), by=cast("User", request.user))
+            return
+        by, version = cast("User", request.user), self.version(request)
+        change_role(membership=obj, role=Role(obj.role), by=by, version=version)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         remove_member(membership=obj, by=cast("User", request.user))
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        with transaction.atomic():
-            for row in queryset:
-                self.delete_model(request, row)
 
 
 @admin.register(UserToken)

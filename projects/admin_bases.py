@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from django.contrib import admin, messages
-from django.contrib.admin.widgets import AdminSplitDateTime, AutocompleteSelect
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import reverse
 
+from projects.admin_fields import AutocompleteAdmin
+from projects.admin_forms import RefusingAdmin
 from projects.audit.recording import record_saved, snapshot
 from projects.errors import ForgeError
 from projects.models import Project
 from projects.pagination import BoundedPaginator
+from projects.versions import require_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from django.db.models import Model, QuerySet
 
     ModelAdmin = admin.ModelAdmin[Any]
     TabularInline = admin.TabularInline[Any, Any]
-    BaseModelAdmin = admin.options.BaseModelAdmin[Any]
 else:
     # Django's own classes cannot be subscripted at run time.
     ModelAdmin = admin.ModelAdmin
     TabularInline = admin.TabularInline
-    BaseModelAdmin = object
 
 
 ONCE_SHOWN = "admin/new_token.html"
@@ -72,49 +70,6 @@ class YesNoFilter(admin.EmptyFieldListFilter):
             yield {**choice, "display": words}
 
 
-class KnownAutocomplete(AutocompleteSelect):
-    """Draws a form again whatever was sent: Django asks the database for what is no number too."""
-
-    def build_attrs(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Chosen or not, it has a text, which is also its name for those who only hear it."""
-        return super().build_attrs(*args, **kwargs) | {"data-placeholder": "Type to find one"}
-
-    # Names by number that need not be asked for.
-    known: Mapping[str, str] = {}
-
-    def optgroups(self, name: str, value: Sequence[str], attrs: Any = None) -> list[Any]:
-        if self.known and set(map(str, value)) <= self.known.keys():
-            options = [
-                self.create_option(name, key, self.known[str(key)], True, place)
-                for place, key in enumerate(value)
-            ]
-            return [(None, options, 0)]
-        chosen = [one for one in value if re.fullmatch("[0-9]{0,18}", str(one or ""))]
-        found: list[Any] = super().optgroups(name, chosen, attrs)
-        return found
-
-
-class NamingAdmin(BaseModelAdmin):
-    """Gives each part of a field a name for those who only hear the form."""
-
-    def formfield_for_dbfield(self, db_field: Any, request: Any, **given: Any) -> Any:
-        field = super().formfield_for_dbfield(db_field, request, **given)
-        if field is not None and isinstance(field.widget, AdminSplitDateTime):
-            for part, widget in zip(("date", "time"), field.widget.widgets, strict=True):
-                widget.attrs["aria-label"] = f"{field.label}: {part}"
-        return field
-
-
-class AutocompleteAdmin(NamingAdmin):
-    """Its fields that are completed while one types can be sent anything."""
-
-    def formfield_for_foreignkey(self, db_field: Any, request: Any, **given: Any) -> Any:
-        if db_field.name in self.get_autocomplete_fields(request):
-            using = given.get("using")
-            given.setdefault("widget", KnownAutocomplete(db_field, self.admin_site, using=using))
-        return super().formfield_for_foreignkey(db_field, request, **given)
-
-
 class DiscreetAdmin(AutocompleteAdmin, ModelAdmin):
     """Answers no question about what it does not show, and counts no list to its end."""
 
@@ -142,35 +97,6 @@ class DiscreetAdmin(AutocompleteAdmin, ModelAdmin):
         if UNSEEN_FIELDS & set(lookup.split("__")):
             return False
         return bool(super().lookup_allowed(lookup, value, request))
-
-
-class RefusingAdmin(NamingAdmin, ModelAdmin):
-    """Shows the errors of operations as sentences, on the page where they were asked for."""
-
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        here = request.get_full_path()
-        return self._refused(request, here, super().changeform_view, *args, **kwargs)
-
-    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> Any:
-        view = super().delete_view
-        return self._refused(request, self._list(), view, object_id, extra_context)
-
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        return self._refused(request, self._list(), super().changelist_view, extra_context)
-
-    def _list(self) -> str:
-        return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
-
-    def _refused(
-        self, request: HttpRequest, place: str, view: Any, *args: Any, **kwargs: Any
-    ) -> Any:
-        """The view's answer, or its refusal as a message at `place`."""
-        try:
-            return view(request, *args, **kwargs)
-        except (ForgeError, ValidationError) as error:
-            for sentence in getattr(error, "messages", [str(error)]):
-                self.message_user(request, sentence, messages.ERROR)
-            return HttpResponseRedirect(place)
 
 
 class AskingAdmin(ModelAdmin):
@@ -238,8 +164,8 @@ class AskingAdmin(ModelAdmin):
                     left.setdefault(unless, []).append(str(row))
                 else:
                     count += 1
-            except ForgeError as error:
-                left.setdefault(str(error), [])
+            except (ForgeError, ValidationError) as error:
+                left.setdefault(" ".join(getattr(error, "messages", [str(error)])), [])
         sentences = [f"{done}: {count}.", *(_left(why, names) for why, names in left.items())]
         if len(sentences) > NAMED_ROWS + 1:
             more = len(sentences) - NAMED_ROWS - 1
@@ -262,6 +188,7 @@ class OperationAdmin(RefusingAdmin, AskingAdmin, DiscreetAdmin):
     def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
         if change:
             with transaction.atomic():
+                require_version(obj, self.version(request))
                 before = snapshot(obj)
                 self.save_changes(request, obj, form)
                 record_saved(obj, before)
@@ -299,10 +226,6 @@ class RemovableAdmin(OperationAdmin):
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         self.remove(request, obj)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        for row in queryset:
-            self.remove(request, row)
 
     def get_deleted_objects(self, objs: Iterable[Any], request: HttpRequest) -> Any:
         """Nothing else goes with them, so nothing stands in the way."""

@@ -32,6 +32,11 @@ def linked(row: Model | None, words: str = "") -> SafeString | str:
     return format_html('<a href="{}">{}</a>', reverse(name, args=[row.pk]), words or str(row))
 
 
+def badge(value: str, label: str) -> SafeString:
+    """A state or a status in its colour, which the style sheet knows by its value."""
+    return format_html('<span class="state" data-state="{}">{}</span>', value, label)
+
+
 class FirstRows(BaseInlineFormSet):
     """Forms that are only shown.
 

@@ -13,13 +13,13 @@ from typing import Any
 
 from django.core import exceptions as django_errors
 from django.core.signals import got_request_exception
-from django.db import OperationalError
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from projects.errors import ChangedMeanwhileError, ForgeError
+from projects.outage import RETRY_AFTER_SECONDS, SENTENCE, is_outage
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +31,10 @@ SENTENCES = {
     "unsupported_media_type": "Send JSON, with the header Content-Type: application/json.",
     "too_large": "The request is too large. Send less at once.",
     "bad_request": "The request cannot be read. Check its headers and its body.",
-    "unavailable": "The database cannot be reached at the moment. Try again in a few seconds.",
+    "unavailable": SENTENCE,
     "internal": "Forge failed. Its administrators find the reason in the server's log.",
 }
 _CSRF_REFUSAL = "CSRF Failed"
-_RETRY_AFTER_SECONDS = "5"
 
 
 def answer_for(error: Exception, context: dict[str, Any]) -> Response:
@@ -69,9 +68,9 @@ def _failure(error: Exception, context: dict[str, Any]) -> Response:
     """Not the client's fault: into the log and to whoever listens to Django's own signal."""
     request = context.get("request")
     logger.error("%s %s failed", _method(context), getattr(request, "path", ""), exc_info=error)
-    if isinstance(error, OperationalError):
+    if is_outage(error):
         response = _answer(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable")
-        response["Retry-After"] = _RETRY_AFTER_SECONDS
+        response["Retry-After"] = RETRY_AFTER_SECONDS
         return response
     got_request_exception.send(sender=answer_for, request=request)
     return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal")

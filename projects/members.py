@@ -21,6 +21,7 @@ from projects.errors import (
 )
 from projects.models import Membership, Project
 from projects.permissions import Role
+from projects.versions import require_version
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -44,10 +45,13 @@ def add_member(*, project: Project, user_name: str, role: Role, by: User) -> Mem
     return membership
 
 
-def change_role(*, membership: Membership, role: Role, by: User) -> Membership:
-    """Raises LastOwnerError, RoleAboveOwnError, and Membership.DoesNotExist if it is gone."""
+def change_role(*, membership: Membership, role: Role, by: User, version: str = "") -> Membership:
+    """Raises LastOwnerError, RoleAboveOwnError, Membership.DoesNotExist if it is gone, and
+    ChangedMeanwhileError if what is stored is not of this version.
+    """
     with transaction.atomic():
         _hold(membership.project)
+        require_version(membership, version)
         stored = Membership.objects.select_related("project", "user").get(pk=membership.pk)
         _demand_rank(stored.project, by, role, Role(stored.role))
         if role != Role.OWNER:
@@ -76,17 +80,28 @@ def remove_member(*, membership: Membership, by: User) -> None:
 def remove_user(*, user: User) -> None:
     """Delete an account with its memberships and API tokens. Raises LastOwnerError."""
     with transaction.atomic():
-        held = Membership.objects.filter(user=user).select_related("project", "user")
-        for membership in held.order_by("project_id"):
-            _hold(membership.project)
-            _demand_another_owner(membership)
+        demand_other_owners(user)
         record(Verb.REMOVED, user, name=user.get_username())
         user.delete()
 
 
+def demand_other_owners(user: User) -> None:
+    """Raise LastOwnerError if a project would have no active owner without this account.
+
+    To be called in the transaction that deletes the account or makes it inactive.
+    """
+    held = Membership.objects.filter(user=user).select_related("project", "user")
+    for membership in held.order_by("project_id"):
+        _hold(membership.project)
+        _demand_another_owner(membership)
+
+
 def _hold(project: Project) -> None:
-    """Lock the project, so that two owners cannot remove each other at once."""
-    Project.objects.select_for_update().order_by().get(pk=project.pk)
+    """Lock the project, so that two owners cannot remove each other at once.
+
+    Without its key: tasks and whatever else refers to the project can be made meanwhile.
+    """
+    Project.objects.select_for_update(no_key=True).order_by().get(pk=project.pk)
 
 
 def _demand_rank(project: Project, by: User, *roles: Role) -> None:

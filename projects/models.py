@@ -20,7 +20,7 @@ from projects.encryption import Sealed, SealedField
 from projects.errors import SecretsKeyError, SecretUnreadableError
 from projects.permissions import ACTIONS_OF, Action, Role
 from projects.single import single
-from projects.tokens import digest_of, is_same_digest
+from projects.tokens import digest_of
 from projects.variables import is_shared_environment, is_shared_variable_name
 
 if TYPE_CHECKING:
@@ -142,11 +142,9 @@ class UserTokenQuerySet(models.QuerySet["UserToken"]):
 
     def valid(self, token: str, *, now: datetime) -> UserToken | None:
         """The unexpired row of this clear-text token, with its active user, or None."""
-        digest = digest_of(token)
         unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=now)
-        rows = self.filter(unexpired, digest=digest, user__is_active=True)
-        row = single(rows.select_related("user"))
-        return row if row is not None and is_same_digest(row.digest, digest) else None
+        rows = self.filter(unexpired, digest=digest_of(token), user__is_active=True)
+        return single(rows.select_related("user"))
 
 
 class UserToken(models.Model):
@@ -220,6 +218,7 @@ class AccessKey(Sealing):
         Kind.STRING: ("value",),
         Kind.NONE: (),
     }
+    ALL_PARTS = tuple(part for parts in PARTS.values() for part in parts)
     OPTIONAL_PARTS = frozenset({"passphrase"})
     KINDS_WITH_LOGIN = frozenset({Kind.SSH, Kind.LOGIN_PASSWORD})
 

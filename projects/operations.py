@@ -34,7 +34,7 @@ from projects.variables import (
     check_secret,
     is_shared_variable_name,
 )
-from projects.versions import require_version
+from projects.versions import held_to_version
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -74,8 +74,7 @@ def change_project(
         setattr(project, name, value)
     project.clean_fields()
     try:
-        with transaction.atomic():
-            require_version(project, version)
+        with transaction.atomic(), held_to_version(project, version):
             before = snapshot(project)
             project.save(update_fields=list(changes))
             record_saved(project, before)
@@ -162,6 +161,12 @@ def write_access_key(*, key: AccessKey, parts: Mapping[str, str], now: datetime)
     except IntegrityError as error:
         raise AccessKeyNameTakenError(key.name) from error
     return key
+
+
+def is_secret_of(key: AccessKey, parts: Mapping[str, str]) -> bool:
+    """Whether these parts are what is stored. Raises what `write_access_key` does."""
+    stored = AccessKey.objects.get(pk=key.pk)
+    return stored.open() == _checked_parts(key, parts)
 
 
 def _checked_parts(key: AccessKey, parts: Mapping[str, str]) -> dict[str, str]:
@@ -254,6 +259,16 @@ def _write_secrets(
         row.save()
         became[name] = "replaced" if found else "set"
     return became
+
+
+def unlike_stored(group: VariableGroup, secrets: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Of `secrets`, as `write_variable_group` takes them, those that would change something."""
+    stored = {row.name: row for row in group.secrets.all()}
+    return {
+        name: text
+        for name, text in secrets.items()
+        if (stored[name].open() if name in stored else None) != text
+    }
 
 
 def _check_names(group: VariableGroup) -> None:

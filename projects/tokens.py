@@ -8,7 +8,6 @@ never needed again.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import secrets
 
 USER_PREFIX = "fgu_"
@@ -30,11 +29,6 @@ def digest_of(token: str) -> str:
     A plain hash is enough: the token has 256 random bits, so there is nothing to guess.
     """
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-def is_same_digest(one: str, other: str) -> bool:
-    """Whether two digests are equal, in a time that says nothing of where they differ."""
-    return hmac.compare_digest(one.encode(), other.encode())
 
 
 def bearer_token(header: str, prefix: str) -> str | None:

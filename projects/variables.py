@@ -42,8 +42,13 @@ def is_environment(value: object) -> None:
     if len(value) > MAXIMUM_VARIABLES:
         raise ValidationError(f"At most {MAXIMUM_VARIABLES} variables are possible.")
     for name, content in value.items():
-        is_variable_name(name)
-        _check_value(name, content)
+        is_variable(name, content)
+
+
+def is_variable(name: str, content: object) -> None:
+    """Accept one entry of `is_environment`."""
+    is_variable_name(name)
+    _check_value(name, content)
 
 
 def is_shared_environment(value: object) -> None:

@@ -7,15 +7,20 @@ a page of its own, such as that a template is disabled, is no part of it.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from django.db import models
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, models
 from django.utils.crypto import salted_hmac
 
-from projects.errors import ChangedMeanwhileError
+from projects.errors import ChangedMeanwhileError, ForgeError
 from projects.models import AccessKey, VariableGroup
 
 VERSION_CHARACTERS = 32
+# Of accounts: written by signing in, and on a page of its own.
+_OF_NO_FORM = frozenset({"last_login", "password"})
 
 
 def version_of(row: models.Model) -> str:
@@ -24,7 +29,7 @@ def version_of(row: models.Model) -> str:
     told: dict[str, Any] = {
         field.attname: getattr(row, field.attname)
         for field in fields
-        if field.editable and not field.primary_key
+        if field.editable and not field.primary_key and field.name not in _OF_NO_FORM
     }
     for link in row._meta.many_to_many:
         told[link.name] = _links(row, link)
@@ -62,3 +67,30 @@ def require_version(row: models.Model, version: str) -> None:
     stored = type(row)._default_manager.select_for_update().get(pk=row.pk)
     if version_of(stored) != version:
         raise ChangedMeanwhileError(str(stored), str(row._meta.verbose_name))
+
+
+@contextmanager
+def held_to_version(row: models.Model, version: str) -> Iterator[bool]:
+    """Lock the row for the change inside, which may change it only if it is of this version.
+
+    Gives whether it is of another one. Then the change goes through only if it leaves the row as
+    it is: what somebody saves a second time is stored already, and overwrites nothing. Otherwise,
+    and if it fails, ChangedMeanwhileError, which has to leave the transaction too. Nothing is
+    required of a row that is new, or with an empty version.
+    """
+    if row.pk is None or not version:
+        yield False
+        return
+    rows = type(row)._default_manager.filter(pk=row.pk)
+    stored = rows.select_for_update().get()
+    before = version_of(stored)
+    if before == version:
+        yield False
+        return
+    outdated = ChangedMeanwhileError(str(stored), str(row._meta.verbose_name))
+    try:
+        yield True
+    except (ForgeError, ValidationError, IntegrityError) as error:
+        raise outdated from error
+    if version_of(rows.get()) != before:
+        raise outdated

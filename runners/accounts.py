@@ -154,10 +154,3 @@ def try_to_remove(runner: Runner) -> None:
         remove_account(runner.account)
     except redis.RedisError as error:
         logger.warning("account of runner %s not removed yet: %s", runner.name, error)
-
-
-def existing_accounts() -> set[str]:
-    """The accounts on the broker under Forge's prefix. Raises redis.RedisError."""
-    names: list[bytes] = _acl("USERS")
-    decoded = {name.decode(errors="replace") for name in names}
-    return {name for name in decoded if name.startswith(ACCOUNT_PREFIX)}

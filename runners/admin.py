@@ -18,7 +18,7 @@ from projects.admin_bases import (
     TokenAdmin,
     YesNoFilter,
 )
-from projects.admin_inlines import ShownInline, linked
+from projects.admin_inlines import ShownInline, badge, linked
 from projects.errors import ForgeError
 from projects.models import Project
 from runners import wheel
@@ -42,7 +42,7 @@ from runners.operations import (
 from runners.overlap import OverlapForm, overlap_in_words
 from runners.pause_form import DrainForm, PauseForm
 from runners.status import RunnerStatus
-from runners.tag_names import TagNamesField
+from runners.tag_field import TAGS_HELP, TagField
 from runners.token_admin import RunnerTokensInline
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.db.models import QuerySet
     from django.http import HttpRequest, HttpResponse
+    from django.utils.safestring import SafeString
 
     ModelForm = forms.ModelForm[Any]
 else:
@@ -68,7 +69,7 @@ class VersionFilter(admin.AllValuesFieldListFilter):
 
 
 class NewRunnerForm(ModelForm):
-    tag_names = TagNamesField()
+    tag_names = TagField(label="Tags", help_text=TAGS_HELP)
 
     class Meta:
         model = Runner
@@ -86,7 +87,7 @@ class NewRunnerForm(ModelForm):
 class RunnerForm(ModelForm):
     """What may be changed of it: the node name follows from the rest."""
 
-    tag_names = TagNamesField()
+    tag_names = TagField(label="Tags", help_text=TAGS_HELP)
 
     class Meta:
         model = Runner
@@ -98,10 +99,10 @@ class RunnerForm(ModelForm):
         self.initial["tag_names"] = " ".join(names)
 
 
-def contact_of(runner: Runner) -> str:
+def contact_of(runner: Runner) -> SafeString:
     """Which tasks it holds is not asked here, so idle and busy are one."""
     status = runner.status_at(timezone.now(), running=0)
-    return "Connected" if status in CONNECTED else str(status.label)
+    return badge(status, "Connected" if status in CONNECTED else str(status.label))
 
 
 def _of_runner(operation: Callable[..., Any], runner: Runner, **given: Any) -> Any:
@@ -123,7 +124,7 @@ class RunnersInline(ShownInline):
         return linked(runner)
 
     @admin.display(description="contact")
-    def contact(self, runner: Runner) -> str:
+    def contact(self, runner: Runner) -> SafeString:
         return contact_of(runner)
 
 
@@ -219,7 +220,7 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
         return ", ".join(tag.name for tag in runner.tags.all())
 
     @admin.display(description="contact")
-    def contact(self, runner: Runner) -> str:
+    def contact(self, runner: Runner) -> SafeString:
         return contact_of(runner)
 
     @admin.action(description="Let selected runners back to the broker", permissions=["change"])
@@ -288,7 +289,7 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
             return
         given = {name: form.cleaned_data[name] for name in form.changed_data}
         tags = given.pop("tag_names", None)
-        change_runner(runner=obj, changes=given, tags=tags)
+        change_runner(runner=obj, changes=given, tags=tags, version=self.version(request))
 
     def create(self, request: HttpRequest, obj: Any, form: Any) -> None:
         new = create_runner(
@@ -355,4 +356,4 @@ class BrokerContactAdmin(ReadOnlyAdmin):
     """Written by the controller."""
 
     list_display = ("__str__", "lost_at", "detail")
-    fields = ("lost_at", "detail")
+    fields = ("lost_at", "detail", "refusal")

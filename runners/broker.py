@@ -48,6 +48,16 @@ def administrator() -> redis.Redis:
     )
 
 
+def require_writes() -> None:
+    """Raise redis.RedisError unless the broker takes new data, as hints need it.
+
+    It is redis.ResponseError where its memory is full, its replicas are missing, or it is a
+    replica itself.
+    """
+    # Nothing, written into a string that is not there, makes no key.
+    administrator().setrange(f"{PREFIX}try", 0, "")
+
+
 @cache
 def celery_app() -> Celery:
     """The Celery app that publishes hints and control messages; it runs no worker."""

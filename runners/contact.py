@@ -1,7 +1,8 @@
-"""Whether the leading controller reaches the broker: one row, written when that changes."""
+"""Whether the broker serves the leading controller: one row, written when that changes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import models
@@ -10,8 +11,16 @@ DETAIL_LENGTH = 300
 _ONLY = "broker"
 
 
+@dataclass(frozen=True)
+class BrokerTrouble:
+    """`refusal`: what the broker answers to hints; empty where it does not answer at all."""
+
+    since: datetime
+    refusal: str
+
+
 class BrokerContact(models.Model):
-    """Since when the broker has not answered the controller; at most one row.
+    """Since when the broker has not answered the controller, or taken its hints; at most one row.
 
     Pages and API show it as what a task waits for; it has no address of its own.
     """
@@ -20,6 +29,8 @@ class BrokerContact(models.Model):
     lost_at = models.DateTimeField(null=True)
     # For whoever runs Forge: it names hosts and ports.
     detail = models.CharField(max_length=DETAIL_LENGTH, blank=True)
+    # For everybody. Empty while the broker does not answer, and while all is well.
+    refusal = models.CharField(max_length=DETAIL_LENGTH, blank=True)
 
     class Meta:
         verbose_name_plural = "broker contact"
@@ -30,22 +41,44 @@ class BrokerContact(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"lost at {self.lost_at:%Y-%m-%d %H:%M:%S %Z}" if self.lost_at else "in contact"
+        if not self.lost_at:
+            return "in contact"
+        return (
+            f"{'refuses since' if self.refusal else 'lost at'} {self.lost_at:%Y-%m-%d %H:%M:%S %Z}"
+        )
 
     @classmethod
-    def lost_since(cls) -> datetime | None:
-        """None while the broker answers."""
-        return cls.objects.filter(name=_ONLY).values_list("lost_at", flat=True).first()
+    def trouble(cls) -> BrokerTrouble | None:
+        """None while the broker answers, and takes hints."""
+        row = cls.objects.filter(name=_ONLY).first()
+        return BrokerTrouble(row.lost_at, row.refusal) if row and row.lost_at else None
 
     @classmethod
     def note_loss(cls, error: Exception, *, now: datetime) -> None:
         """The broker does not answer; the first such moment is kept."""
+        cls._note(str(error), "", now=now)
+
+    @classmethod
+    def note_refusal(cls, error: Exception, *, now: datetime) -> None:
+        """It answers to hints with `error`; the first such moment is kept, and the last answer."""
+        answer = str(error).rstrip(" .") or type(error).__name__
+        cls._note(answer, answer, now=now)
+
+    @classmethod
+    def _note(cls, detail: str, refusal: str, *, now: datetime) -> None:
+        """Writes only what is new: this is asked every few seconds."""
         row, _ = cls.objects.get_or_create(name=_ONLY)
-        detail = str(error)[:DETAIL_LENGTH]
-        cls.objects.filter(pk=row.pk, lost_at=None).update(lost_at=now, detail=detail)
+        refusal = refusal[:DETAIL_LENGTH]
+        is_known = row.lost_at is not None and bool(row.refusal) == bool(refusal)
+        if is_known and row.refusal == refusal:
+            return
+        if not is_known:
+            row.lost_at = now
+        row.detail, row.refusal = detail[:DETAIL_LENGTH], refusal
+        row.save()
 
     @classmethod
     def note_answer(cls) -> None:
-        """It answers. Writes only if it did not before: this is asked every few seconds."""
-        if cls.lost_since() is not None:
-            cls.objects.filter(name=_ONLY).update(lost_at=None, detail="")
+        """All is well. Writes only if it was not before: this is asked every few seconds."""
+        if cls.trouble() is not None:
+            cls.objects.filter(name=_ONLY).update(lost_at=None, detail="", refusal="")

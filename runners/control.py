@@ -37,3 +37,6 @@ def _send(runner: Runner, command: str, arguments: dict[str, object]) -> None:
         FleetControl(celery_app()).order(runner, command, arguments)
     except (OperationalError, OSError, redis.RedisError) as error:
         logger.warning("order %s to %s left to its heartbeat: %s", command, runner.name, error)
+    except Exception:
+        # Nobody asks what became of it.
+        logger.exception("order %s to %s left to its heartbeat", command, runner.name)

@@ -30,6 +30,7 @@ EXPECTED = (409, 426)
 
 # Which runner a worker is, once it knows: `runner-7`.
 RUNNER_HEADER = "Forge-Runner"
+UNKNOWN_TOKEN = "unknown_token"  # noqa: S105  # a code for the log
 
 _Request = TypeVar("_Request", bound=Message)
 Handler = Callable[[HttpRequest, Runner, _Request], Message | HttpResponse]
@@ -64,9 +65,10 @@ def runner_endpoint(
         @require_POST
         @functools.wraps(handler)
         def view(request: HttpRequest) -> HttpResponse:
-            runner = authenticated(request)
+            row = _token_of(request)
+            runner = _authenticated(request, row)
             if runner is None:
-                return refuse_stranger(request, *_why_refused(request))
+                return _refuse_token(request, row)
             with acting(lambda: Actor(Way.RUNNER, runner.name, address=address_of(request))):
                 answer = _answer(request, runner, kind, size, handler)
             if isinstance(answer, Refusal):
@@ -89,13 +91,13 @@ def _answer(
     wait = quotas.requests.wait_before((runner.pk, kind))
     if wait:
         most = f"{quotas.requests.rate:g} requests of this kind a second"
-        return _too_many(f"Runner {runner.name} may send {most}.", wait)
+        return too_many(f"Runner {runner.name} may send {most}.", wait)
     try:
         body = request.body
         wait = size.wait_before(runner.pk, len(body))
         if wait:
             most = f"{size.rate / 1e6:.1f} MB a second"
-            return _too_many(f"Runner {runner.name} may send {most}.", wait, "too_many_bytes")
+            return too_many(f"Runner {runner.name} may send {most}.", wait, "too_many_bytes")
         message = kind.parse(body)
     except (ProtocolError, RequestDataTooBig) as error:
         return refusal(400, "malformed", str(error))
@@ -103,37 +105,43 @@ def _answer(
     return answer if isinstance(answer, HttpResponse) else _response(answer)
 
 
-def _too_many(sentence: str, wait: float, code: str = "too_many_requests") -> Refusal:
+def too_many(sentence: str, wait: float, code: str = "too_many_requests") -> Refusal:
+    """429; `wait` is in seconds."""
     seconds = math.ceil(wait)
     answer = refusal(429, code, f"{sentence} Try again in {seconds} s.")
     answer["Retry-After"] = str(seconds)
     return answer
 
 
-def refuse_stranger(request: HttpRequest, code: str, sentence: str) -> HttpResponse:
-    """No token, or one that opens nothing: 401, and 429 when an address sends many of them."""
+def refuse_stranger(
+    request: HttpRequest, code: str, sentence: str, *, about: tuple[str, str]
+) -> HttpResponse:
+    """No token, or one that opens nothing: 401, and 429 when an address sends many of them.
+
+    `about` is for the log: a code, and whose token it was or what it looks like; never the token.
+    """
     network = quotas.network_of(address_of(request))
     wait = quotas.wrong_tokens.wait_before(network)
     if wait:
         refusals.of_stranger(network, "too_many_wrong_tokens", "more than anybody mistypes")
-        return _too_many("Too many requests with a wrong token came from your address.", wait)
-    about, detail = _about_token(request)
-    refusals.of_stranger(network, about, detail)
-    if about == "unknown_token":
+        return too_many("Too many requests with a wrong token came from your address.", wait)
+    refusals.of_stranger(network, *about)
+    if about[0] == UNKNOWN_TOKEN:
         knocks.note()
     return refusal(401, code, sentence)
 
 
-def _about_token(request: HttpRequest) -> tuple[str, str]:
-    """A code, and whose token it was or what it looks like; never the token."""
+def _refuse_token(request: HttpRequest, row: RunnerToken | None) -> HttpResponse:
+    """Say to whoever holds a token that opens nothing (any more) why; `row` is what it found."""
+    code, sentence = _why_refused(row)
     token = bearer_token(request.headers.get("Authorization", ""), RUNNER_PREFIX)
-    if token is None:
-        return "no_token", "no runner token was sent"
-    row = _token_of(request)
-    if row is None:
-        return "unknown_token", f"a runner token with the fingerprint {digest_of(token)[:8]}"
-    code, _ = _why_refused(request)
-    return code, f"a token of runner {row.runner.name} ({row.runner.pk})"
+    if row is not None:
+        about = code, f"a token of runner {row.runner.name} ({row.runner.pk})"
+    elif token is not None:
+        about = UNKNOWN_TOKEN, f"a runner token with the fingerprint {digest_of(token)[:8]}"
+    else:
+        about = "no_token", "no runner token was sent"
+    return refuse_stranger(request, code, sentence, about=about)
 
 
 def answer_to(
@@ -157,13 +165,12 @@ def _response(message: Message) -> HttpResponse:
     return response
 
 
-def authenticated(request: HttpRequest) -> Runner | None:
+def _authenticated(request: HttpRequest, row: RunnerToken | None) -> Runner | None:
     """The runner whose token the request carries; any of those that are valid at once.
 
     A worker also says which runner it is. The token of another one is no token for it: whoever
     puts a wrong file in place would otherwise end both workers.
     """
-    row = _token_of(request)
     now = timezone.now()
     if row is None or not row.is_valid(now=now) or row.runner.removed_at is not None:
         return None
@@ -186,9 +193,8 @@ def seconds_left(request: HttpRequest, *, now: datetime) -> float | None:
     return max((row.expires_at - now).total_seconds(), 0.0)
 
 
-def _why_refused(request: HttpRequest) -> tuple[str, str]:
-    """A code and a sentence for whoever holds a token that opens nothing (any more)."""
-    row = _token_of(request)
+def _why_refused(row: RunnerToken | None) -> tuple[str, str]:
+    """A code and a sentence."""
     if row is None:
         return "unauthorized", "The runner token is unknown or was revoked."
     if row.runner.removed_at is not None:

@@ -40,11 +40,6 @@ class RunnerQuarantinedError(ForgeError):
         self.runner = runner
 
 
-class BrokerUnavailableError(ForgeError):
-    def __init__(self, detail: str) -> None:
-        super().__init__(f"The broker cannot be reached: {detail}")
-
-
 class RunnerRemovedError(ForgeError):
     def __init__(self, runner: Runner) -> None:
         super().__init__(f"Runner {runner.name} was removed meanwhile. Its tokens open nothing.")
@@ -80,12 +75,16 @@ class BrokerUnsuitableError(ForgeError):
 
 
 class TunnelRefusedError(ForgeError):
-    """A runner may not open a tunnel now; `status` and `code` go into the HTTP answer."""
+    """A runner may not open a tunnel now; `status` and `code` go into the HTTP answer.
 
-    def __init__(self, status: int, code: str, sentence: str) -> None:
+    So does `retry_after`, the seconds after which it may; 0 if nobody knows.
+    """
+
+    def __init__(self, status: int, code: str, sentence: str, *, retry_after: float = 0.0) -> None:
         super().__init__(sentence)
         self.status = status
         self.code = code
+        self.retry_after = retry_after
 
 
 class TunnelAbusedError(ForgeError):

@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -167,7 +166,10 @@ def _about(kind: str, task: tuple[int, int], fields: Mapping[str, Any]) -> dict[
 
 def _time(given: Any, now: float) -> float:
     is_number = isinstance(given, int | float) and not isinstance(given, bool)
-    if not is_number or not math.isfinite(given) or abs(given - now) > MAXIMUM_DRIFT_SECONDS:
+    # Before anything is calculated: a whole number of 400 digits has no form as a float.
+    if not is_number or not -_LARGEST <= given <= _LARGEST:
+        return now
+    if abs(given - now) > MAXIMUM_DRIFT_SECONDS:
         return now
     return float(given)
 

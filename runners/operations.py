@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from django.utils import timezone
 from projects.audit.entry import Verb
 from projects.audit.recording import record, record_saved, snapshot
 from projects.tokens import RUNNER_PREFIX, digest_of, new_token
-from projects.versions import require_version
+from projects.versions import held_to_version
 from runners import accounts, control
 from runners.errors import (
     RunnerInUseError,
@@ -154,8 +154,7 @@ def change_runner(
     Its worker obeys at once; what runs goes on. Raises RunnerRemovedError, ValidationError, and
     ChangedMeanwhileError if it is not of this `version` any more.
     """
-    with transaction.atomic():
-        require_version(runner, version)
+    with transaction.atomic(), held_to_version(runner, version):
         # Locked: of two changes at once each records what the other has left.
         row = Runner.objects.present().select_for_update(no_key=True).filter(pk=runner.pk).first()
         if row is None:
@@ -201,7 +200,8 @@ def rotate_token(*, runner: Runner, overlap: timedelta, by: User, now: datetime)
             raise TooManyTokensError(row, MAXIMUM_TOKENS)
         row.tokens.outliving(until).update(expires_at=until)
         row.tokens.create(digest=digest_of(token), created_at=now, created_by=by)
-        record(Verb.ROTATED, row, detail=f"Older tokens end at {until:%Y-%m-%d %H:%M:%S} UTC.")
+        end = until.astimezone(UTC)
+        record(Verb.ROTATED, row, detail=f"Older tokens end at {end:%Y-%m-%d %H:%M:%S} UTC.")
         transaction.on_commit(partial(_apply_rotation, row, now))
     return NewRunner(row, token)
 
@@ -276,7 +276,7 @@ def pause_runner(
         if not runner.pause(reason=reason, until=until, by=by, now=now):
             raise RunnerRemovedError(runner)
         logger.info("%s paused runner %s", by.get_username(), runner.name)
-        end = f" Until {until:%Y-%m-%d %H:%M} UTC." if until else ""
+        end = f" Until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC." if until else ""
         record(Verb.PAUSED, runner, detail=f"{reason.rstrip('.')}.{end}" if end else reason)
         transaction.on_commit(partial(control.ask_to_beat, runner))
 

@@ -77,6 +77,11 @@ class Quota:
         with self._lock:
             return self._bucket(sender).wait_before(amount)
 
+    def debt_after(self, sender: Hashable, amount: float) -> float:
+        """Charge the sender, even on credit; returns the seconds until the credit is paid back."""
+        with self._lock:
+            return self._bucket(sender).debt_after(amount)
+
     def give_back(self, sender: Hashable, amount: float = 1.0) -> None:
         """Undo a charge."""
         with self._lock:

@@ -26,11 +26,20 @@ from projects.audit.actor import Actor, Way, acting
 from projects.audit.entry import Verb
 from projects.audit.recording import record, record_saved
 from projects.tokens import REGISTRATION_PREFIX, bearer_token, digest_of, new_token
+from runners import quotas
 from runners.connect import too_old
-from runners.endpoint import address_of, answer_to, refusal, refuse_stranger
+from runners.endpoint import (
+    Refusal,
+    address_of,
+    answer_to,
+    refusal,
+    refuse_stranger,
+    too_many,
+)
 from runners.errors import RegistrationRefusedError, RunnerNameTakenError, TokenNotNewError
 from runners.models import RegistrationToken, Runner, RunnerToken
 from runners.operations import add_runner, tags_named
+from runners.refusals import refusals
 from runners.worker.protocol import OLDEST_PROTOCOL_VERSION, RegisterReply, RegisterRequest
 
 if TYPE_CHECKING:
@@ -176,9 +185,26 @@ def register(request: HttpRequest) -> HttpResponse:
     token = RegistrationToken.objects.find(clear) if clear else None
     if token is None:
         sentence = "The registration token is unknown."
-        return refuse_stranger(request, "unauthorized", sentence)
+        return refuse_stranger(request, "unauthorized", sentence, about=_about(clear))
     address = address_of(request)
-    return answer_to(request, RegisterRequest, partial(_take_registration, token, address))
+    network = quotas.network_of(address)
+    wait = quotas.requests.wait_before((network, RegisterRequest))
+    if wait:
+        answer: HttpResponse = too_many("Too many registrations came from your address.", wait)
+    else:
+        answer = answer_to(request, RegisterRequest, partial(_take_registration, token, address))
+    if isinstance(answer, Refusal):
+        of_token = f"registration token {token.name} ({token.pk}) of project {token.project}"
+        refusals.of_stranger(network, answer.code, f"{of_token}: {answer.sentence}")
+    return answer
+
+
+def _about(unknown: str | None) -> tuple[str, str]:
+    """For the log: what came instead of a registration token that is known; never the token."""
+    if unknown is None:
+        return "no_token", "no registration token was sent"
+    fingerprint = digest_of(unknown)[:8]
+    return "unknown_registration_token", f"one with the fingerprint {fingerprint}"
 
 
 def _take_registration(

@@ -221,17 +221,39 @@ def _runner_of(account: str) -> Runner | None:
 
 
 def _correct(node: Node, names: Collection[str], found: dict[str, Rules]) -> int:
-    """Write some accounts anew, from rows read now: one may have been removed meanwhile."""
+    """Write some accounts anew, from rows read now: one may have been removed meanwhile.
+
+    Afterwards the rows are read again: a token that ended, or a runner that was removed, after they
+    were read and before they were written, was put back by this and is taken away again.
+    """
+    written: dict[str, Rules] = {}
     fresh = Expectation(names)
+    while (wanted := _all_wanted(node, fresh)) != written:
+        _write(node, fresh, [name for name in wanted if wanted[name] != written.get(name)])
+        for name in written.keys() - wanted.keys():
+            _remove(node, name)
+        for name, rules in wanted.items():
+            if name in written and written[name] != rules:
+                node.command("CLIENT", "KILL", "USER", name)
+        written, fresh = wanted, Expectation(names)
+    for name, runner in fresh.runners.items():
+        _finish_repair(node, runner, found.get(name), written[name])
+    return len(written)
+
+
+def _all_wanted(node: Node, expected: Expectation) -> dict[str, Rules]:
+    with_setinfo = node.knows_setinfo()
+    return {
+        name: _wanted(expected.rules(name, with_setinfo=with_setinfo)) for name in expected.runners
+    }
+
+
+def _write(node: Node, expected: Expectation, names: Iterable[str]) -> None:
     pipeline = node.client.pipeline(transaction=False)
-    for name in fresh.runners:
-        rules = fresh.rules(name, with_setinfo=node.knows_setinfo())
+    for name in names:
+        rules = expected.rules(name, with_setinfo=node.knows_setinfo())
         pipeline.execute_command("ACL", "SETUSER", name, *rules)  # type: ignore[no-untyped-call]
     pipeline.execute()
-    for name, runner in fresh.runners.items():
-        wanted = _wanted(fresh.rules(name, with_setinfo=node.knows_setinfo()))
-        _finish_repair(node, runner, found.get(name), wanted)
-    return len(fresh.runners)
 
 
 def _finish_repair(node: Node, runner: Runner, found: Rules | None, wanted: Rules) -> None:

@@ -19,16 +19,17 @@ from projects.admin_bases import (
     TokenAdmin,
     YesNoFilter,
 )
-from projects.admin_inlines import ShownInline, linked
+from projects.admin_inlines import ShownInline, badge, linked
 from runners import wheel
 from runners.models import RegistrationToken, RunnerToken
 from runners.registration import create_registration_token, revoke_registration_token
-from runners.tag_names import TagNamesField
+from runners.tag_field import TAGS_HELP, TagField
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.db.models import QuerySet
     from django.http import HttpRequest, HttpResponse
+    from django.utils.safestring import SafeString
 
     ModelForm = forms.ModelForm[Any]
 else:
@@ -75,7 +76,7 @@ class RunnerTokenAdmin(ReadOnlyAdmin):
 
 
 class NewRegistrationTokenForm(ModelForm):
-    tag_names = TagNamesField()
+    tag_names = TagField(label="Tags", help_text=TAGS_HELP)
 
     class Meta:
         model = RegistrationToken
@@ -153,8 +154,9 @@ class RegistrationTokenAdmin(TokenAdmin, RemovableAdmin):
         return ", ".join(tag.name for tag in token.tags.all())
 
     @admin.display(description="status")
-    def status(self, token: RegistrationToken) -> str:
-        return str(token.status_at(timezone.now()).label)
+    def status(self, token: RegistrationToken) -> SafeString:
+        status = token.status_at(timezone.now())
+        return badge(status, str(status.label))
 
     def is_present(self, obj: RegistrationToken) -> bool:
         return obj.revoked_at is None

@@ -11,7 +11,7 @@ from django.db import models
 
 from projects.models import DIGEST_LENGTH, LAST_USE_RESOLUTION_SECONDS, Project, is_one_line
 from projects.single import single
-from projects.tokens import digest_of, is_same_digest
+from projects.tokens import digest_of
 from runners.status import RegistrationStatus
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ class RunnerTokenQuerySet(models.QuerySet["RunnerToken"]):
 
     def find(self, token: str) -> RunnerToken | None:
         """The row of this clear-text token, with runner and project, whatever its state."""
-        digest = digest_of(token)
-        row = single(self.filter(digest=digest).select_related("runner__project"))
-        return row if row is not None and is_same_digest(row.digest, digest) else None
+        return single(self.filter(digest=digest_of(token)).select_related("runner__project"))
 
 
 class RunnerToken(models.Model):
@@ -104,9 +102,8 @@ class RegistrationTokenQuerySet(models.QuerySet["RegistrationToken"]):
 
     def find(self, token: str) -> RegistrationToken | None:
         """The row of this clear-text token, whatever its state."""
-        digest = digest_of(token)
-        row = single(self.filter(digest=digest).select_related("project", "created_by"))
-        return row if row is not None and is_same_digest(row.digest, digest) else None
+        rows = self.filter(digest=digest_of(token))
+        return single(rows.select_related("project", "created_by"))
 
 
 class RegistrationToken(models.Model):

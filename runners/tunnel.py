@@ -14,7 +14,8 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections import defaultdict
+import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
@@ -29,7 +30,7 @@ from runners.commands import CommandReader
 from runners.endpoint import address_in
 from runners.errors import RunnerQuarantinedError, TunnelAbusedError, TunnelRefusedError
 from runners.models import Runner, RunnerToken
-from runners.quotas import Bucket
+from runners.quotas import Quota
 from runners.refusals import refusals
 
 logger = logging.getLogger(__name__)
@@ -42,10 +43,12 @@ MAXIMUM_TUNNELS = 16
 # An answer to SMEMBERS may be much larger than the question; a worker asks when it answers
 # Flower, a few times in five seconds.
 LARGE_ANSWERS_PER_SECOND = 20.0
-LARGE_ANSWERS = 100.0
 # What a frame takes of the allowance beside its bytes: many of one byte keep the event loop busy
 # as well. A worker sends a frame for each of its commands.
 FRAME_COST_BYTES = 1024
+UNREACHABLE = "The broker cannot be reached from Forge at the moment."
+# How a broker begins that knows no such account, or another token for it.
+NO_ACCOUNT = ("WRONGPASS", "NOAUTH")
 UNAUTHORIZED = 401
 CLOSED_BY_BROKER = 1012  # "service restart": come back
 CLOSED_FOR_ABUSE = 1008  # "policy violation"
@@ -55,34 +58,29 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-class Allowance:
-    """What all tunnels of one runner may send together, as seen from this process."""
+# What all tunnels of one runner may send together, as seen from this process. It outlives them:
+# whoever comes back begins with the debts of before.
+sent_bytes = Quota("FORGE_TUNNEL_BYTES_PER_SECOND", burst_seconds=4)
+large_answers = Quota(LARGE_ANSWERS_PER_SECOND, burst_seconds=5)
 
-    def __init__(self) -> None:
-        rate = settings.FORGE_TUNNEL_BYTES_PER_SECOND
-        self.bytes = Bucket(rate, 4 * rate)
-        self.large_answers = Bucket(LARGE_ANSWERS_PER_SECOND, LARGE_ANSWERS)
-        self.tunnels = 0
-
-
-_allowances: dict[int, Allowance] = defaultdict(Allowance)
+# How many tunnels each runner holds; used in the event loop only.
+_held: Counter[int] = Counter()
 
 
 @contextlib.contextmanager
-def _allowance(runner: Runner) -> Iterator[Allowance]:
+def _counted(runner: Runner) -> Iterator[None]:
     """Count this tunnel. Raises TunnelRefusedError when the runner has too many."""
-    allowance = _allowances[runner.pk]
-    if allowance.tunnels >= MAXIMUM_TUNNELS:
+    if _held[runner.pk] >= MAXIMUM_TUNNELS:
         sentence = f"A runner may hold {MAXIMUM_TUNNELS} broker connections."
         refusals.of_runner(runner, "too_many_tunnels", sentence, level=logging.WARNING)
         raise TunnelRefusedError(429, "too_many_tunnels", sentence)
-    allowance.tunnels += 1
+    _held[runner.pk] += 1
     try:
-        yield allowance
+        yield
     finally:
-        allowance.tunnels -= 1
-        if not allowance.tunnels:
-            _allowances.pop(runner.pk, None)
+        _held[runner.pk] -= 1
+        if not _held[runner.pk]:
+            del _held[runner.pk]
 
 
 async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,11 +89,11 @@ async def serve(scope: Scope, receive: Receive, send: Send) -> None:
     try:
         token = _token_of(scope)
         runner = await asyncio.to_thread(_runner_of, token)
-        with _allowance(runner) as allowance:
+        with _counted(runner):
             reader, writer = await _sign_in(runner, token)
             try:
                 await send({"type": "websocket.accept"})
-                await Tunnel(runner, allowance, reader, writer).run(receive, send)
+                await Tunnel(runner, reader, writer).run(receive, send)
             finally:
                 writer.close()
     except TunnelRefusedError as refusal:
@@ -108,9 +106,10 @@ def _of_stranger(scope: Scope, refusal: TunnelRefusedError) -> TunnelRefusedErro
     """As it is, or another one for an address from which too many wrong tokens come."""
     address = address_in(scope.get("client"), scope["headers"])
     network = quotas.network_of(address)
-    if quotas.wrong_tokens.wait_before(network):
+    wait = quotas.wrong_tokens.wait_before(network)
+    if wait:
         sentence = "Too many requests with a wrong token came from your address."
-        refusal = TunnelRefusedError(429, "too_many_requests", sentence)
+        refusal = TunnelRefusedError(429, "too_many_requests", sentence, retry_after=wait)
     refusals.of_stranger(network, refusal.code, "at the broker tunnel")
     return refusal
 
@@ -137,33 +136,59 @@ def _runner_of(token: str) -> Runner:
     now = timezone.now()
     if row is None or not row.is_valid(now=now) or row.runner.removed_at is not None:
         raise _unauthorized()
+    _charge_handshake(row.runner)
     if row.runner.is_quarantined(now=now):
         raise TunnelRefusedError(503, "quarantined", str(RunnerQuarantinedError(row.runner)))
     return row.runner
 
 
+def _charge_handshake(runner: Runner) -> None:
+    """A handshake is a request of the runner as any other. Raises TunnelRefusedError."""
+    wait = quotas.requests.wait_before((runner.pk, PATH))
+    if wait:
+        sentence = (
+            f"Runner {runner.name} may open {quotas.requests.rate:g} broker connections a second. "
+            f"Try again in {math.ceil(wait)} s."
+        )
+        refusals.of_runner(runner, "too_many_requests", sentence, level=logging.WARNING)
+        raise TunnelRefusedError(429, "too_many_requests", sentence, retry_after=wait)
+
+
 async def _sign_in(runner: Runner, token: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A broker connection that is signed in as the runner. Raises TunnelRefusedError."""
-    try:
-        async with asyncio.timeout(SIGN_IN_SECONDS):
-            reader, writer = await _connect()
-            writer.write(_command(b"AUTH", runner.account.encode(), token.encode()))
-            answer = await reader.readline()
-    except (OSError, TimeoutError) as error:
-        logger.warning("tunnel of runner %s: the broker is away: %s", runner.name, error)
-        raise TunnelRefusedError(
-            503, "broker_unavailable", "The broker cannot be reached from Forge at the moment."
-        ) from error
-    if answer != b"+OK\r\n":
-        writer.close()
-        logger.warning("tunnel of runner %s: the broker refuses its account", runner.name)
-        raise TunnelRefusedError(
+    # Whatever goes wrong, no connection is left to a broker that may hang for long.
+    with contextlib.ExitStack() as undone:
+        try:
+            async with asyncio.timeout(SIGN_IN_SECONDS):
+                reader, writer = await _connect()
+                undone.callback(writer.close)
+                writer.write(_command(b"AUTH", runner.account.encode(), token.encode()))
+                answer = await reader.readline()
+        except (OSError, TimeoutError) as error:
+            why = str(error) or f"no answer within {SIGN_IN_SECONDS:g} s"
+            logger.warning("tunnel of runner %s: the broker is away: %s", runner.name, why)
+            raise TunnelRefusedError(503, "broker_unavailable", UNREACHABLE) from error
+        if answer != b"+OK\r\n":
+            raise _refused_by_broker(runner, answer)
+        undone.pop_all()
+    return reader, writer
+
+
+def _refused_by_broker(runner: Runner, answer: bytes) -> TunnelRefusedError:
+    """By its answer to the sign-in; one that hangs up without a word is away."""
+    said = answer.decode("ascii", "backslashreplace").strip().removeprefix("-").rstrip(".")
+    logger.warning("tunnel of runner %s: the broker refuses: %s", runner.name, said or "no answer")
+    if not said:
+        return TunnelRefusedError(503, "broker_unavailable", UNREACHABLE)
+    if said.startswith(NO_ACCOUNT):
+        return TunnelRefusedError(
             503,
             "broker_account_missing",
             "The broker does not know this runner's account yet. The controller restores it "
             "within seconds, if it runs.",
         )
-    return reader, writer
+    sentence = f"The broker refuses: {said}. Whoever runs Forge has to see to it."
+    return TunnelRefusedError(503, "broker_refuses", sentence)
 
 
 async def _connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -181,8 +206,11 @@ def _command(*arguments: bytes) -> bytes:
 async def _refuse(send: Send, refusal: TunnelRefusedError) -> None:
     """Answer the handshake as any other request of a runner (ASGI: WebSocket denial response)."""
     body = json.dumps({"code": refusal.code, "message": str(refusal)}).encode()
+    headers = [(b"content-type", b"application/json")]
+    if refusal.retry_after:
+        headers.append((b"retry-after", b"%d" % math.ceil(refusal.retry_after)))
     start = {"type": "websocket.http.response.start", "status": refusal.status}
-    await send({**start, "headers": [(b"content-type", b"application/json")]})
+    await send({**start, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
 
 
@@ -192,12 +220,10 @@ class Tunnel:
     def __init__(
         self,
         runner: Runner,
-        allowance: Allowance,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
         self._runner = runner
-        self._allowance = allowance
         self._reader = reader
         self._writer = writer
 
@@ -244,8 +270,8 @@ class Tunnel:
     async def _pay(self, size: int, found: list[Any]) -> None:
         """Slow the sender down to its allowance: what is not read waits on the runner's host."""
         large = sum(one.name == b"SMEMBERS" for one in found)
-        debts = [self._allowance.bytes.debt_after(size)]
-        debts.append(self._allowance.large_answers.debt_after(large))
+        debts = [sent_bytes.debt_after(self._runner.pk, size)]
+        debts.append(large_answers.debt_after(self._runner.pk, large))
         if max(debts) > 0:
             await asyncio.sleep(max(debts))
 

@@ -13,11 +13,10 @@ from django.db.models.functions import Length
 from django.utils import timezone
 
 from projects.admin_bases import AskingAdmin, ProjectFilter, ReadOnlyAdmin
-from projects.admin_inlines import ShownInline, linked
+from projects.admin_inlines import ShownInline, badge, linked
 from runners.admin import RunnerAdmin
 from runners.models import Runner
 from tasks import source_admin, template_admin  # noqa: F401  # registers them
-from tasks.lifecycle import HELD
 from tasks.log_columns import LogOutline
 from tasks.models import Leadership, LogChunk, Task, TaskAttempt, TaskTemplate
 from tasks.operations import force_stop_task, retire_runner, stop_task
@@ -27,10 +26,52 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
     from django.http import HttpRequest, HttpResponse
+    from django.utils.safestring import SafeString
+
+    from tasks.querysets import TaskQuerySet
 
 
 # So many templates, runners and users of a name are looked for.
 NAMED = 200
+# A task's page reads in this order; all but its nonce is there.
+WAY = (
+    "created_by",
+    "created_at",
+    "queued_at",
+    "hinted_at",
+    "claimed_at",
+    "started_at",
+    "finished_at",
+    "attempt",
+    "rerun_of",
+    "lease_expires_at",
+    "unreachable_at",
+    "wait_ends_at",
+    "stop_requested_at",
+    "stop_reason",
+    "force_requested_at",
+)
+RULES = (
+    "timeout_seconds",
+    "is_exclusive",
+    "lost_runner_policy",
+    "lost_runner_wait_seconds",
+    "max_attempts",
+    "stop_steps",
+)
+LOG = (
+    "log_complete",
+    "log_problem",
+    "log_bytes",
+    "log_lines",
+    "log_sha256",
+    "log_written_bytes",
+    "log_gap_offset",
+    "log_gap_bytes",
+    "log_head_bytes",
+    "log_tail_bytes",
+    "watched_until",
+)
 
 
 class TasksInline(ShownInline):
@@ -44,8 +85,8 @@ class TasksInline(ShownInline):
     verbose_name_plural = "Running tasks"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
-        rows = super().get_queryset(request).filter(state__in=sorted(HELD))
-        return rows.defer("script", "environment", "template__script", "template__environment")
+        rows = cast("TaskQuerySet", super().get_queryset(request))
+        return rows.held().without_scripts("template")
 
     @admin.display(description="task")
     def task(self, task: Task) -> str:
@@ -98,15 +139,15 @@ class TaskAdmin(AskingAdmin, ReadOnlyAdmin):
     actions = ("stop", "force_stop")  # type: ignore[assignment]  # its base has none
     list_display = (
         "id",
-        "project",
+        "state_badge",
         "template",
-        "state",
-        "reason",
         "runner",
-        "attempt",
-        "created_by",
         "created_at",
         "finished_at",
+        "created_by",
+        "project",
+        "reason",
+        "attempt",
     )
     list_filter = (
         "state",
@@ -119,12 +160,22 @@ class TaskAdmin(AskingAdmin, ReadOnlyAdmin):
     list_select_related = ("project", "template", "runner", "created_by")
     search_fields = ("=id", "template__name", "runner__name", "created_by__username")
     search_help_text = "A number, or a part of the name of a template, a runner or a user"
-    exclude = ("nonce",)
+    fieldsets = (
+        (None, {"fields": ("project", "template", "state", "reason", "exit_code", "runner")}),
+        ("Its way", {"fields": WAY}),
+        ("What it runs", {"fields": ("app", "script", "environment", "sources", "queue")}),
+        ("By which rules", {"fields": RULES}),
+        ("Its log", {"fields": LOG}),
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
-        rows = super().get_queryset(request).defer("script", "environment", "nonce")
+        rows = cast("TaskQuerySet", super().get_queryset(request))
         # Of their templates only the names are shown.
-        return rows.defer("template__script", "template__environment")
+        return rows.without_scripts("template").defer("nonce")
+
+    @admin.display(description="state", ordering="state")
+    def state_badge(self, task: Task) -> SafeString:
+        return badge(task.state, task.get_state_display())
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
@@ -187,7 +238,15 @@ class TaskAdmin(AskingAdmin, ReadOnlyAdmin):
 class TaskAttemptAdmin(ReadOnlyAdmin):
     """Attempts that another one has followed; the latest is the task's own row."""
 
-    list_display = ("task_number", "number", "runner", "state", "reason", "claimed_at", "ended_at")
+    list_display = (
+        "task_number",
+        "number",
+        "state_badge",
+        "runner",
+        "claimed_at",
+        "ended_at",
+        "reason",
+    )
     list_filter = ("state", "ended_at")
     list_select_related = ("runner",)
     search_fields = ("=task__id", "runner__name", "reason")
@@ -198,13 +257,16 @@ class TaskAttemptAdmin(ReadOnlyAdmin):
     def task_number(self, attempt: TaskAttempt) -> str:
         return f"#{attempt.task_id}"
 
+    @admin.display(description="state", ordering="state")
+    def state_badge(self, attempt: TaskAttempt) -> SafeString:
+        return badge(attempt.state, attempt.get_state_display())
+
 
 @admin.register(LogChunk)
 class LogChunkAdmin(ReadOnlyAdmin):
     """Where the bytes lie; what they say is on the task's page."""
 
     list_display = ("id", "task_number", "attempt", "offset", "size", "received_at")
-    list_select_related = ("task__template",)
     search_fields = ("=task__id",)
     search_help_text = "A task's number"
     ordering = ("-id",)
@@ -228,11 +290,14 @@ class LogOutlineAdmin(ReadOnlyAdmin):
     """How far a log was looked through; what was found is on the task's page."""
 
     list_display = ("id", "task_number", "attempt", "offset", "line")
-    list_select_related = ("task__template",)
     search_fields = ("=task__id",)
     search_help_text = "A task's number"
     ordering = ("-id",)
     fields = ("task", "attempt", "offset", "line", "masked")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LogOutline]:
+        rows: QuerySet[LogOutline] = super().get_queryset(request)
+        return rows.defer("marks")
 
     @admin.display(description="task", ordering="task_id")
     def task_number(self, outline: LogOutline) -> str:

@@ -32,7 +32,7 @@ def begin_next_attempt(
     there is to be no other attempt, or not yet.
     """
     with transaction.atomic():
-        row = Task.objects.select_for_update().get(pk=task.pk)
+        row = Task.objects.without_scripts().select_for_update().get(pk=task.pk)
         for name, content in about_log.items():
             setattr(row, name, content)
         ended = TaskAttempt.of(row, state=state, reason=reason[:REASON_LENGTH], ended_at=now)

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
+from projects.words import listed
+from runners.contact import BrokerTrouble
 from runners.models import BrokerContact, Runner
+from runners.offers import Offer, is_covered
 from runners.status import RunnerStatus
 from tasks.models import Leadership, Task
-from tasks.sentences import ago, clock, listed
+from tasks.sentences import ago, clock
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,9 @@ class Situation:
         return Leadership.objects.values_list("expires_at", flat=True).first()
 
     @cached_property
-    def broker_lost_at(self) -> datetime | None:
-        """Since when the controller cannot reach the broker; None while it can."""
-        return BrokerContact.lost_since()
+    def broker_trouble(self) -> BrokerTrouble | None:
+        """What keeps the controller from handing out hints; None while the broker takes them."""
+        return BrokerContact.trouble()
 
     @cached_property
     def announced(self) -> list[int]:
@@ -116,10 +119,14 @@ class Situation:
         rows = Task.objects.filter(queue__project_id=self._project_id).hinted().order_by()
         return sorted(rows.values_list("pk", flat=True))
 
+    @cached_property
+    def _unpaused(self) -> frozenset[Offer]:
+        ready = (row for row in self.runners if not row[0].is_paused(now=self.now))
+        return frozenset(Offer(tags, runner.takes_untagged) for runner, _, tags in ready)
+
     def is_served(self, required: Iterable[str]) -> bool:
         """Whether a runner may take such tasks that is not paused; it may be offline just now."""
-        ready = self.candidates(sorted(required))
-        return any(one.is_entitled and not one.runner.is_paused(now=self.now) for one in ready)
+        return is_covered(frozenset(required), self._unpaused)
 
     def free_slots(self, required: Iterable[str]) -> int:
         """How many such tasks could start at this moment."""
@@ -149,6 +156,6 @@ class Situation:
             held=held,
             tags=tags,
             lacking=lacking,
-            is_entitled=not lacking and (bool(required) or runner.takes_untagged),
+            is_entitled=Offer(tags, runner.takes_untagged).covers(frozenset(required)),
             now=self.now,
         )

@@ -69,77 +69,86 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
     task.project = runner.project
     if is_repeated(task, runner, request):
         return _repeat(task, runner, request, now=now)
-    _check_runner(task, runner, request, now=now)
     try:
         with transaction.atomic():
-            _check_hoard(runner)
+            _check_runner(task, runner, request, now=now)
             _check_limit(task)
             if task.claim(runner=runner, attempt=request.attempt, nonce=request.nonce, now=now):
                 return task
-    except IntegrityError as error:
-        _take_back_hint(task)
-        raise ClaimRefusedError(task.pk, "another task of its template runs") from error
-    except ProjectFullError as error:
-        _take_back_hint(task)
-        raise ClaimRefusedError(task.pk, "its project is at its limit") from error
-    except RunnerFullError as error:
-        _take_back_hint(task)
-        raise ClaimRefusedError(task.pk, f"{runner.name} holds enough tasks") from error
+        why: ClaimRefusedError = ClaimRefusedError(
+            task.pk, "it was claimed, stopped or finished before"
+        )
+    except IntegrityError:
+        why = NotNowError(task.pk, "another task of its template runs")
+    except ClaimRefusedError as error:
+        why = error
     # The same claim, sent again because its first answer took too long, may have met the first
-    # one here, which was committed after this one had read the row.
-    task.refresh_from_db()
+    # one here, which was committed after this one had read the row. Its worker must learn that it
+    # holds the task, whatever it may take by now.
+    if Task.objects.held_by(runner).filter(pk=task.pk, nonce=request.nonce).exists():
+        task.refresh_from_db()
     if is_repeated(task, runner, request):
         return _repeat(task, runner, request, now=now)
-    raise ClaimRefusedError(task.pk, "it was claimed, stopped or finished before")
+    if isinstance(why, NotNowError):
+        _take_back_hint(task)
+    raise why
+
+
+class NotNowError(ClaimRefusedError):
+    """It may start later, or with another runner: its hint is to be put out again."""
+
+
+# What decides whether a runner may take something, and may change while it asks.
+_JUDGED = (
+    "concurrency",
+    "removed_at",
+    "paused_at",
+    "paused_by",
+    "paused_until",
+    "is_draining",
+    "drain_order",
+    "quarantined_until",
+)
 
 
 def _check_runner(task: Task, runner: Runner, request: ClaimRequest, *, now: datetime) -> None:
-    """Raises ClaimRefusedError when the runner may take nothing just now, or not this."""
+    """Raises ClaimRefusedError when the runner may take nothing just now, or not this.
+
+    Its row is locked and read anew: it may have been removed, paused or drained since the request
+    was let in, and of many claims at once none can slip past the count of what it holds.
+    """
+    row = Runner.objects.select_for_update(no_key=True)
+    runner.refresh_from_db(fields=_JUDGED, from_queryset=row)
+    if runner.removed_at is not None:
+        raise NotNowError(task.pk, f"{runner.name} was removed")
     if runner.is_quarantined(now=now):
         raise ClaimRefusedError(task.pk, f"{runner.name} is cut off from the broker")
     if is_fenced(task) and not request.keeps_leases:
-        _take_back_hint(task)
-        raise ClaimRefusedError(task.pk, f"{runner.name} is too old to keep leases; update it")
+        raise NotNowError(task.pk, f"{runner.name} is too old to keep leases; update it")
     if runner.is_paused(now=now):
-        _take_back_hint(task)
-        raise ClaimRefusedError(task.pk, f"{runner.name} is paused by {runner.pauser}")
+        raise NotNowError(task.pk, f"{runner.name} is paused by {runner.pauser}")
     if runner.drain_order:
-        _take_back_hint(task)
-        raise ClaimRefusedError(task.pk, f"{runner.name} is being drained")
+        raise NotNowError(task.pk, f"{runner.name} is being drained")
     if request.is_draining or runner.is_draining:
-        _take_back_hint(task)
-        raise ClaimRefusedError(task.pk, f"{runner.name} is shutting down")
-
-
-class ProjectFullError(Exception):
-    """The project runs as many tasks as it may."""
-
-
-class RunnerFullError(Exception):
-    """The runner holds as many tasks as it may."""
-
-
-def _check_hoard(runner: Runner) -> None:
-    """A worker never runs more at once than its row says, as the last heartbeat's answer said it;
-    of one that asks for more, no more than as many again may be on their way: finished, and not yet
-    reported as such.
-
-    The row is locked, so that of many claims at once none can slip past the count.
-    """
-    row = Runner.objects.select_for_update(no_key=True).filter(pk=runner.pk)
-    concurrency = row.values_list("concurrency", flat=True).get()
-    if Task.objects.held_by(runner).count() >= 2 * concurrency:
-        raise RunnerFullError
+        raise NotNowError(task.pk, f"{runner.name} is shutting down")
+    # A worker never runs more at once than its row says, as the last heartbeat's answer said it;
+    # of one that asks for more, no more than as many again may be on their way: finished, and not
+    # yet reported as such.
+    if Task.objects.held_by(runner).count() >= 2 * runner.concurrency:
+        raise NotNowError(task.pk, f"{runner.name} holds enough tasks")
 
 
 def _check_limit(task: Task) -> None:
-    """Hold the project's row while counting, so that two claims cannot both be the last."""
+    """Hold the project's row while counting, so that two claims cannot both be the last.
+
+    Raises NotNowError.
+    """
     if not task.project.max_parallel_tasks:
         return
-    project = Project.objects.select_for_update().get(pk=task.project_id)
+    project = Project.objects.select_for_update(no_key=True).get(pk=task.project_id)
     limit = project.max_parallel_tasks
     if limit and Task.objects.filter(project=project).held().count() >= limit:
-        raise ProjectFullError
+        raise NotNowError(task.pk, "its project is at its limit")
 
 
 def _take_back_hint(task: Task) -> None:

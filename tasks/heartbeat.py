@@ -76,11 +76,12 @@ def _renewed(
     the task to the next attempt a moment ago, and then the rows are read again.
     """
     while True:
-        held = {(task.pk, task.attempt): task for task in Task.objects.held_by(runner)}
-        ids = [pk for pk, _ in said & held.keys()]
-        if not ids:
+        rows = Task.objects.held_by(runner).without_scripts()
+        held = {(task.pk, task.attempt): task for task in rows}
+        both = said & held.keys()
+        if not both:
             return held
-        if Task.objects.filter(pk__in=ids).renew_leases(runner, now=now) == len(ids):
+        if Task.objects.of_attempts(both).renew_leases(runner, now=now) == len(both):
             return held
 
 
@@ -105,7 +106,7 @@ def _to_drop(runner: Runner, unknown: set[tuple[int, int]]) -> list[TaskRef]:
     if not unknown:
         return []
     rows = Task.objects.filter(pk__in=[task for task, _ in unknown], project=runner.project)
-    mine = Q(state=TaskState.QUEUED) | Q(state__in=HELD, runner=runner)
+    mine = Q(state=TaskState.QUEUED) | Q(state__in=sorted(HELD), runner=runner)
     keep = set(rows.filter(mine).values_list("pk", "attempt"))
     return [TaskRef(task, attempt) for task, attempt in sorted(unknown - keep)]
 

@@ -86,7 +86,7 @@ def _references(report: Report) -> list[tuple[int, int]]:
 
 def _tasks_of(report: Report) -> dict[int, Task]:
     ids = {task for task, _ in _references(report)}
-    return Task.objects.in_bulk(ids)
+    return Task.objects.without_scripts().in_bulk(ids)
 
 
 def is_held_by(task: Task, runner: Runner, attempt: int) -> bool:
@@ -99,7 +99,7 @@ def _take_task(task: Task, runner: Runner, report: Report, *, now: datetime) -> 
     if not is_held_by(task, runner, task.attempt):
         return
     changed = [_take_start(task, runner, item, now=now) for item in report.started]
-    changed += [_take_overflow(task, item) for item in report.overflows]
+    changed += [_take_overflow(task, runner, item) for item in report.overflows]
     changed += [_take_stretch(task, stretch, now=now) for stretch in _stretches(task, report)]
     changed += [_take_result(task, runner, item, now=now) for item in report.results]
     if any(changed):
@@ -114,13 +114,13 @@ def _take_start(task: Task, runner: Runner, item: Started, *, now: datetime) -> 
     if not _concerns(task, item):
         return False
     started_at = _moment(task, item.age_seconds, now=now)
-    if task.state == TaskState.STARTING:
-        return task.start(runner=runner, attempt=item.attempt, now=started_at)
-    if task.started_at is None:
-        # Stopped, or out of reach, before its start was heard of.
-        Task.objects.filter(pk=task.pk, started_at=None).update(started_at=started_at)
-        task.started_at = started_at
-    return False
+    is_starting = task.state == TaskState.STARTING
+    if is_starting and task.start(runner=runner, attempt=item.attempt, now=started_at):
+        return True
+    # Stopped, or out of reach, before its start was heard of; maybe since the row was read.
+    if task.started_at is not None:
+        return False
+    return task.note_start(runner=runner, attempt=item.attempt, now=started_at)
 
 
 def _moment(task: Task, age_seconds: float, *, now: datetime) -> datetime:
@@ -168,12 +168,16 @@ def _ages_of(pieces: Iterable[Piece]) -> Iterator[tuple[int, float | None]]:
         begin += len(piece.data)
 
 
-def _take_overflow(task: Task, item: Overflow) -> bool:
+def _take_overflow(task: Task, runner: Runner, item: Overflow) -> bool:
     """Its log is above the limit: whoever watches is told how it goes on."""
     if not _concerns(task, item) or item.written_bytes <= task.log_written_bytes:
         return False
-    known = {"log_gap_offset": item.gap_offset, "log_written_bytes": item.written_bytes}
-    return bool(Task.objects.filter(pk=task.pk, attempt=item.attempt).update(**known))
+    return task.note_overflow(
+        runner=runner,
+        attempt=item.attempt,
+        gap_offset=item.gap_offset,
+        written_bytes=item.written_bytes,
+    )
 
 
 def _take_result(task: Task, runner: Runner, item: Result, *, now: datetime) -> bool:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import defaultdict
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
 import redis
@@ -23,23 +25,61 @@ logger = logging.getLogger(__name__)
 RECONNECT_SECONDS = 1.0
 
 
-def announce(task_id: int) -> None:
-    """Tell whoever watches that the task has a new state or new log bytes."""
-    try:
-        administrator().publish(LIVE_CHANNEL, task_id)
-    except redis.RedisError as error:
-        logger.debug("announcement of task %s lost: %s", task_id, error)
+def announce(*task_ids: int) -> None:
+    """Tell whoever watches that these tasks have a new state or new log bytes.
+
+    At once, and without waiting for the broker: it is told by a thread, and what comes while that
+    one waits for a silent broker goes out together after it.
+    """
+    _announcements.add(task_ids)
 
 
-def announce_all(task_ids: Iterable[int]) -> None:
-    """As `announce`, for many in one round trip."""
-    try:
-        with administrator().pipeline(transaction=False) as pipe:
-            for task_id in task_ids:
-                pipe.publish(LIVE_CHANNEL, task_id)
-            pipe.execute()
-    except redis.RedisError as error:
-        logger.debug("announcements lost: %s", error)
+class _Announcements:
+    """Those that wait for the thread that sends them, each task once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[int, None] = {}
+        self._is_sending = False
+        self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forge-live")
+
+    def add(self, task_ids: Iterable[int]) -> None:
+        with self._lock:
+            self._waiting.update(dict.fromkeys(task_ids))
+            if self._is_sending or not self._waiting:
+                return
+            self._is_sending = True
+        try:
+            self._sender.submit(self._send)
+        except RuntimeError as error:
+            logger.debug("announcements lost, as this process ends: %s", error)
+
+    def _send(self) -> None:
+        while task_ids := self._take():
+            try:
+                _publish(task_ids)
+            except redis.RedisError as error:
+                logger.debug("announcements of %d tasks lost: %s", len(task_ids), error)
+            except Exception:
+                # Whatever it was, those that come later have to go out.
+                logger.exception("announcements of %d tasks failed", len(task_ids))
+
+    def _take(self) -> list[int]:
+        with self._lock:
+            taken, self._waiting = [*self._waiting], {}
+            self._is_sending = bool(taken)
+            return taken
+
+
+def _publish(task_ids: Iterable[int]) -> None:
+    """In one round trip."""
+    with administrator().pipeline(transaction=False) as pipe:
+        for task_id in task_ids:
+            pipe.publish(LIVE_CHANNEL, task_id)
+        pipe.execute()
+
+
+_announcements = _Announcements()
 
 
 class Watch:

@@ -96,7 +96,7 @@ def place_near(task: Task, offset: int) -> tuple[int, int]:
     return offset, line
 
 
-class _Line:
+class DrawnLine:
     """One line as it comes: what a page draws of it, and how much else there is."""
 
     def __init__(self) -> None:
@@ -139,7 +139,7 @@ class _Gathering:
         self._task = task
         self._lines = lines
         self._wanted = wanted
-        self._line = _Line()
+        self._line = DrawnLine()
         self._parts: list[bytes] = []
         self._read = 0
         self._time: Time | None = None
@@ -186,7 +186,7 @@ class _Gathering:
             lines.long.append(LongLine(lines.count, line.omitted, line.rewritten))
         self._parts.append(bytes(line.data) + b"\n")
         lines.count += 1
-        self._line = _Line()
+        self._line = DrawnLine()
 
     def _tell_time(self) -> None:
         """When the line that begins here was written, unless the one before was then too."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from projects.characters import UNSEEN
 from tasks.log import read_log
+from tasks.log_lines import LINE_BYTES, LINE_END_BYTES, LINE_HEAD_BYTES, DrawnLine
 from tasks.models import Task
 
 MAXIMUM_TEXT = 200
@@ -102,18 +103,62 @@ def _lines_with(wanted: str, text: str) -> Iterator[int]:
         at = text.find(wanted, counted_to)
 
 
+class _BegunLine:
+    """A line as it comes: no more of it than a page reads, and draws."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._line = DrawnLine()
+        self._end = b""
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        if self._line.size <= LINE_HEAD_BYTES:
+            self._line.add(data)
+        else:
+            self._end = (self._end + data)[-LINE_END_BYTES:]
+
+    def drawn(self) -> bytes:
+        if self._end:
+            self._line.add(self._end)
+        return bytes(self._line.data)
+
+
 def _whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes, cut behind line ends only."""
-    rest: list[bytes] = []
+    """The same log, cut behind line ends only, and of long lines what a page draws of them.
+
+    So a log of progress without a single line end costs no more memory than any other.
+    """
+    begun = _BegunLine()
     for piece in pieces:
         end = piece.rfind(b"\n") + 1
         if not end:
-            rest.append(piece)
+            begun.add(piece)
             continue
-        yield b"".join([*rest, piece[:end]])
-        rest = [piece[end:]]
-    if last := b"".join(rest):
-        yield last
+        first = piece.index(b"\n") if begun.size else 0
+        if begun.size:
+            begun.add(piece[:first])
+        yield begun.drawn() + _shortened(piece[first:end])
+        begun = _BegunLine()
+        begun.add(piece[end:])
+    if begun.size:
+        yield begun.drawn()
+
+
+def _shortened(block: bytes) -> bytes:
+    """Whole lines, of each no more than a page draws of it."""
+    parts, at = [], 0
+    while at < len(block):
+        end = block.rfind(b"\n", at, at + LINE_BYTES + 1) + 1
+        if end:
+            parts.append(block[at:end])
+        else:
+            end = block.index(b"\n", at) + 1
+            line = _BegunLine()
+            line.add(block[at : end - 1])
+            parts.append(line.drawn() + b"\n")
+        at = end
+    return b"".join(parts)
 
 
 def as_seen(block: bytes) -> str:

@@ -12,8 +12,13 @@ from django.db import IntegrityError, transaction
 
 from projects.audit.entry import Verb
 from projects.audit.recording import record, record_saved, snapshot
-from projects.operations import write_access_key, write_variable_group
-from projects.versions import require_version
+from projects.operations import (
+    is_secret_of,
+    unlike_stored,
+    write_access_key,
+    write_variable_group,
+)
+from projects.versions import held_to_version
 from runners.operations import queue_for, remove_runner, tags_named
 from runners.worker.failpoints import reached
 from tasks import control
@@ -36,6 +41,7 @@ from tasks.sources import (
     set_sources,
     settle_sources,
 )
+from tasks.transitions import CHANGING
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -66,15 +72,15 @@ def save_template(
     try:
         with transaction.atomic():
             hold_templates(pk=template.pk)
-            require_version(template, version)
-            before = snapshot(template)
-            found = tags_named(project=template.project, names=tags)
-            template.queue = queue_for(project=template.project, tags=found)
-            template.save(update_fields=_edited(template))
-            template.tags.set(found)
-            set_sources(template, groups=groups, keys=keys)
-            settle_sources(template)
-            record_saved(template, before)
+            with held_to_version(template, version):
+                before = snapshot(template)
+                found = tags_named(project=template.project, names=tags)
+                template.queue = queue_for(project=template.project, tags=found)
+                template.save(update_fields=_edited(template))
+                template.tags.set(found)
+                set_sources(template, groups=groups, keys=keys)
+                settle_sources(template)
+                record_saved(template, before)
     except IntegrityError as error:
         raise TemplateNameTakenError(template.name) from error
     return template
@@ -151,9 +157,11 @@ def save_access_key(
     """
     with transaction.atomic():
         hold_templates(access_keys=key.pk)
-        require_version(key, version)
-        write_access_key(key=key, parts=parts, now=now)
-        _settle(TaskTemplate.objects.filter(access_keys=key))
+        with held_to_version(key, version) as is_outdated:
+            if is_outdated and parts and is_secret_of(key, parts):
+                parts = {}
+            write_access_key(key=key, parts=parts, now=now)
+            _settle(TaskTemplate.objects.filter(access_keys=key))
     return key
 
 
@@ -168,9 +176,11 @@ def save_variable_group(
     """
     with transaction.atomic():
         hold_templates(variable_groups=group.pk)
-        require_version(group, version)
-        write_variable_group(group=group, secrets=secrets, now=now)
-        _settle(TaskTemplate.objects.filter(variable_groups=group))
+        with held_to_version(group, version) as is_outdated:
+            if is_outdated:
+                secrets = unlike_stored(group, secrets)
+            write_variable_group(group=group, secrets=secrets, now=now)
+            _settle(TaskTemplate.objects.filter(variable_groups=group))
     return group
 
 
@@ -232,6 +242,7 @@ def run_template(
             **template.policy_copy(),
             created_by=by,
             created_at=now,
+            queued_at=now,
             hinted_at=hinted_at,
         )
         record(Verb.RAN, task)
@@ -258,7 +269,7 @@ def stop_task(*, task: Task, by: User, now: datetime) -> bool:
     before. Raises TaskFinishedError.
     """
     reason = f"Stopped by {by.get_username()}."
-    task.refresh_from_db()
+    _hold(task)
     if task.stop_before_start(reason=reason, now=now):
         transaction.on_commit(partial(_after_end, task))
     elif task.request_stop(reason=reason, now=now):
@@ -282,7 +293,7 @@ def force_stop_task(*, task: Task, by: User, now: datetime) -> bool:
     asked for it before. Raises TaskFinishedError.
     """
     reason = f"Force-stopped by {by.get_username()}."
-    task.refresh_from_db()
+    _hold(task)
     if task.stop_before_start(reason=reason, now=now) or _lose_by_force(task, reason, now=now):
         transaction.on_commit(partial(_after_end, task))
         record(Verb.FORCE_STOPPED, task)
@@ -297,6 +308,14 @@ def force_stop_task(*, task: Task, by: User, now: datetime) -> bool:
     return False
 
 
+def _hold(task: Task) -> None:
+    """Read the row and lock it: a task that moves between two of the ways to stop it, such as one
+    whose runner is heard again, would be missed by both.
+    """
+    row = Task.objects.select_for_update(no_key=True)
+    task.refresh_from_db(fields=CHANGING, from_queryset=row)
+
+
 def _lose_by_force(task: Task, reason: str, *, now: datetime) -> bool:
     """End the wait for an unreachable task."""
     if task.state != TaskState.UNREACHABLE:
@@ -307,7 +326,7 @@ def _lose_by_force(task: Task, reason: str, *, now: datetime) -> bool:
 
 def _require_unfinished(task: Task) -> None:
     """Raise TaskFinishedError for a finished task; otherwise it was asked for before."""
-    task.refresh_from_db()
+    task.refresh_from_db(fields=CHANGING)
     if task.is_finished:
         raise TaskFinishedError(task)
 
@@ -328,7 +347,7 @@ def retire_runner(*, runner: Runner, by: User | None, now: datetime) -> int:
     with transaction.atomic():
         if not remove_runner(runner=runner, now=now):
             return 0
-        for task in Task.objects.held_by(runner):
+        for task in Task.objects.held_by(runner).without_scripts():
             end = partial(task.finish, runner=runner, attempt=task.attempt, now=now)
             if end(TaskState.FAILED, reason=reason):
                 ended += 1

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -40,10 +41,16 @@ def put_out(queue: Queue, *, now: datetime | None = None) -> int:
     """Publish hints for the tasks of `queue` that may start now; returns how many.
 
     At most MAXIMUM_HINTS lie in a queue, and none that only paused runners could take. Where the
-    project has a limit, its queues share what that leaves. A broker that is away is logged: the
-    rows stay queued and the controller tries again.
+    project has a limit, its queues share what that leaves. A broker that does not take them is
+    logged: the rows stay queued and the controller tries again.
     """
-    now = now or timezone.now()
+    with _leaving_it_to_the_controller():
+        return _put_out(queue, now=now or timezone.now())
+    return 0
+
+
+def _put_out(queue: Queue, *, now: datetime) -> int:
+    """As `put_out`; raises redis.RedisError and OSError."""
     if limit := queue.project.max_parallel_tasks:
         return _share_out(queue.project_id, limit, now=now)
     room = MAXIMUM_HINTS - Task.objects.filter(queue=queue).hinted().count()
@@ -76,8 +83,9 @@ def put_out_project(project_id: int, *, now: datetime | None = None) -> None:
     if not Task.objects.to_hint().filter(queue__in=queues).exists():
         return
     now = now or timezone.now()
-    for _ in _put_out_all(_waiting_in(project_id), now=now):
-        pass
+    with _leaving_it_to_the_controller():
+        for _ in _put_out_all(_waiting_in(project_id), now=now):
+            pass
 
 
 def _with_waiting() -> list[Queue]:
@@ -139,12 +147,26 @@ def _send(queue: Queue, attempts: Sequence[tuple[int, int]], *, now: datetime) -
     if attempts:
         ids = [pk for pk, _ in attempts]
         Task.objects.filter(pk__in=ids, state=QUEUED).update(hinted_at=now)
-        publish(queue, attempts)
+        _publish(queue, attempts)
     return len(attempts)
 
 
-def publish(queue: Queue, attempts: Iterable[tuple[int, int]]) -> None:
-    """Send one hint for each (task id, attempt); a broker that is away is only logged."""
+def publish(queue: Queue, attempts: Sequence[tuple[int, int]]) -> None:
+    """Send one hint for each (task id, attempt); a broker that does not take them is logged."""
+    with _leaving_it_to_the_controller():
+        _publish(queue, attempts)
+
+
+@contextmanager
+def _leaving_it_to_the_controller() -> Iterator[None]:
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        logger.warning("hints not published yet: %s", error)
+
+
+def _publish(queue: Queue, attempts: Sequence[tuple[int, int]]) -> None:
+    """As `publish`; raises redis.RedisError and OSError."""
     name = f"project:{queue.project_id}:{queue.name}"
     # Without no_declare and the empty exchange, Celery would put everything into its own
     # default queue (DESIGN section 3).
@@ -164,7 +186,17 @@ def publish(queue: Queue, attempts: Iterable[tuple[int, int]]) -> None:
                     ignore_result=False,
                 )
     except (OperationalError, OSError, redis.RedisError) as error:
-        logger.warning("hints for %s not published yet: %s", name, error)
+        if isinstance(error, OperationalError):
+            raise _told_by_broker(error) from error
+        raise
+
+
+def _told_by_broker(error: OperationalError) -> redis.RedisError | OSError:
+    """What Kombu has made one of its own errors of."""
+    cause = error.__cause__
+    if isinstance(cause, redis.RedisError | OSError):
+        return cause
+    return OSError(str(error))
 
 
 def hint_id(task_id: int, attempt: int) -> str:
@@ -176,7 +208,8 @@ def reconcile(*, now: datetime) -> int:
     """Put out what is missing in every queue; returns how many hints were sent.
 
     Compares each queue's length with the number of rows that should be in it, and reads the
-    queue only where they differ. Raises redis.RedisError while the broker is away.
+    queue only where they differ. Raises redis.RedisError or OSError while the broker is away, and
+    redis.ResponseError when it takes no hints.
     """
     queues = _with_waiting()
     situations = {one.project_id: Situation(one.project_id, now=now) for one in queues}
@@ -190,14 +223,17 @@ def reconcile(*, now: datetime) -> int:
 
 
 def _put_out_all(queues: Sequence[Queue], *, now: datetime) -> Iterator[int]:
-    """How many hints went out, by queue, or by project where that has a limit."""
+    """How many hints went out, by queue, or by project where that has a limit.
+
+    Raises redis.RedisError and OSError.
+    """
     limits = {queue.project_id: queue.project.max_parallel_tasks for queue in queues}
     for project_id, limit in limits.items():
         if limit:
             yield _share_out(project_id, limit, now=now)
     for queue in queues:
         if not limits[queue.project_id]:
-            yield put_out(queue, now=now)
+            yield _put_out(queue, now=now)
 
 
 def _take_back_stranded(queue: Queue, situation: Situation) -> None:
@@ -234,7 +270,7 @@ def _repeat_missing(queue: Queue, *, now: datetime) -> int:
         ids = [pk for pk, _ in missing]
         Task.objects.filter(pk__in=ids, state=QUEUED).update(hinted_at=now)
         logger.info("%d hints were missing in %s%s", len(missing), PREFIX, queue)
-        publish(queue, missing)
+        _publish(queue, missing)
     return len(missing)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
-from django.db.models import OuterRef, Subquery
+from django.db.models import OuterRef, Q, Subquery
 
 from projects.models import Project
 from projects.permissions import Action
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from tasks.models import Task, TaskTemplate  # noqa: F401  # in the types below
 
 QUEUED = TaskState.QUEUED
+# Columns of templates, and of the tasks that copy them.
+LONG = ("script", "environment")
 
 
 def never_started(reason: str, *, now: datetime) -> dict[str, Any]:
@@ -53,11 +57,17 @@ class TaskQuerySet(models.QuerySet["Task"]):
             return self  # all: the database would look project by project
         return self.filter(project__in=Project.objects.for_user(user))
 
+    def without_scripts(self, *joined: str) -> TaskQuerySet:
+        """For all but claims and pages that show them: without script and environment, which may be
+        hundreds of kilobytes a row; nor those of the rows that `joined` names, as `template`.
+        """
+        prefixes = ("", *(f"{one}__" for one in joined))
+        return self.defer(*(f"{prefix}{column}" for prefix in prefixes for column in LONG))
+
     def waiting(self) -> TaskQuerySet:
         """Tasks that nothing was started of yet: queued, or not approved."""
         # In the words of an index's condition first: without them SQLite would sort all that wait.
-        unfinished = self.filter(state__in=sorted(UNFINISHED))
-        return unfinished.filter(state__in=sorted((QUEUED, TaskState.AWAITING_APPROVAL)))
+        return self.unfinished().filter(state__in=sorted((QUEUED, TaskState.AWAITING_APPROVAL)))
 
     def to_stop(self) -> TaskQuerySet:
         """Held tasks whose stop nobody has asked for."""
@@ -73,10 +83,23 @@ class TaskQuerySet(models.QuerySet["Task"]):
         return self.filter(state__in=sorted(HELD))
 
     def finished(self) -> TaskQuerySet:
-        return self.filter(state__in=TERMINAL)
+        return self.filter(state__in=sorted(TERMINAL))
+
+    def unfinished(self) -> TaskQuerySet:
+        return self.filter(state__in=sorted(UNFINISHED))
 
     def held_by(self, runner: Runner) -> TaskQuerySet:
         return self.held().filter(runner=runner)
+
+    def of_attempts(self, keys: Iterable[tuple[int, int]]) -> TaskQuerySet:
+        """Those that are in just these attempts: `keys` are (task, attempt)."""
+        tasks: dict[int, list[int]] = defaultdict(list)
+        for task, attempt in sorted(keys):
+            tasks[attempt].append(task)
+        meant = Q(pk__in=())
+        for attempt, ids in tasks.items():
+            meant |= Q(attempt=attempt, pk__in=ids)
+        return self.filter(meant)
 
     def renew_leases(self, runner: Runner, *, now: datetime) -> int:
         """Renew the leases of those of them that the runner still holds; returns how many."""

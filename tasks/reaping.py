@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from projects.words import duration_in_words
 from tasks.attempts import begin_next_attempt
 from tasks.lifecycle import TaskState
 from tasks.live import announce
@@ -16,7 +17,8 @@ from tasks.transitions import REASON_LENGTH
 def mark_silent(*, now: datetime, after: timedelta) -> int:
     """Mark what is held by runners unheard for `after` as unreachable; returns how many."""
     limit = now - after
-    silent = Task.objects.silent_since(limit).exclude(state=TaskState.UNREACHABLE)
+    rows = Task.objects.silent_since(limit).without_scripts()
+    silent = rows.exclude(state=TaskState.UNREACHABLE)
     count = 0
     for task in silent:
         if task.mark_unreachable(now=now, silent_since=limit):
@@ -27,7 +29,7 @@ def mark_silent(*, now: datetime, after: timedelta) -> int:
 
 def end_waits(*, now: datetime) -> int:
     """Do what the policies say where the wait is over; returns with how many tasks."""
-    overdue = Task.objects.overdue(now).select_related("runner")
+    overdue = Task.objects.overdue(now).select_related("runner").without_scripts()
     return sum(_end_wait(task, now=now) for task in overdue)
 
 
@@ -62,15 +64,7 @@ def _why_lost(task: Task, *, now: datetime) -> str:
     silent = f"Runner {task.runner} went silent, and nobody can say how the task ended"
     if policy == LostRunnerPolicy.FAIL:
         return f"{silent}. Its template says to give up at once; it may still run there."
-    waited = span(now - task.unreachable_at) if task.unreachable_at else "long enough"
+    since = task.unreachable_at
+    waited = duration_in_words((now - since).total_seconds()) if since else "long enough"
     wanted = f" {task.stop_reason} That did not reach it." if task.stop_requested_at else ""
     return f"{silent}: Forge waited {waited}. It may still run there.{wanted}"[:REASON_LENGTH]
-
-
-def span(length: timedelta) -> str:
-    """`10 min`, `36 h`."""
-    seconds = round(length.total_seconds())
-    for size, unit in ((48 * 3600, "d"), (2 * 3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / {'d': 86400, 'h': 3600, 'min': 60}[unit]:.0f} {unit}"
-    return f"{seconds} s"

@@ -7,16 +7,7 @@ from datetime import datetime
 
 from django.utils import timezone
 
-MINUTE = 60
-HOUR = 3600
-DAY = 86400
-
-
-def listed(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    if len(names) == 1:
-        return names[0]
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+from projects.words import MINUTE, about, listed
 
 
 def tags_in_words(names: Sequence[str]) -> str:
@@ -27,13 +18,7 @@ def tags_in_words(names: Sequence[str]) -> str:
 def ago(moment: datetime, now: datetime) -> str:
     """`12 min ago`. Nothing finer than a minute: open pages follow every change of a sentence."""
     seconds = (now - moment).total_seconds()
-    if seconds < MINUTE:
-        return "less than a minute ago"
-    if seconds < HOUR:
-        return f"{int(seconds // MINUTE)} min ago"
-    if seconds < 2 * DAY:
-        return f"{int(seconds // HOUR)} h ago"
-    return f"{int(seconds // DAY)} days ago"
+    return "less than a minute ago" if seconds < MINUTE else f"{about(seconds)} ago"
 
 
 def clock(moment: datetime, now: datetime) -> str:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 else:
     ModelForm = forms.ModelForm
 
-PARTS = ("private_key", "passphrase", "password", "value")
 KEPT = "Left empty, what is stored stays."
 
 
@@ -43,10 +42,6 @@ class SourceAdmin(OperationAdmin):
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         self.remove(obj)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        for row in queryset:
-            self.remove(row)
 
     def get_deleted_objects(self, objs: Iterable[Any], request: HttpRequest) -> Any:
         """What goes with them are their own secrets, which nobody can see anyway."""
@@ -82,14 +77,22 @@ class AccessKeyForm(ModelForm):
 
     @property
     def parts(self) -> dict[str, str]:
-        found = {name: self.cleaned_data.get(name, "") for name in PARTS}
+        found = {name: self.cleaned_data.get(name, "") for name in AccessKey.ALL_PARTS}
         return {name: text for name, text in found.items() if text}
 
 
 @admin.register(AccessKey)
 class AccessKeyAdmin(SourceAdmin):
     form = AccessKeyForm
-    fields = ("project", "name", "kind", "login", *PARTS, "secret_changed_at", "problem")
+    fields = (
+        "project",
+        "name",
+        "kind",
+        "login",
+        *AccessKey.ALL_PARTS,
+        "secret_changed_at",
+        "problem",
+    )
     readonly_fields = ("secret_changed_at", "problem")
     list_display = ("name", "project", "kind", "login", "secret_changed_at")
     list_filter = ("kind", ("project", ProjectFilter))
@@ -103,14 +106,15 @@ class AccessKeyAdmin(SourceAdmin):
         """Who may only look has no form, so no field for a secret."""
         if self.has_change_permission(request, obj):
             return self.fields
-        return [name for name in self.fields if name not in PARTS]
+        return [name for name in self.fields if name not in AccessKey.ALL_PARTS]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fixed = () if obj is None else ("kind",)
         return (*super().get_readonly_fields(request, obj), *fixed)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        save_access_key(key=obj, parts=form.parts, now=timezone.now())
+        version = self.version(request)
+        save_access_key(key=obj, parts=form.parts, now=timezone.now(), version=version)
 
     def remove(self, obj: Any) -> None:
         remove_access_key(key=obj)
@@ -177,7 +181,8 @@ class VariableGroupAdmin(SourceAdmin):
         return ", ".join(group.secret_names) if group.pk else ""
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        save_variable_group(group=obj, secrets=form.secrets, now=timezone.now())
+        version, now = self.version(request), timezone.now()
+        save_variable_group(group=obj, secrets=form.secrets, now=now, version=version)
 
     def remove(self, obj: Any) -> None:
         remove_variable_group(group=obj)

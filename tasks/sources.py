@@ -75,11 +75,15 @@ def _held(
 
 
 def hold_templates(**which: object) -> None:
-    """Lock these templates until the end of the transaction.
+    """Lock these templates until the end of the transaction; none for what is not stored yet.
 
     Whoever changes a template, or what templates draw on, locks the templates first and the
     sources after them; in any other order two of them could wait for each other.
     """
+    if None in which.values():
+        # Nothing can use it. The database would look for templates that use nothing at all, and
+        # lock those of every project.
+        return
     rows = TaskTemplate.objects.filter(**which).order_by("pk")
     list(rows.select_for_update(of=("self",)).values_list("pk", flat=True))
 

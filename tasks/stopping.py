@@ -18,7 +18,7 @@ from django.db.models import Max
 from projects.audit.entry import Verb
 from projects.audit.recording import record
 from tasks.errors import TaskFinishedError
-from tasks.live import announce_all
+from tasks.live import announce
 from tasks.models import Task
 from tasks.operations import stop_task
 from tasks.publish import put_out_project
@@ -105,14 +105,15 @@ def _stop_waiting(project: Project, ids: list[int], *, by: User, now: datetime) 
         words = "One task" if stopped == 1 else f"{stopped:,} tasks"
         detail = f"{words} that waited, from #{held[0]} to #{held[-1]}."
         record(Verb.STOPPED_ALL, project, detail=detail)
-        transaction.on_commit(partial(announce_all, held))
+        transaction.on_commit(partial(announce, *held))
     return stopped
 
 
 def _stop_running(rows: TaskQuerySet, *, by: User, now: datetime, end: float) -> int:
     """Ask the runners to stop what they hold, one task after the other, until the time is over."""
     asked = 0
-    for task in rows.to_stop().select_related("project", "runner").order_by("pk")[:BATCH]:
+    held = rows.to_stop().select_related("project", "template").without_scripts("template")
+    for task in held.order_by("pk")[:BATCH]:
         try:
             stop_task(task=task, by=by, now=now)
             asked += 1

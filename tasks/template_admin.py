@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from projects.admin_bases import ProjectFilter, RemovableAdmin, YesNoFilter
 from projects.models import AccessKey
-from runners.tag_names import TagNamesField
+from runners.tag_field import TAGS_HELP, TagField
 from tasks.disable_form import DisableForm
 from tasks.errors import TemplateNameTakenError, TemplateRemovedError
 from tasks.models import TaskTemplate
@@ -53,7 +53,7 @@ class TemplateForm(ModelForm):
     )
     # Not stripped: a script is stored as it was written.
     script = forms.CharField(strip=False, widget=forms.Textarea(attrs={"rows": 20, "cols": 100}))
-    tag_names = TagNamesField()
+    tag_names = TagField(label="Tags", help_text=TAGS_HELP)
     key_names = forms.CharField(
         label="Access keys",
         required=False,
@@ -191,6 +191,7 @@ class TaskTemplateAdmin(RemovableAdmin):
                 tags=given["tag_names"],
                 groups=[group.pk for group in given["variable_groups"]],
                 keys=given["key_names"],
+                version=self.version(request),
             )
 
     def remove(self, request: HttpRequest, obj: Any) -> None:
@@ -228,10 +229,15 @@ class TaskTemplateAdmin(RemovableAdmin):
 
     @admin.action(description="Duplicate selected templates", permissions=["add"])
     def duplicate(self, request: HttpRequest, queryset: QuerySet[TaskTemplate]) -> None:
-        present = queryset.filter(removed_at=None).select_related("project")
-        copies = [duplicate_template(template=row) for row in present]
-        names = ", ".join(copy.name for copy in copies) or "none"
-        self.message_user(request, f"New templates: {names}.")
+        words = {"done": "Duplicated", "unless": "they were removed"}
+        self.act(request, self.chosen(request, queryset), _duplicate, **words)
+
+
+def _duplicate(template: TaskTemplate) -> bool:
+    if template.removed_at is not None:
+        return False
+    duplicate_template(template=template)
+    return True
 
 
 def _hold(template: TaskTemplate) -> None:

@@ -50,6 +50,8 @@ class TaskTransitions(RunPolicy):
     # Until then its runner may let it run without a word from Forge.
     lease_expires_at = models.DateTimeField(null=True)
 
+    # When the present attempt was: later than `created_at` only for one that follows another.
+    queued_at = models.DateTimeField()
     hinted_at = models.DateTimeField(null=True)
     claimed_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
@@ -96,7 +98,7 @@ class TaskTransitions(RunPolicy):
 
     def renew_claim(self, *, runner: Runner, attempt: int, nonce: str, now: datetime) -> bool:
         """Give the same claim a new lease, as long as nothing was heard of a start."""
-        rows = type(self).objects.filter(pk=self.pk, state__in=HELD, started_at=None)
+        rows = type(self).objects.filter(pk=self.pk, state__in=sorted(HELD), started_at=None)
         rows = rows.filter(runner=runner, attempt=attempt, nonce=nonce, stop_requested_at=None)
         return bool(rows.update(lease_expires_at=lease_end(now)))
 
@@ -104,6 +106,23 @@ class TaskTransitions(RunPolicy):
         """`starting -> running`: the runner says that the process exists."""
         fence = Q(attempt=attempt, runner=runner, state=TaskState.STARTING)
         return self._move(TaskState.RUNNING, fence=fence, started_at=now)
+
+    def note_start(self, *, runner: Runner, attempt: int, now: datetime) -> bool:
+        """When the process began, of what was out of reach or to be stopped before that was known.
+
+        Within the state that it has; only the first such word counts.
+        """
+        rows = type(self).objects.filter(pk=self.pk, state__in=sorted(HELD), started_at=None)
+        return self._note(rows.filter(runner=runner, attempt=attempt), {"started_at": now})
+
+    def note_overflow(
+        self, *, runner: Runner, attempt: int, gap_offset: int, written_bytes: int
+    ) -> bool:
+        """How long the log is whose middle is left out, while it grows; it never gets shorter."""
+        rows = type(self).objects.filter(pk=self.pk, state__in=sorted(HELD))
+        rows = rows.filter(runner=runner, attempt=attempt, log_written_bytes__lt=written_bytes)
+        known = {"log_gap_offset": gap_offset, "log_written_bytes": written_bytes}
+        return self._note(rows, known)
 
     def come_back(self, *, runner: Runner, attempt: int) -> bool:
         """`unreachable -> running | stopping`: the runner is heard again and still has it."""
@@ -187,7 +206,8 @@ class TaskTransitions(RunPolicy):
         fence &= Q(lost_runner_policy=LostRunnerPolicy.RETRY, attempt__lt=F("max_attempts"))
         if not is_over:
             fence &= Q(lease_expires_at__lt=now - CLOCK_DIFFERENCE)
-        return self._move(TaskState.QUEUED, fence=fence, **_FRESH, attempt=attempt + 1)
+        fresh = {**_FRESH, "attempt": attempt + 1, "queued_at": now}
+        return self._move(TaskState.QUEUED, fence=fence, **fresh)
 
     def lose(self, *, reason: str, now: datetime) -> bool:
         """`-> lost`: nobody can say how it ended."""
@@ -201,3 +221,7 @@ class TaskTransitions(RunPolicy):
         fence &= Q(lost_runner_policy=LostRunnerPolicy.RETRY)
         fence &= Q(lease_expires_at__lt=now - CLOCK_DIFFERENCE)
         return self._move(TaskState.STOPPED, fence=fence, reason=reason, finished_at=now)
+
+
+# The columns that these methods change, and those that they judge by.
+CHANGING = tuple(field.name for field in TaskTransitions._meta.local_fields)

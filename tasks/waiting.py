@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from projects.words import listed
+from runners.contact import BrokerTrouble
 from runners.status import RunnerStatus
 from tasks.candidates import Candidate, Situation
 from tasks.lifecycle import TaskState
 from tasks.line import MAXIMUM_COUNTED, Line, lines_of
 from tasks.models import Task
-from tasks.sentences import ago, ahead_in_words, clock, listed, tags_in_words
+from tasks.sentences import ago, ahead_in_words, clock, tags_in_words
 
 NEAREST = 4
 RUNNER, PLACE = "Runner", "Place in line"
@@ -230,6 +232,11 @@ def _check_publishing(task: Task, situation: Situation) -> Check:
     now = situation.now
     is_on_its_way = task.hinted_at is not None and now - task.hinted_at < ON_ITS_WAY
     leads_until = situation.leads_until
+    is_led = leads_until is not None and leads_until > now
+    if is_led and (trouble := situation.broker_trouble):
+        return Check(
+            "Broker", is_met=False, text=_broker_text(trouble, now), waits_for="for the broker"
+        )
     if is_on_its_way:
         return Check("Controller", is_met=True, text="Has announced it to the runners")
     if leads_until is None:
@@ -239,11 +246,14 @@ def _check_publishing(task: Task, situation: Situation) -> Check:
         since = clock(leads_until, now)
         text = f"No controller runs since {since}, and only it hands out what waits. Start one."
         return Check("Controller", is_met=False, text=text, waits_for="for a controller")
-    if situation.broker_lost_at is not None:
-        since = clock(situation.broker_lost_at, now)
-        text = f"The controller cannot reach the broker since {since}."
-        return Check("Broker", is_met=False, text=text, waits_for="for the broker")
     return Check("Controller", is_met=True, text="Runs, and reaches the broker")
+
+
+def _broker_text(trouble: BrokerTrouble, now: datetime) -> str:
+    since = clock(trouble.since, now)
+    if trouble.refusal:
+        return f"The broker refuses hints since {since}: {trouble.refusal}."
+    return f"The controller cannot reach the broker since {since}."
 
 
 def _about_to_start(candidates: Sequence[Candidate], ahead: int) -> str:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
     from rest_framework.request import Request
 
-PARTS = ("private_key", "passphrase", "password", "value")
-
 
 class SecretText(serializers.CharField):
     """Taken byte for byte, and never part of an answer."""
@@ -49,7 +47,15 @@ class AccessKeySerializer(StrictMixin, serializers.ModelSerializer[AccessKey]):
 
     class Meta:
         model = AccessKey
-        fields = ("id", "name", "kind", "login", "secret_changed_at", "problem", *PARTS)
+        fields = (
+            "id",
+            "name",
+            "kind",
+            "login",
+            "secret_changed_at",
+            "problem",
+            *AccessKey.ALL_PARTS,
+        )
         read_only_fields = ("id", "secret_changed_at")
         validators: tuple[()] = ()
 
@@ -127,4 +133,4 @@ class AccessKeyDetail(ApiView):
 
 def _taken_out(given: dict[str, Any]) -> dict[str, str]:
     """The parts of the secret; `given` keeps the columns."""
-    return {name: given.pop(name) for name in PARTS if name in given}
+    return {name: given.pop(name) for name in AccessKey.ALL_PARTS if name in given}

@@ -13,7 +13,7 @@ from rest_framework.generics import ListAPIView
 from forge.api.base import ApiView
 from forge.api.errors import ERRORS
 from forge.api.runners import RunnerSerializer, with_running
-from forge.pages.runner_filters import (
+from forge.lists.runner_filters import (
     GROUPS,
     STATUSES,
     asked_for,

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from forge.api.base import ApiView
 from forge.api.errors import ERRORS
 from forge.api.parsing import whole_number
-from forge.pages.audit import file_of
+from forge.lists.audit_file import file_of
 from projects.audit.actor import Way
 from projects.audit.entry import COLUMNS, AuditEntry, AuditEntryQuerySet, Kind, Verb
 from projects.audit.reading import PAGE_ROWS, Filters, page_of

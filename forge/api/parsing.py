@@ -74,6 +74,10 @@ class StrictMixin(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
+class NothingSerializer(StrictMixin):
+    """The body of a request that needs none."""
+
+
 def _refusal(is_read_only: bool, known: list[str]) -> str:
     if is_read_only:
         return "This field is set by Forge. Leave it out."

@@ -11,8 +11,8 @@ from rest_framework.response import Response
 
 from forge.api.base import found
 from forge.api.errors import ERRORS
-from forge.api.parsing import StrictMixin
-from forge.api.runners import NoFieldsSerializer, RunnerSerializer, RunnerView, runners_of
+from forge.api.parsing import NothingSerializer, StrictMixin
+from forge.api.runners import RunnerSerializer, RunnerView, runners_of
 from projects.permissions import Action
 from runners.operations import drain_runner, pause_runner, resume_runner
 from runners.pausing import PAUSE_REASON_LENGTH
@@ -64,7 +64,7 @@ class RunnerResume(RunnerView):
     def post(self, request: Request, pk: int) -> Response:
         """Lets the runner take tasks again. Changes nothing for one that is not paused."""
         runner = self.runner(pk, Action.RUNNER_CHANGE)
-        self.checked(NoFieldsSerializer)
+        self.checked(NothingSerializer)
         resume_runner(runner=runner, by=self.user, now=timezone.now())
         return Response(RunnerSerializer(found(runners_of(self.user), pk)).data)
 

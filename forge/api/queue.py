@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from forge.api.base import ApiView
 from forge.api.errors import ERRORS
 from forge.api.parsing import StrictMixin, whole_number
-from forge.pages.task_rows import TaskRow, for_rows, rows_of
+from forge.lists.task_rows import TaskRow, for_rows, rows_of
 from projects.permissions import Action
 from runners.worker.fields import MAXIMUM_ID
 from tasks.line import MAXIMUM_COUNTED
@@ -32,6 +32,9 @@ class WaitingSerializer(serializers.Serializer[Any]):
     state = serializers.CharField(source="task.state")
     attempt = serializers.IntegerField(source="task.attempt")
     created_at = serializers.DateTimeField(source="task.created_at")
+    queued_at = serializers.DateTimeField(
+        source="task.queued_at", help_text="Since when it waits: an attempt is queued anew."
+    )
     tags = serializers.ListField(
         source="needs", child=serializers.CharField(), help_text="What its runner must have."
     )

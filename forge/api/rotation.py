@@ -11,7 +11,7 @@ from rest_framework import serializers
 from rest_framework.response import Response
 
 from forge.api.errors import ERRORS
-from forge.api.parsing import StrictMixin
+from forge.api.parsing import NothingSerializer, StrictMixin
 from forge.api.runners import NewRunnerSerializer, RunnerSerializer, RunnerView, runners_of
 from projects.permissions import Action
 from runners.operations import LONGEST_OVERLAP, end_older_tokens, rotate_token
@@ -26,10 +26,6 @@ class RotationSerializer(StrictMixin, serializers.Serializer[Any]):
         max_value=int(LONGEST_OVERLAP.total_seconds()),
         help_text="How long the tokens until now go on working. 0 ends them at once.",
     )
-
-
-class NothingSerializer(StrictMixin, serializers.Serializer[Any]):
-    """A body without fields."""
 
 
 class RunnerRotate(RunnerView):

@@ -15,7 +15,7 @@ from rest_framework.response import Response
 
 from forge.api.base import ApiView, found
 from forge.api.errors import ERRORS
-from forge.api.parsing import StrictMixin
+from forge.api.parsing import NothingSerializer, StrictMixin
 from forge.api.tags import TagNames
 from forge.api.versions import IF_MATCH, OUTDATED, version_wanted, with_version
 from projects.permissions import Action
@@ -123,10 +123,6 @@ class RunnerChangeSerializer(StrictMixin, serializers.ModelSerializer[Runner]):
         fields = ("tags", "concurrency", "takes_untagged")
 
 
-class NoFieldsSerializer(StrictMixin):
-    """The body of a request that needs none."""
-
-
 class NewRunnerSerializer(RunnerSerializer):
     """The answer that creates a token: the only one that ever holds it."""
 
@@ -227,6 +223,6 @@ class RunnerLift(RunnerView):
     def post(self, request: Request, pk: int) -> Response:
         """Lets a runner in quarantine back to the broker. Changes nothing for one that is in."""
         runner = self.runner(pk, Action.RUNNER_CHANGE)
-        self.checked(NoFieldsSerializer)
+        self.checked(NothingSerializer)
         lift_quarantine(runner=runner, by=self.user, now=timezone.now())
         return Response(RunnerSerializer(found(runners_of(self.user), pk)).data)

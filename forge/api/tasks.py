@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from forge.api.base import ApiView, found
 from forge.api.errors import ERRORS
 from forge.api.long_lists import LongPages
-from forge.api.parsing import StrictMixin, whole_number
+from forge.api.parsing import NothingSerializer, StrictMixin, whole_number
 from projects.permissions import Action
 from projects.single import single
 from tasks.attempts import attempts_of
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
     from projects.models import Project
-
-# Copies of what the template said: long, and not part of any answer here.
-UNSHOWN = ("script", "environment")
 
 
 class AttemptSerializer(serializers.ModelSerializer[TaskAttempt]):
@@ -82,6 +79,7 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
             "runner",
             "sources",
             "created_at",
+            "queued_at",
             "claimed_at",
             "started_at",
             "finished_at",
@@ -131,10 +129,6 @@ class NewTaskSerializer(StrictMixin):
     template = serializers.IntegerField(help_text="The id of a template of this project.")
 
 
-class StopSerializer(StrictMixin):
-    """Nothing needs to be said to stop a task."""
-
-
 _STATES = OpenApiParameter(
     "state", enum=TaskState.values, many=True, description="Only these states; may be repeated."
 )
@@ -147,8 +141,8 @@ class TaskList(ApiView, ListAPIView[Task]):
     pagination_class = LongPages
 
     def get_queryset(self) -> QuerySet[Task]:
-        rows = Task.objects.for_user(self.user).filter(project_id=self.kwargs["pk"])
-        found = _filtered(rows, self.request).defer(*UNSHOWN)
+        rows = Task.objects.for_user(self.user).without_scripts()
+        found = _filtered(rows.filter(project_id=self.kwargs["pk"]), self.request)
         return found.prefetch_related("earlier_attempts")
 
     @extend_schema(
@@ -202,7 +196,7 @@ class TaskView(ApiView):
     serializer_class = TaskSerializer
 
     def task(self, pk: int, action: Action) -> Task:
-        rows = Task.objects.for_user(self.user).select_related("project").defer(*UNSHOWN)
+        rows = Task.objects.for_user(self.user).select_related("project").without_scripts()
         task = found(rows, pk)
         self.demand(task.project, action)
         return task
@@ -225,7 +219,7 @@ class TaskStop(TaskView):
         An unreachable one is stopped as soon as its runner is heard again.
         """
         task = self.task(pk, Action.TASK_STOP)
-        self.checked(StopSerializer)
+        self.checked(NothingSerializer)
         stop_task(task=task, by=self.user, now=timezone.now())
         return Response(TaskSerializer(task).data)
 
@@ -237,6 +231,6 @@ class TaskForceStop(TaskView):
     def post(self, request: Request, pk: int) -> Response:
         """Kills a task's processes, without time to clean up; ends the wait for a lost runner."""
         task = self.task(pk, Action.TASK_STOP)
-        self.checked(StopSerializer)
+        self.checked(NothingSerializer)
         force_stop_task(task=task, by=self.user, now=timezone.now())
         return Response(TaskSerializer(task).data)

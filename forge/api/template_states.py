@@ -12,8 +12,7 @@ from rest_framework.response import Response
 from forge.api.audit import PAGING, AuditPageSerializer, AuditView
 from forge.api.base import found
 from forge.api.errors import ERRORS
-from forge.api.parsing import StrictMixin
-from forge.api.runners import NoFieldsSerializer
+from forge.api.parsing import NothingSerializer, StrictMixin
 from forge.api.templates import TemplateSerializer, TemplateView
 from projects.audit.entry import AuditEntry, AuditEntryQuerySet, Kind
 from projects.permissions import Action
@@ -76,7 +75,7 @@ class TemplateEnable(TemplateView):
     def post(self, request: Request, pk: int) -> Response:
         """Lets it be run again. Changes nothing for one that is not disabled."""
         template = self.template(pk, Action.TEMPLATE_CHANGE)
-        self.checked(NoFieldsSerializer)
+        self.checked(NothingSerializer)
         enable_template(template=template)
         return Response(TemplateSerializer(template).data)
 

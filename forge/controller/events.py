@@ -14,10 +14,9 @@ import threading
 import time
 from typing import Any
 
-import redis
-from django.db import Error as DatabaseError
 from django.db import connections
 
+from forge.controller.loop import AWAY, Trouble
 from forge.controller.owners import Nodes, TaskOwners
 from runners.broker import administrator, database_number, project_prefix
 from runners.events import MAXIMUM_EVENT_BYTES, FleetEvent, read_events, tasks_of, write_event
@@ -37,7 +36,11 @@ _PROJECT = re.compile(rb"\Aforge:project:(\d{1,18}):/\d+\.celeryev/[\w.-]{1,100}
 
 
 class EventRelay(threading.Thread):
-    """Blocks on a subscription; begins again one second after broker or database went away."""
+    """Blocks on a subscription; begins again one second after broker or database went away.
+
+    So it does after any other error: one message that nobody thought of must not end the events of
+    all projects.
+    """
 
     def __init__(self, is_leading: threading.Event, is_closing: threading.Event) -> None:
         super().__init__(name="forge-events", daemon=True)
@@ -48,13 +51,16 @@ class EventRelay(threading.Thread):
         self._events = Quota(EVENTS_PER_SECOND, burst_seconds=5)
         self._bytes = Quota(EVENT_BYTES_PER_SECOND, burst_seconds=5)
         self._flood_noted = 0.0
+        self._trouble = Trouble("events")
 
     def run(self) -> None:
         while not self._is_closing.is_set():
             try:
                 self._listen()
-            except (redis.RedisError, OSError, DatabaseError) as error:
+            except AWAY as error:
                 logger.debug("events: %s", error)
+            except Exception as error:
+                self._trouble.note_error(error)
             finally:
                 connections.close_all()
             self._is_closing.wait(1.0)
@@ -70,6 +76,8 @@ class EventRelay(threading.Thread):
                 batch = _batch(subscription)
                 if self._is_leading.is_set() and self._relay(batch):
                     self._is_closing.wait(LOOKUP_PAUSE_SECONDS)
+                if batch:
+                    self._trouble.note_recovery()
 
     def _relay(self, messages: list[dict[str, Any]]) -> bool:
         """Pass on what may be passed on; returns whether the database was asked about tasks."""

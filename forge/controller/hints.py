@@ -7,7 +7,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from forge.controller.loop import Loop
-from runners.broker import administrator
+from runners.broker import require_writes
 from runners.models import BrokerContact
 from tasks.publish import reconcile
 
@@ -17,12 +17,15 @@ class HintLoop(Loop):
     period = settings.FORGE_RECONCILE_SECONDS
 
     def turn(self) -> None:
-        """Also notes whether the broker answers, for those who wonder why a task waits."""
+        """Also notes whether the broker takes hints, for those who wonder why a task waits."""
         now = timezone.now()
         try:
             # Asked first: what would be marked as put out would only be looked for afterwards.
-            administrator().ping()
+            require_writes()
             reconcile(now=now)
+        except redis.ResponseError as error:
+            BrokerContact.note_refusal(error, now=now)
+            raise redis.ResponseError(f"the broker refuses hints: {error}") from error
         except (redis.RedisError, OSError) as error:
             BrokerContact.note_loss(error, now=now)
             raise

@@ -13,11 +13,45 @@ from django.db import connections
 logger = logging.getLogger(__name__)
 
 
+# What a broker or a database raises that is away.
+AWAY = (redis.RedisError, OSError, DatabaseError)
+
+
+class Trouble:
+    """What is said of a duty that fails again and again: each kind of error once until it works.
+
+    One that nobody thought of is said with its traceback.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._said: set[object] = set()
+
+    def note_absence(self, error: Exception, *, period: float) -> None:
+        """Broker or database are away, and asked again every `period` seconds."""
+        if self._is_new(AWAY):
+            logger.warning("%s: %s; trying again every %g s", self._name, error, period)
+
+    def note_error(self, error: Exception) -> None:
+        if self._is_new(type(error)):
+            logger.error("%s: unexpected error", self._name, exc_info=error)
+
+    def note_recovery(self) -> None:
+        if self._said:
+            self._said.clear()
+            logger.info("%s: works again", self._name)
+
+    def _is_new(self, kind: object) -> bool:
+        is_new = kind not in self._said
+        self._said.add(kind)
+        return is_new
+
+
 class Loop(threading.Thread, ABC):
     """Calls `turn` every `period` seconds while this controller leads.
 
-    A broker or database that is away is logged once and tried again at the next turn; any
-    other error is logged with its traceback and does not end the loop either.
+    A broker or database that is away, or any other error, is logged once and does not end the
+    loop: the next turn tries again.
     """
 
     name: str
@@ -27,7 +61,7 @@ class Loop(threading.Thread, ABC):
         super().__init__(name=f"forge-{self.name}", daemon=True)
         self._is_leading = is_leading
         self._is_closing = is_closing
-        self._is_troubled = False
+        self._trouble = Trouble(self.name)
 
     @abstractmethod
     def turn(self) -> None:
@@ -41,22 +75,12 @@ class Loop(threading.Thread, ABC):
     def _try(self) -> None:
         try:
             self.turn()
-        except (redis.RedisError, OSError, DatabaseError) as error:
-            self._note_trouble(error)
-        except Exception:
-            logger.exception("%s: unexpected error", self.name)
+        except AWAY as error:
+            self._trouble.note_absence(error, period=self.period)
+        except Exception as error:
+            self._trouble.note_error(error)
         else:
-            self._note_recovery()
+            self._trouble.note_recovery()
         finally:
             # Give the connection back, and never keep one that a restarted database closed.
             connections.close_all()
-
-    def _note_trouble(self, error: Exception) -> None:
-        if not self._is_troubled:
-            self._is_troubled = True
-            logger.warning("%s: %s; trying again every %g s", self.name, error, self.period)
-
-    def _note_recovery(self) -> None:
-        if self._is_troubled:
-            self._is_troubled = False
-            logger.info("%s: works again", self.name)

@@ -8,6 +8,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from datetime import timedelta
 
 from django.db import Error as DatabaseError
@@ -32,6 +33,7 @@ NAME = "controller"
 # Another takes over within the sum of the two; aimed at: in under 10 s on a machine under load.
 TERM = timedelta(seconds=4)
 RENEWAL_SECONDS = 1.0
+CLOSE_SECONDS = 3.0
 UNSUITABLE = 2
 
 
@@ -66,8 +68,7 @@ class Controller:
             if not check.is_done and not check.try_once():
                 status = UNSUITABLE
                 self._is_closing.set()
-        for thread in threads:
-            thread.join(3)
+        _await_end(threads)
         self._resign()
         return status
 
@@ -92,5 +93,17 @@ class Controller:
         self._led = leads
 
     def _resign(self) -> None:
-        if self._is_leading.is_set():
+        """Let another take over at once; if the database is away, when the term has ended."""
+        if not self._is_leading.is_set():
+            return
+        try:
             Leadership.release(NAME, holder=self._holder, now=timezone.now())
+        except DatabaseError as error:
+            logger.warning("the lead cannot be given up, it ends by itself: %s", error)
+
+
+def _await_end(threads: Iterable[threading.Thread]) -> None:
+    """All of them together get CLOSE_SECONDS; what still waits for a broker then ends with us."""
+    deadline = time.monotonic() + CLOSE_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))

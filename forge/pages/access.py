@@ -25,6 +25,10 @@ _NEEDED = {
 }
 
 
+class RoleTooLowError(PermissionDenied):
+    """A member's role does not allow it; another one would."""
+
+
 def signed_in(request: HttpRequest) -> User:
     """The user of a view behind `login_required`."""
     return cast("User", request.user)
@@ -35,11 +39,11 @@ def project_for(request: HttpRequest, pk: int) -> Project:
 
 
 def demand(request: HttpRequest, project: Project, action: Action) -> None:
-    """Raises PermissionDenied with the sentence that the refusal shows."""
+    """Raises RoleTooLowError with the sentence that the refusal shows."""
     if project.allows(request.user, action):
         return
     role = Role(project.role_of(request.user) or Role.VIEWER)
-    raise PermissionDenied(
+    raise RoleTooLowError(
         f"{_NEEDED.get(action, 'This')} in {project} needs another role. "
-        f"Yours is {role.label.lower()}."
+        f"Yours is {role.label.lower()}. An owner of the project can give you another."
     )

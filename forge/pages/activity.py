@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from django.db.models import F, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
+from forge.lists.task_rows import TaskRow, for_rows, rows_of
 from forge.pages import fleet
 from forge.pages.shell import in_trouble
-from forge.pages.task_rows import TaskRow, for_rows, rows_of
 from projects.models import Project
 from runners.models import Runner
 from tasks.lifecycle import BAD, TaskState

@@ -11,20 +11,19 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from forge.pages import fleet
-from forge.pages.access import signed_in
-from forge.pages.paging import Paged
-from forge.pages.runner_filters import (
+from forge.lists.runner_filters import (
     GROUPS,
     asked_for,
     counts_of,
-    menus,
     narrowed,
     of_status,
-    segments,
     worst_first,
 )
-from forge.pages.words import counted, number, whole_number
+from forge.pages import fleet
+from forge.pages.access import signed_in
+from forge.pages.paging import Paged
+from forge.pages.runner_menus import menus, segments
+from projects.words import counted, number, whole_number
 from runners.models import Runner
 
 if TYPE_CHECKING:

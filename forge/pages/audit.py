@@ -6,22 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import BadRequest, PermissionDenied
-from django.http import Http404, StreamingHttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from forge.lists.audit_file import file_of
 from forge.pages.access import demand, project_for
 from forge.pages.audit_words import lines_of
 from forge.pages.shell import page
-from forge.pages.words import whole_number
-from forge.streaming import streamed
 from projects.audit.entry import AuditEntry, AuditEntryQuerySet
-from projects.audit.export import FORMS, exported
 from projects.audit.reading import Filters, page_of
 from projects.permissions import Action
+from projects.words import whole_number
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest, HttpResponse
+    from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
     from projects.models import Project
 
@@ -55,7 +53,10 @@ def _readable(request: HttpRequest, pk: int) -> Project:
 
 def _demand_administrator(request: HttpRequest) -> None:
     if not request.user.is_superuser:
-        raise PermissionDenied("The audit log of the whole installation is for administrators.")
+        raise PermissionDenied(
+            "The audit log of the whole installation is for administrators. That of a project is "
+            "for its managers and owners, on the project's own page."
+        )
 
 
 def _context(request: HttpRequest, rows: AuditEntryQuerySet) -> dict[str, Any]:
@@ -108,20 +109,3 @@ def _file(
             " ".join(str(error) for found in filters.errors.values() for error in found)
         )
     return file_of(request, filters.apply(rows), form, name)
-
-
-def file_of(
-    request: HttpRequest, rows: AuditEntryQuerySet, form: str, name: str
-) -> StreamingHttpResponse:
-    """Raises Http404 for a form that there is not."""
-    if form not in FORMS:
-        raise Http404
-    return StreamingHttpResponse(
-        streamed(request, exported(rows, form)),
-        content_type=FORMS[form],
-        headers={
-            "Content-Disposition": f'attachment; filename="{name}.{form}"',
-            "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
-        },
-    )

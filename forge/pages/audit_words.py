@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from forge.pages.words import counted
 from projects.audit.actor import Way
 from projects.audit.entry import AuditEntry, Kind, Verb
 from projects.audit.reading import trail
+from projects.words import counted
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User

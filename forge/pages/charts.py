@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from django.core.cache import cache
 
 from forge.pages.periods import SAMPLE_ROWS, Period, Stretch, of_late
-from forge.pages.words import about, duration_in_words
+from projects.words import about, duration_in_words
 
 if TYPE_CHECKING:
     from projects.models import Project

@@ -11,8 +11,8 @@ from django.views.decorators.http import require_safe
 from forge.pages.access import signed_in
 from forge.pages.finding import Wish, groups_for
 from forge.pages.shell import page
-from forge.pages.words import whole_number
 from projects.models import Project
+from projects.words import whole_number
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse

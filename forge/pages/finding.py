@@ -1,7 +1,8 @@
 """What the palette finds by name: what can be run, and where one can go.
 
 What is in the project at hand comes first, then what has a word that begins as typed. A run leads
-only where both are so: Enter after a few letters must not start what nobody meant.
+only where both are so of one template alone: Enter after a few letters must not start what nobody
+meant. After the word "run" only runs are found, as their options read.
 
 A fixed number of queries, each for a handful of rows: names are looked for where they are few, in
 projects, templates and runners; of tasks only the latest of a template that was found, or the one
@@ -12,20 +13,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from django.db.models import Case, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.urls import reverse
 
+from forge.lists.task_rows import for_rows
 from forge.pages.places import places_of
-from forge.pages.task_rows import for_rows
-from forge.pages.words import whole_number
 from forge.templatetags.forge_ui import STATE_LOOKS
 from projects.models import Project
+from projects.words import whole_number
 from runners.models import Runner
 from tasks.lifecycle import TaskState
 from tasks.models import Task, TaskTemplate
+from tasks.querysets import LONG
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -36,21 +39,33 @@ MAXIMUM_CHARACTERS = 100
 MAXIMUM_WORDS = 6
 # Of each kind: whoever has more to choose from types another letter.
 EACH = 5
-# What nothing here shows of a template.
-LONG = ("script", "environment")
+# Fewer letters may mean anything.
+LEAST_TO_RUN = 3
+RUN = "run"
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What somebody typed, as words that a name must hold, all of them."""
+    """What somebody typed, as words that a name must hold, all of them.
+
+    `is_run`: the word "run" stood before them, and is none of them.
+    """
 
     text: str
     words: tuple[str, ...]
+    is_run: bool = False
 
     @classmethod
     def of(cls, typed: str) -> Self:
         text = typed.replace("\0", "")[:MAXIMUM_CHARACTERS].strip()
         return cls(text, tuple(text.split()[:MAXIMUM_WORDS]))
+
+    def to_run(self) -> Self | None:
+        """What somebody wants to run who typed `run` and a name; None for what says no such."""
+        first, *others = self.text.split(maxsplit=1) or ("",)
+        if first.casefold() != RUN or not others:
+            return None
+        return replace(type(self).of(others[0]), is_run=True)
 
     @property
     def number(self) -> int:
@@ -90,7 +105,7 @@ class Hit:
     """One result: an address to open, or with `is_run` to POST to.
 
     `is_near`: of the project at hand. A run that is not shall be asked about: its address, opened,
-    is the question. `begins`: its name has the words that were typed at the beginning of words.
+    is the question. `is_meant`: whether Enter may take it although nobody has chosen it.
     """
 
     icon: str
@@ -100,15 +115,11 @@ class Hit:
     is_near: bool
     begins: bool
     is_run: bool = False
+    is_meant: bool = True
 
     @property
     def is_asked(self) -> bool:
         return self.is_run and not self.is_near
-
-    @property
-    def is_meant(self) -> bool:
-        """Whether Enter may take it although nobody has chosen it."""
-        return not self.is_run or (self.is_near and self.begins)
 
 
 @dataclass(frozen=True)
@@ -121,8 +132,13 @@ class Group:
 def groups_for(user: User, wish: Wish, project: Project | None) -> list[Group]:
     """Groups without a hit are left out. `project`: the one at hand, what is in it comes first.
 
-    Run stands first if nothing was typed, or if its first hit may well be what was meant.
+    Run stands first if nothing was typed, or if its first hit may well be what was meant. After
+    the word "run" it stands alone, if anything is called so that can be run.
     """
+    if to_run := wish.to_run():
+        hits = _Finder(user, to_run, project).to_run()
+        if hits:
+            return [Group("run", "Run", hits)]
     finder = _Finder(user, wish, project)
     run, go = Group("run", "Run", finder.to_run()), Group("go", "Go to", finder.to_open())
     is_run_meant = not wish.words or any(hit.is_meant for hit in run.hits)
@@ -139,7 +155,31 @@ class _Finder:
         rows = TaskTemplate.objects.for_user(self.user).runnable_by(self.user)
         templates = self._nearest(rows.filter(self.wish.named()).defer(*LONG))
         last = {task.template_id: task for task in _latest_of(templates)}
-        return [self._run_hit(row, last.get(row.pk)) for row in templates]
+        meant = self._meant_to_run()
+        return [
+            replace(self._run_hit(row, last.get(row.pk)), is_meant=row.pk == meant)
+            for row in templates
+        ]
+
+    def _meant_to_run(self) -> int | None:
+        """The template of the project at hand that alone begins so, if enough was typed.
+
+        Those count too that cannot be run: whoever typed such a name does not mean another one.
+        """
+        if sum(map(len, self.wish.words)) < LEAST_TO_RUN:
+            return None
+        begin = [
+            row.pk
+            for row in self._templates
+            if self._is_near(row.project_id) and self.wish.begins(row.name)
+        ]
+        return begin[0] if len(begin) == 1 else None
+
+    @cached_property
+    def _templates(self) -> list[TaskTemplate]:
+        """Those to open, of the project at hand first, and of those what begins as typed."""
+        rows = TaskTemplate.objects.for_user(self.user).filter(self.wish.named())
+        return self._nearest(rows.defer(*LONG))
 
     def to_open(self) -> list[Hit]:
         user, wish = self.user, self.wish
@@ -153,8 +193,7 @@ class _Finder:
         of_projects = [self._project_hit(row) for row in projects[:EACH]]
         if not wish.words:
             return [*places, *of_projects]
-        templates = TaskTemplate.objects.for_user(user).filter(wish.named()).defer(*LONG)
-        near = self._nearest(templates)
+        near = self._templates
         runners = self._nearest(Runner.objects.for_user(user).filter(wish.named()))
         found = [
             *of_projects,

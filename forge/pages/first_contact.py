@@ -53,7 +53,7 @@ def _mistake(runner: Runner, reached_at: datetime | None, now: datetime) -> Mist
             return ""
         if runner.connected_at is None:
             return "ended"
-        return "broker" if BrokerContact.lost_since() is None else "forge"
+        return "broker" if BrokerContact.trouble() is None else "forge"
     last = knocks.last()
     if last is not None and now - last > runner.created_at:
         return "token"

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from django.db.models import OuterRef, Subquery
 
+from forge.lists.runner_filters import ORDER
 from forge.pages.charts import Sparkline, sparkline
-from forge.pages.words import about, counted, listed, number
 from projects.people import name_of
+from projects.words import about, counted, listed, number
 from runners.models import Runner, RunnerQuerySet
 from runners.status import RunnerStatus
 from tasks.lifecycle import TaskState
@@ -23,18 +24,6 @@ if TYPE_CHECKING:
     from tasks.querysets import TaskQuerySet
 
 MAXIMUM_NAMED_TASKS = 4
-# The worst first.
-ORDER = (
-    RunnerStatus.UNHEALTHY,
-    RunnerStatus.OFFLINE,
-    RunnerStatus.NEVER_CONTACTED,
-    RunnerStatus.DRAINING,
-    RunnerStatus.PAUSED,
-    RunnerStatus.BUSY,
-    RunnerStatus.IDLE,
-    RunnerStatus.REVOKED,
-)
-
 _TROUBLE = (RunnerStatus.UNHEALTHY, RunnerStatus.OFFLINE, RunnerStatus.NEVER_CONTACTED)
 
 

@@ -17,12 +17,12 @@ from forge.pages.access import signed_in
 from forge.pages.activity import activity_of
 from forge.pages.paging import Paged
 from forge.pages.project_form import ProjectForm
-from forge.pages.words import counted, number, whole_number
 from projects.errors import ProjectNameTakenError
 from projects.models import Membership, Project
 from projects.operations import create_project
+from projects.words import counted, number, whole_number
 from runners.models import Runner
-from tasks.lifecycle import HELD, TaskState
+from tasks.lifecycle import TaskState
 from tasks.models import Task
 
 if TYPE_CHECKING:
@@ -88,12 +88,12 @@ def _activity(user: User) -> dict[str, Any]:
 
 def _projects(user: User) -> QuerySet[Project]:
     """With counts; each is a subquery of its own, so that none multiplies another."""
-    tasks = Task.objects.filter(project=OuterRef("pk")).order_by().values("project")
+    tasks = Task.objects.filter(project=OuterRef("pk")).order_by()
     runners = Runner.objects.present().filter(project=OuterRef("pk")).order_by().values("project")
     role = Membership.objects.filter(project=OuterRef("pk"), user=user).values("role")
     return Project.objects.for_user(user).annotate(
-        running=_count(tasks.filter(state__in=HELD)),
-        waiting=_count(tasks.filter(state=TaskState.QUEUED)),
+        running=_count(tasks.held().values("project")),
+        waiting=_count(tasks.filter(state=TaskState.QUEUED).values("project")),
         runner_count=_count(runners),
         role=Subquery(role),
     )

@@ -46,7 +46,7 @@ def outline(request: HttpRequest, pk: int) -> JsonResponse:
 
 def _task(request: HttpRequest, pk: int) -> Task:
     """The task with the log of the attempt that is asked for, or of the latest. Raises Http404."""
-    task = Task.objects.for_user(request.user).filter(pk=pk).first()
+    task = Task.objects.for_user(request.user).without_scripts().filter(pk=pk).first()
     if task is not None and "attempt" in request.GET:
         task = as_of_attempt(task, _number(request, "attempt", 0))
     if task is None:

@@ -9,7 +9,7 @@ from django.http import JsonResponse
 from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_safe
 
-from forge.pages.words import whole_number
+from projects.words import whole_number
 from tasks.log_search import MAXIMUM_TEXT, find_lines
 from tasks.models import Task
 
@@ -24,7 +24,7 @@ def search(request: HttpRequest, pk: int) -> JsonResponse:
 
     `skip` and `near` say which of very many hits are wanted.
     """
-    task = get_object_or_404(Task.objects.for_user(request.user), pk=pk)
+    task = get_object_or_404(Task.objects.for_user(request.user).without_scripts(), pk=pk)
     skip, near = (whole_number(request.GET.get(name, "")) for name in ("skip", "near"))
     found = find_lines(task, request.GET.get("q", "")[:MAXIMUM_TEXT], skip=skip, near=near)
     answer = JsonResponse({"lines": found.lines, "total": found.total, "first": found.first})

@@ -1,5 +1,7 @@
 """What is shown once is made once: a page that is loaded anew sends its form a second time.
 
+So does whoever stops the browser and clicks again, while the first form has come through.
+
 Each such form carries a random word (`{% once %}`). What a form has made is remembered in the
 session, with the word and all else that was sent, so that only the same form with the same
 content counts as a repetition. Two that arrive at the same moment may both make something; a
@@ -10,13 +12,18 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from django.shortcuts import render
+from django.contrib import messages
+from django.contrib.sessions.backends.base import UpdateError
+from django.shortcuts import redirect, render
+from django.utils import timezone
 
 from forge.pages.shell import page
+from projects.words import duration_in_words
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -37,6 +44,9 @@ def remember(request: HttpRequest, *, now: datetime) -> None:
         earlier = [entry for entry in _made(request) if entry[0] != sent]
         kept = [*earlier, [sent, now.timestamp()]][-REMEMBERED:]
         request.session[_SESSION_KEY] = kept
+        # Now: of a request that the browser has stopped Django stores no session afterwards.
+        with suppress(UpdateError):  # signed out meanwhile, which Django notices by itself
+            request.session.save()
 
 
 def made_at(request: HttpRequest) -> datetime | None:
@@ -44,6 +54,14 @@ def made_at(request: HttpRequest) -> datetime | None:
     sent = _fingerprint(request)
     times = [at for fingerprint, at in _made(request) if sent and fingerprint == sent]
     return datetime.fromtimestamp(times[0], UTC) if times else None
+
+
+def back_to(request: HttpRequest, where: str, *to: object, at: datetime) -> HttpResponse:
+    """The answer to a repetition where nothing is shown once: a word about it, as after saving."""
+    name = request.POST.get("name", "").strip()
+    ago = duration_in_words((timezone.now() - at).total_seconds())
+    messages.success(request, f"{name} was made already, {ago} ago, and nothing new was made.")
+    return redirect(where, *to)
 
 
 def already(

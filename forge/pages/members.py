@@ -15,15 +15,14 @@ from forge.pages.access import demand, project_for, signed_in
 from forge.pages.audit_words import trail_of
 from forge.pages.member_form import MemberForm, RoleForm
 from forge.pages.shell import page
-from forge.pages.words import counted, number
 from projects.audit.entry import Kind
 from projects.errors import ForgeError
 from projects.members import add_member, change_role, remove_member
 from projects.models import Membership, UserToken
 from projects.permissions import Action, Role
+from projects.words import counted, number
 from runners.models import RegistrationToken, RunnerToken
 from runners.status import RegistrationStatus
-from tasks.lifecycle import UNFINISHED
 from tasks.models import Task
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ def _left_by(row: Membership) -> Left:
     registrations = RegistrationToken.objects.filter(project=project, created_by=user)
     made = RunnerToken.objects.valid(now=now).filter(created_by=user, runner__project=project)
     return Left(
-        tasks=Task.objects.filter(project=project, created_by=user, state__in=UNFINISHED).count(),
+        tasks=Task.objects.filter(project=project, created_by=user).unfinished().count(),
         registrations=[token.status_at(now) for token in registrations].count(
             RegistrationStatus.ACTIVE
         ),

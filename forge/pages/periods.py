@@ -22,7 +22,7 @@ from django.db.models import Count, DurationField, ExpressionWrapper, F, Q, Sum,
 from django.db.models.functions import Coalesce, Greatest, TruncHour
 from django.utils import timezone
 
-from tasks.lifecycle import TERMINAL, TaskState
+from tasks.lifecycle import TaskState
 from tasks.models import Task
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def _stretch_at(found: Figures, moment: datetime | None) -> Stretch | None:
 
 def _count_ends(found: Figures, project: Project) -> None:
     """Hour by hour: no part of a stretch is shorter."""
-    rows = of_late(project, found.begin).filter(finished_at__gte=found.begin, state__in=TERMINAL)
+    rows = of_late(project, found.begin).filter(finished_at__gte=found.begin).finished()
     hours = rows.order_by().annotate(hour=TruncHour("finished_at")).values_list("hour", "state")
     for hour, state, count in hours.annotate(count=Count("pk")):
         stretch = _stretch_at(found, hour)
@@ -203,13 +203,13 @@ def _take_sample(found: Figures, project: Project) -> None:
     every = max(found.ended // SAMPLE_ROWS, 1)
     if every > 1:
         rows = rows.annotate(turn=F("pk") % every).filter(turn=0)
-    fields = ("created_at", "claimed_at", "started_at", "finished_at")
+    fields = ("queued_at", "claimed_at", "started_at", "finished_at")
     waits: dict[datetime, list[float]] = defaultdict(list)
     lengths = []
     # A project without an end in sight queues faster than it ends.
-    for created, claimed, started, finished in rows.values_list(*fields)[: 2 * SAMPLE_ROWS]:
+    for queued, claimed, started, finished in rows.values_list(*fields)[: 2 * SAMPLE_ROWS]:
         if stretch := _stretch_at(found, claimed):
-            waits[stretch.begin].append((claimed - created).total_seconds())
+            waits[stretch.begin].append((claimed - queued).total_seconds())
         if started and finished and finished >= found.begin:
             lengths.append((finished - started).total_seconds())
     # Ten thousand numbers would have to be read back, and sorted, whenever somebody looks.

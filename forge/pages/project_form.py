@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from django import forms
 
+from forge.pages.number_field import NumberField
 from projects.models import MAXIMUM_PARALLEL_TASKS, is_one_line
 
 
@@ -13,7 +14,7 @@ class ProjectForm(forms.Form):
 
 
 class ProjectSettingsForm(ProjectForm):
-    max_parallel_tasks = forms.IntegerField(
+    max_parallel_tasks = NumberField(
         label="Tasks at once",
         min_value=0,
         max_value=MAXIMUM_PARALLEL_TASKS,

@@ -9,6 +9,7 @@ from django.contrib.auth.decorators import login_required
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from forge.lists.task_rows import for_rows, rows_of
 from forge.pages import charts, fleet
 from forge.pages.access import project_for
 from forge.pages.periods import (
@@ -21,9 +22,7 @@ from forge.pages.periods import (
     uses_of,
 )
 from forge.pages.shell import page
-from forge.pages.task_rows import for_rows, rows_of
-from forge.pages.timeline import queued_at
-from forge.pages.words import about, counted, duration_in_words, number
+from projects.words import about, counted, duration_in_words, number
 from tasks.lifecycle import TaskState
 from tasks.models import Task
 
@@ -76,11 +75,11 @@ def _context(project: Project, period: Period, now: datetime) -> dict[str, Any]:
 
 def _waits_long(project: Project, now: datetime) -> tuple[Task, str] | None:
     """The task that has waited longest, and for how long, if that is worth a look."""
-    waiting = Task.objects.filter(project=project, state=TaskState.QUEUED).order_by("pk")
-    first = waiting.only("pk", "created_at", "attempt").first()
-    if first is None or now - (since := queued_at(first)) < LONG_WAIT:
+    waiting = Task.objects.filter(project=project, state=TaskState.QUEUED)
+    first = waiting.order_by("queued_at", "pk").only("pk", "queued_at").first()
+    if first is None or now - first.queued_at < LONG_WAIT:
         return None
-    return first, about((now - since).total_seconds())
+    return first, about((now - first.queued_at).total_seconds())
 
 
 def _uses(figures: Figures, runners: list[fleet.RunnerRow], now: datetime) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
+from forge.lists.task_rows import for_rows, rows_of
 from forge.pages.access import demand, project_for, signed_in
 from forge.pages.shell import page
-from forge.pages.task_rows import for_rows, rows_of
-from forge.pages.words import counted, number, whole_number
 from projects.permissions import Action
+from projects.words import counted, number, whole_number
 from tasks.lifecycle import TaskState
 from tasks.models import Task
 from tasks.stopping import Part, Plan, plan_stop_all, stop_all

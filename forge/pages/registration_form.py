@@ -5,9 +5,10 @@ from datetime import timedelta
 from django import forms
 
 from forge.pages.lifetime_field import LifetimeField
-from forge.pages.tag_field import TagField
+from forge.pages.number_field import NumberField
 from projects.models import is_one_line
 from runners.models import MAXIMUM_CONCURRENCY, MAXIMUM_USES
+from runners.tag_field import TagField
 
 LENGTHS: dict[timedelta | None, str] = {
     timedelta(hours=1): "1 hour",
@@ -23,7 +24,7 @@ class RegistrationForm(forms.Form):
     name = forms.CharField(
         max_length=80, validators=[is_one_line], help_text="What it is for: rack 7, web tier image."
     )
-    max_uses = forms.IntegerField(
+    max_uses = NumberField(
         label="Hosts",
         min_value=1,
         max_value=MAXIMUM_USES,
@@ -34,7 +35,7 @@ class RegistrationForm(forms.Form):
     tags = TagField(
         help_text="What these hosts offer, such as linux or gpu. Separate by commas or spaces."
     )
-    concurrency = forms.IntegerField(
+    concurrency = NumberField(
         label="Tasks at once", min_value=1, max_value=MAXIMUM_CONCURRENCY, initial=4
     )
     takes_untagged = forms.BooleanField(

@@ -19,8 +19,8 @@ from forge.pages import made_once
 from forge.pages.access import demand, project_for, signed_in
 from forge.pages.registration_form import RegistrationForm
 from forge.pages.shell import page
-from forge.pages.words import counted, number
 from projects.permissions import Action
+from projects.words import counted, number
 from runners.models import RegistrationToken
 from runners.registration import (
     NewRegistrationToken,

@@ -18,15 +18,13 @@ from forge.pages.shell import page
 from projects.audit.entry import Kind
 from projects.errors import ForgeError
 from projects.permissions import Action
-from runners.models import Queue, Runner
+from runners.models import Runner
 from runners.operations import change_runner
-from tasks.lifecycle import TaskState
 from tasks.models import Task
+from tasks.unserved import unserved
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
-
-    from projects.models import Project
 
 
 @login_required
@@ -59,7 +57,7 @@ def change(request: HttpRequest, pk: int) -> HttpResponse:
 def _changed(request: HttpRequest, runner: Runner, form: RunnerChangeForm) -> bool:
     given = {name: form.cleaned_data[name] for name in form.changed_data}
     tags = given.pop("tags", None)
-    before = _unserved(runner.project)
+    before = unserved(runner.project)
     try:
         version = versions.version_from(request)
         change_runner(runner=runner, changes=given, tags=tags, version=version)
@@ -70,16 +68,8 @@ def _changed(request: HttpRequest, runner: Runner, form: RunnerChangeForm) -> bo
         form.add_error(None, error.messages)  # type: ignore[arg-type]  # a list is accepted
         return False
     messages.success(request, f"Saved what {runner} takes.")
-    stranded = _unserved(runner.project) - before
+    stranded = unserved(runner.project) - before
     if stranded > 0:
         are = "task that waits" if stranded == 1 else "tasks that wait"
         messages.warning(request, f"{stranded} {are} can be taken by no runner now.")
     return True
-
-
-def _unserved(project: Project) -> int:
-    """How many tasks wait that no runner of the project may take."""
-    waiting = Task.objects.filter(project=project, state=TaskState.QUEUED).order_by()
-    queues = Queue.objects.filter(pk__in=waiting.values("queue"))
-    unserved = [queue for queue in queues if not Runner.objects.entitled_to(queue).exists()]
-    return waiting.filter(queue__in=unserved).count()

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from django import forms
 
-from forge.pages.tag_field import TagField
+from forge.pages.number_field import NumberField
 from runners.models import MAXIMUM_CONCURRENCY, is_runner_name
+from runners.tag_field import TagField
 
 
 class RunnerChangeForm(forms.Form):
@@ -12,7 +13,7 @@ class RunnerChangeForm(forms.Form):
     tags = TagField(
         help_text="What this host offers, such as linux or gpu. Separate by commas or spaces."
     )
-    concurrency = forms.IntegerField(
+    concurrency = NumberField(
         label="Tasks at once", min_value=1, max_value=MAXIMUM_CONCURRENCY, initial=4
     )
     takes_untagged = forms.BooleanField(

@@ -10,7 +10,6 @@ from django.db.models import Count, Q
 
 from forge.pages.periods import DAY, FAILURES, figures_of, of_late
 from runners.models import Runner
-from tasks.lifecycle import TERMINAL
 
 CACHE_SECONDS = 20
 PERIOD = timedelta(days=1)
@@ -42,8 +41,9 @@ def health_of(runner: Runner, *, now: datetime) -> Health:
 def _health_of(runner: Runner, now: datetime) -> Health:
     begin = now - PERIOD
     rows = of_late(runner.project, begin).filter(runner=runner, finished_at__gte=begin)
-    rows = rows.filter(state__in=TERMINAL).order_by()
-    counts = rows.aggregate(ended=Count("pk"), failed=Count("pk", filter=Q(state__in=FAILURES)))
+    rows = rows.finished().order_by()
+    failures = Q(state__in=sorted(FAILURES))
+    counts = rows.aggregate(ended=Count("pk"), failed=Count("pk", filter=failures))
     figures = figures_of(runner.project, DAY, now=now)
     offered = (now - max(runner.created_at, figures.begin)).total_seconds() * runner.slots
     share = min(figures.held.get(runner.pk, 0.0) / max(offered, 1.0), 1.0)

@@ -15,22 +15,23 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from forge.lists.runner_filters import asked_for, is_of_status, matching
+from forge.lists.task_rows import for_rows, rows_of
 from forge.pages import fleet, made_once
 from forge.pages.access import demand, project_for, signed_in
 from forge.pages.audit_words import trail_of
 from forge.pages.charts import last_hour
 from forge.pages.first_contact import first_contact
 from forge.pages.paging import Paged
-from forge.pages.runner_filters import asked_for, is_of_status, matching, menus_in, segments
 from forge.pages.runner_form import RunnerForm
 from forge.pages.runner_health import health_of
+from forge.pages.runner_menus import menus_in, segments
 from forge.pages.shell import page
 from forge.pages.silence import fates_of_held
 from forge.pages.tag_waits import waits_by_tag
-from forge.pages.task_rows import for_rows, rows_of
-from forge.pages.words import whole_number
 from projects.audit.entry import Kind
 from projects.permissions import Action
+from projects.words import whole_number
 from runners.errors import RunnerNameTakenError
 from runners.models import Runner
 from runners.nodes import label_of
@@ -39,6 +40,7 @@ from runners.wheel import NAME as WHEEL
 from tasks.lifecycle import TaskState
 from tasks.models import Task
 from tasks.operations import retire_runner
+from tasks.unserved import unserved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,7 +105,7 @@ def _fleet_figures(
         "running": sum(len(row.held) for row in rows if row.is_heard),
         "unreachable": sum(len(row.held) for row in rows if not row.is_heard),
         "waiting": waiting.count(),
-        "oldest": waiting.order_by("pk").first(),
+        "oldest": waiting.order_by("queued_at", "pk").first(),
         "trouble": sum(1 for row in rows if row.is_in_trouble),
         "trouble_words": fleet.trouble_in_words(rows),
         "waits": waits,
@@ -235,8 +237,9 @@ def remove(request: HttpRequest, pk: int) -> HttpResponse:
         retire_runner(runner=row, by=signed_in(request), now=timezone.now())
         messages.success(request, f"Removed {row.name}. Its token no longer works.")
         return redirect("runners", row.project_id)
-    context = {"runner": row, "held": list(Task.objects.held_by(row).order_by("pk"))}
-    context |= {"stranded": _stranded(row)}
+    context = {"runner": row, "held": list(Task.objects.held_by(row).order_by("pk").only("pk"))}
+    # What no runner may take now is none of its doing.
+    context |= {"stranded": unserved(row.project, without=row) - unserved(row.project)}
     return page(request, "runner_remove.html", project=row.project, section="runners", **context)
 
 
@@ -249,11 +252,3 @@ def lift(request: HttpRequest, pk: int) -> HttpResponse:
     if lift_quarantine(runner=row, by=signed_in(request), now=timezone.now()):
         messages.success(request, f"{row.name} may use the broker again.")
     return redirect("runner", row.pk)
-
-
-def _stranded(runner: Runner) -> int:
-    """How many queued tasks no other runner may take."""
-    others = Runner.objects.present().filter(project_id=runner.project_id).exclude(pk=runner.pk)
-    covered = {queue.pk for other in others for queue in other.queues()}
-    mine = [queue.pk for queue in runner.queues() if queue.pk not in covered]
-    return Task.objects.filter(queue__in=mine, state=TaskState.QUEUED).count()

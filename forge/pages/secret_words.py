@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from forge.pages.words import number
 from projects.encryption import keys
 from projects.errors import SecretsKeyError
+from projects.words import number
 from tasks.models import TaskTemplate, TemplateAccessKey
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
-from forge.pages import versions
+from forge.pages import made_once, versions
 from forge.pages.access import demand, project_for
 from forge.pages.access_key_form import AccessKeyForm
 from forge.pages.secret_words import (
@@ -101,6 +101,8 @@ class SourcePages:
     def new(self, request: HttpRequest, pk: int) -> HttpResponse:
         project = project_for(request, pk)
         demand(request, project, Action.CREDENTIAL_CHANGE)
+        if at := made_once.made_at(request):
+            return made_once.back_to(request, f"{self.name}s", pk, at=at)
         return self._form(request, self.model(project=project))
 
     @_changes
@@ -120,6 +122,8 @@ class SourcePages:
         mark = versions.mark_of(stored, self.kind) if stored else ""
         form = self.form(request.POST if request.method == "POST" else None, row=stored)
         if form.is_valid() and self._is_saved(form, row, versions.version_from(request)):
+            if stored is None:
+                made_once.remember(request, now=timezone.now())
             messages.success(request, f"Saved {row.name}.")
             return redirect(f"{self.name}s", row.project_id)
         used_by = self._used_by(stored) if stored else []

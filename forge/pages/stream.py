@@ -30,6 +30,7 @@ from tasks.log import attachment_headers, read_log, read_pieces
 from tasks.log_lines import offset_of, place_near
 from tasks.log_times import Time, within
 from tasks.models import Task
+from tasks.querysets import LONG
 from tasks.waiting import why_waiting
 
 if TYPE_CHECKING:
@@ -124,8 +125,9 @@ class Feed:
         try:
             if not self._may_watch(now):
                 return None
-            rows = Task.objects.select_related("project", "template", "runner", "queue")
-            task = rows.select_related("created_by", "rerun_of").get(pk=self._task_id)
+            related = ("project", "template", "runner", "queue", "created_by")
+            rows = Task.objects.select_related(*related).without_scripts("template")
+            task = rows.get(pk=self._task_id)
             self._note_watching(task, now)
             return self._news(task, now)
         finally:
@@ -172,6 +174,8 @@ class Feed:
         if marks == self._marks:
             return []
         self._marks = marks
+        # The rest of the page shows them, and nothing else does.
+        task.refresh_from_db(fields=LONG)
         context = around(self._request, task.project) | task_context(task, now=now)
         parts = {
             part: render_to_string(f"task_{part}.html", context, request=self._request)
@@ -223,7 +227,7 @@ async def log(request: HttpRequest, pk: int) -> HttpResponseBase:
     user = await request.auser()
     if not user.is_authenticated:
         return HttpResponse("Sign in to read a log.\n", status=401, content_type="text/plain")
-    task = await Task.objects.for_user(user).filter(pk=pk).afirst()
+    task = await Task.objects.for_user(user).without_scripts().filter(pk=pk).afirst()
     if task is not None and "attempt" in request.GET:
         task = await sync_to_async(_as_asked)(task, request.GET["attempt"])
     if task is None:

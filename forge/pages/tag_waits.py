@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from django.core.cache import cache
 from django.db.models import Count, Min
 
-from forge.pages.words import about, duration_in_words
+from projects.words import about, duration_in_words
 from runners.models import Queue, Runner
 from tasks.lifecycle import TaskState
 from tasks.models import Task
@@ -96,20 +96,20 @@ def _typical(project: Project, now: datetime) -> dict[str, float]:
 
 def _medians(project: Project, now: datetime) -> dict[str, float]:
     begin = now - PERIOD
-    # By the time of their queueing, which has an index; who waited longer shows as waiting.
+    # By the time when they were made, which has an index; who waited longer shows as waiting.
     rows = Task.objects.filter(project=project, created_at__gte=begin - PERIOD)
     rows = rows.filter(claimed_at__gte=begin).order_by("-created_at")
     waits: dict[str, list[float]] = defaultdict(list)
-    fields = ("queue__name", "created_at", "claimed_at")
-    for queue, created, claimed in rows.values_list(*fields)[:SAMPLE_ROWS]:
+    fields = ("queue__name", "queued_at", "claimed_at")
+    for queue, queued, claimed in rows.values_list(*fields)[:SAMPLE_ROWS]:
         for tag in _needs(queue):
-            waits[tag].append((claimed - created).total_seconds())
+            waits[tag].append((claimed - queued).total_seconds())
     return {tag: median(some) for tag, some in waits.items()}
 
 
 def _count_waiting(found: dict[str, TagWait], project: Project) -> None:
     rows = Task.objects.filter(project=project, state=TaskState.QUEUED).order_by()
-    counted = rows.values_list("queue__name").annotate(Count("pk"), Min("created_at"))
+    counted = rows.values_list("queue__name").annotate(Count("pk"), Min("queued_at"))
     for queue, count, oldest in counted:
         for tag in _needs(queue):
             one = found[tag]

@@ -15,8 +15,8 @@ from django.contrib.auth import get_user_model
 from django.db.models import Exists, OuterRef, Q, Value
 from django.db.models.functions import Concat
 
-from forge.pages.task_rows import for_rows
-from forge.pages.words import whole_number
+from forge.lists.task_rows import for_rows
+from projects.words import whole_number
 from runners.models import Runner
 from tasks.models import Task, TaskTemplate
 

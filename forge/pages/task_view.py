@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from forge.pages import fleet
-from forge.pages.timeline import queued_at, steps_of, usual_seconds
+from forge.pages.timeline import steps_of, usual_seconds
 from tasks.attempts import attempts_of
 from tasks.lifecycle import HELD, TaskState
 from tasks.models import Task
@@ -73,7 +73,7 @@ def badge_since(task: Task) -> datetime | None:
     """Since when the present state lasts; None for a finished task."""
     moments = {
         TaskState.AWAITING_APPROVAL: task.created_at,
-        TaskState.QUEUED: queued_at(task),
+        TaskState.QUEUED: task.queued_at,
         TaskState.STARTING: task.claimed_at,
         TaskState.RUNNING: task.started_at,
         TaskState.STOPPING: task.stop_requested_at,

@@ -13,15 +13,15 @@ from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
+from forge.lists.task_rows import grouped, newer_in_words, rows_of, tasks_sentence
 from forge.pages import task_search
 from forge.pages.access import demand, project_for, signed_in
 from forge.pages.shell import page
 from forge.pages.task_filters import menus, narrowed
-from forge.pages.task_rows import grouped, newer_in_words, rows_of, tasks_sentence
 from forge.pages.task_search import Found
 from forge.pages.task_view import task_context
-from forge.pages.words import whole_number
 from projects.permissions import Action
+from projects.words import whole_number
 from tasks.errors import TemplateNotRunnableError
 from tasks.lifecycle import BAD, UNFINISHED, TaskState
 from tasks.models import Task
@@ -144,7 +144,7 @@ def _filters(query: QueryDict) -> dict[str, Any]:
 
 def task_for(request: HttpRequest, pk: int) -> Task:
     rows = Task.objects.for_user(request.user)
-    related = ("project", "template", "runner", "queue", "created_by", "rerun_of")
+    related = ("project", "template", "runner", "queue", "created_by")
     return get_object_or_404(rows.select_related(*related), pk=pk)
 
 

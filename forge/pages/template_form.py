@@ -6,11 +6,13 @@ from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
-from forge.pages.tag_field import TagField
+from forge.pages.number_field import NumberField
 from projects.models import AccessKey, VariableGroup
-from projects.variables import is_environment, is_shared_variable_name
-from tasks.models import TaskTemplate
-from tasks.policies import length_in_words
+from projects.variables import is_environment, is_shared_variable_name, is_variable
+from projects.words import counted
+from runners.tag_field import TagField
+from tasks.models import MAXIMUM_TIMEOUT_SECONDS, TaskTemplate
+from tasks.policies import MAXIMUM_ATTEMPTS, length_in_words
 from tasks.policy_fields import StopStepsField, WaitField
 from tasks.sources import MAXIMUM_VARIABLE_CHARACTERS
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     _ModelForm = forms.ModelForm[TaskTemplate]
 else:
     _ModelForm = forms.ModelForm
+
+
+PROBLEMS_SHOWN = 5
 
 
 class ScriptField(forms.CharField):
@@ -44,18 +49,39 @@ class EnvironmentField(forms.CharField):
 
     def clean(self, value: Any) -> dict[str, str]:
         found: dict[str, str] = {}
+        problems: list[str] = []
         for number, line in enumerate(str(super().clean(value)).splitlines(), start=1):
             if not line.strip():
                 continue
             name, sign, content = line.partition("=")
             name = name.strip()
             if not sign:
-                raise ValidationError(f"Line {number} has no equals sign. Write NAME=value.")
-            if name in found:
-                raise ValidationError(f"Line {number} sets {name} again. Keep one of the two.")
-            found[name] = content
+                problems.append(f"Line {number} has no equals sign. Write NAME=value.")
+            elif name in found:
+                problems.append(f"Line {number} sets {name} again. Keep one of the two.")
+            else:
+                found[name] = content
+                problems += _problems_of_line(number, name, content)
+        if problems:
+            raise ValidationError(_first(problems))
         is_environment(found)
         return found
+
+
+def _problems_of_line(number: int, name: str, content: str) -> list[str]:
+    try:
+        is_variable(name, content)
+    except ValidationError as error:
+        return [f"Line {number}: {sentence}" for sentence in error.messages]
+    return []
+
+
+def _first(problems: list[str]) -> list[str]:
+    """As many as one reads, and how many more there are."""
+    more = len(problems) - PROBLEMS_SHOWN
+    if more <= 0:
+        return problems
+    return [*problems[:PROBLEMS_SHOWN], f"{counted(more, 'more line')} to change."]
 
 
 class TemplateForm(_ModelForm):
@@ -73,6 +99,19 @@ class TemplateForm(_ModelForm):
         widget=forms.CheckboxSelectMultiple,
     )
 
+    timeout_seconds = NumberField(
+        label="Timeout in seconds",
+        min_value=1,
+        max_value=MAXIMUM_TIMEOUT_SECONDS,
+        initial=TaskTemplate._meta.get_field("timeout_seconds").default,
+        help_text="Then Forge stops the task. 3600 is one hour.",
+    )
+    max_attempts = NumberField(
+        min_value=2,
+        max_value=MAXIMUM_ATTEMPTS,
+        initial=TaskTemplate._meta.get_field("max_attempts").default,
+        help_text="The first one counts.",
+    )
     lost_runner_wait_seconds = WaitField(label="Wait at most")
     stop_steps = StopStepsField(
         label="Signals and seconds",
@@ -90,7 +129,6 @@ class TemplateForm(_ModelForm):
             "stop_steps",
         )  # fmt: skip
         labels = {
-            "timeout_seconds": "Timeout in seconds",
             "allow_parallel": "Allow several runs",
             "lost_runner_policy": "What then",
             "safe_to_rerun": "Safe to run twice",
@@ -104,8 +142,6 @@ class TemplateForm(_ModelForm):
                 "A run after half a run does no harm. Only then may Forge run it again elsewhere; "
                 "the lost runner ends its own processes before that."
             ),
-            "max_attempts": "The first one counts.",
-            "timeout_seconds": "Then Forge stops the task. 3600 is one hour.",
             "allow_parallel": "Otherwise a run waits until the one before has ended or is lost.",
         }
 

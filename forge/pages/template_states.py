@@ -15,13 +15,12 @@ from forge.pages.access import demand, signed_in
 from forge.pages.audit_words import lines_of
 from forge.pages.shell import page
 from forge.pages.templates import template_for
-from forge.pages.words import counted, whole_number
 from projects.audit.entry import AuditEntry, Kind
 from projects.audit.reading import page_of
 from projects.errors import ForgeError
 from projects.permissions import Action
+from projects.words import counted, whole_number
 from tasks.disable_form import DisableForm
-from tasks.lifecycle import TERMINAL
 from tasks.models import Task, TaskTemplate
 from tasks.operations import disable_template, enable_template
 
@@ -42,7 +41,7 @@ def disable(request: HttpRequest, pk: int) -> HttpResponse:
     if form.is_valid() and _is_disabled(request, row, form):
         messages.success(request, f"{row.name} is disabled.")
         return redirect("template", row.pk)
-    unfinished = Task.objects.filter(template=row).exclude(state__in=TERMINAL).count()
+    unfinished = Task.objects.filter(template=row).unfinished().count()
     context = {"template": row, "form": form, "unfinished": unfinished}
     answer = page(
         request, "template_disable.html", project=row.project, section="templates", **context

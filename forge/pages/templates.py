@@ -14,19 +14,18 @@ from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
-from forge.pages import versions
+from forge.lists.task_rows import for_rows, rows_of
+from forge.pages import made_once, versions
 from forge.pages.access import demand, project_for, signed_in
 from forge.pages.audit_words import trail_of
 from forge.pages.shell import page
-from forge.pages.task_rows import for_rows, rows_of
 from forge.pages.template_form import TemplateForm
-from forge.pages.words import counted, number, whole_number
 from projects.audit.entry import Kind
 from projects.errors import ForgeError
 from projects.permissions import Action
+from projects.words import counted, number, whole_number
 from tasks.duplicating import copy_of
 from tasks.errors import TemplateNameTakenError, TemplateNotRunnableError
-from tasks.lifecycle import TERMINAL
 from tasks.models import Task, TaskTemplate
 from tasks.operations import remove_template, run_template, save_template
 from tasks.sources import Sources
@@ -96,7 +95,7 @@ def _last_tasks(templates: QuerySet[TaskTemplate]) -> TaskQuerySet:
     """The latest task of each template."""
     last = Task.objects.filter(template=OuterRef("pk")).order_by("-pk").values("pk")[:1]
     ids = templates.order_by().annotate(last=Subquery(last)).values("last")
-    return Task.objects.filter(pk__in=ids).defer("script", "environment")
+    return Task.objects.filter(pk__in=ids).without_scripts()
 
 
 def _sentence(last: list[Task | None]) -> str:
@@ -119,6 +118,8 @@ def template_for(request: HttpRequest, pk: int) -> TaskTemplate:
 def new(request: HttpRequest, pk: int) -> HttpResponse:
     project = project_for(request, pk)
     demand(request, project, Action.TEMPLATE_CHANGE)
+    if at := made_once.made_at(request):
+        return made_once.back_to(request, "templates", pk, at=at)
     number = request.GET.get("from")
     if number is None:
         return _form(request, TaskTemplate(project=project))
@@ -154,6 +155,8 @@ def _form(
     mark = versions.mark_of(row, Kind.TEMPLATE) if row.pk else ""
     form = TemplateForm(given, instance=row, source=source)
     if form.is_valid() and _is_saved(form, versions.version_from(request)):
+        if given and not mark:
+            made_once.remember(request, now=timezone.now())
         messages.success(request, f"Saved {row.name}.")
         return redirect("templates", row.project_id)
     # A rejected form has put what was typed into its row; the heading shows what is stored.
@@ -222,7 +225,7 @@ def remove(request: HttpRequest, pk: int) -> HttpResponse:
         remove_template(template=row, now=timezone.now())
         messages.success(request, f"Removed {row.name}. Its tasks and their logs stay.")
         return redirect("templates", row.project_id)
-    unfinished = Task.objects.filter(template=row).exclude(state__in=TERMINAL).count()
+    unfinished = Task.objects.filter(template=row).unfinished().count()
     context = {"template": row, "unfinished": unfinished}
     return page(
         request, "template_remove.html", project=row.project, section="templates", **context

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 
-from forge.pages.words import duration_in_words
 from projects.people import name_of
+from projects.words import duration_in_words
 from tasks.lifecycle import TaskState
 from tasks.models import Task
 
@@ -79,7 +79,7 @@ def _earlier(task: Task) -> list[Step]:
 def _claimed(task: Task) -> list[Step]:
     if task.claimed_at is None:
         return []
-    after = _difference(queued_at(task), task.claimed_at)
+    after = _difference(task.queued_at, task.claimed_at)
     return [Step("Claimed", "past", "succeeded", f"by {task.runner}", task.claimed_at, after)]
 
 
@@ -87,7 +87,7 @@ def _started(task: Task) -> list[Step]:
     if task.started_at is None:
         return []
     note = f"attempt {task.attempt}" if task.attempt > 1 else "the process exists"
-    after = _difference(task.claimed_at or task.created_at, task.started_at)
+    after = _difference(task.claimed_at or task.queued_at, task.started_at)
     return [Step("Started", "past", "succeeded", note, task.started_at, after)]
 
 
@@ -106,13 +106,7 @@ def _current(task: Task, waits_for: str, usual: float | None, now: datetime) -> 
         return Step("Stopping", "hold", "stopping", task.stop_reason, since=since)
     if state == TaskState.UNREACHABLE:
         return Step("Unreachable", "hold", "unreachable", _until(task), since=task.unreachable_at)
-    return Step("Waiting", "hold", "queued", waits_for, since=queued_at(task))
-
-
-def queued_at(task: Task) -> datetime:
-    """When the current attempt was queued."""
-    earlier = task.earlier_attempts.last() if task.attempt > 1 else None
-    return earlier.ended_at if earlier else task.created_at
+    return Step("Waiting", "hold", "queued", waits_for, since=task.queued_at)
 
 
 def _share(task: Task, usual: float | None, now: datetime) -> str:
@@ -148,6 +142,6 @@ def _usually(usual: float | None) -> str:
 def _finished(task: Task) -> Step:
     state = TaskState(task.state)
     kind = {TaskState.SUCCEEDED: "ok", TaskState.STOPPED: "mute"}.get(state, "bad")
-    begin = task.started_at or task.claimed_at or task.created_at
+    begin = task.started_at or task.claimed_at or task.queued_at
     end = task.finished_at or begin
     return Step(state.label, kind, state.value, task.reason, end, _difference(begin, end))

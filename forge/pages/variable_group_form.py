@@ -76,10 +76,16 @@ class VariableGroupForm(forms.Form):
                 self.add_error(f"new_value_{at}", f"Enter a value for {name}.")
             elif value and not name and f"new_name_{at}" not in self.errors:
                 self.add_error(f"new_name_{at}", "Enter a name for this value.")
-            elif name and name in names:
+            elif name and name in names and not self._is_stored(name, value):
                 self.add_error(f"new_name_{at}", f"{name} is there already. Replace it above.")
             names.add(name)
         return given
+
+    def _is_stored(self, name: str, value: str) -> bool:
+        """As of a form that was sent twice, of which the first has come through."""
+        return any(
+            row.name == name and not row.problem and row.open() == value for row in self._secrets
+        )
 
     def fill(self, group: VariableGroup) -> dict[str, str | None]:
         """Put what was typed into `group`; returns secrets to set, and with None to remove."""

@@ -22,6 +22,8 @@ from tasks.policies import LostRunnerPolicy
 WAIT_SHARE, HELD_SHARE = 0.002, 0.002
 LEAST = 3
 LOGGED_TASKS = 10_000
+# What an attempt waited that another one has followed.
+FIRST_WAIT = timedelta(seconds=1)
 # Of the runs, in the audit log: all of a small history, of a long one some.
 RECORDED_SHARE, RECORDED_LEAST = 0.1, 2000
 TOLD_EVERY = 100_000
@@ -57,7 +59,7 @@ class Author:
         task = Task(
             project_id=place.project.pk, template_id=template.pk, queue_id=template.queue_id,
             app=template.app, script=template.script, timeout_seconds=template.timeout_seconds,
-            is_exclusive=not template.allow_parallel, created_at=at,
+            is_exclusive=not template.allow_parallel, created_at=at, queued_at=at,
             created_by_id=self.scene.dice.choice(place.members).pk,
             environment={"RELEASE": "2026.11"}, sources={}, **template.policy_copy(),
         )  # fmt: skip
@@ -103,8 +105,8 @@ class Author:
         dice = self.scene.dice
         wait = timedelta(seconds=0.02 + dice.expovariate(1 / 3))
         task.runner, task.nonce = runner, f"{dice.getrandbits(128):032x}"
-        task.hinted_at = task.created_at + wait / 2
-        task.claimed_at = min(task.created_at + wait, self.scene.now)
+        task.hinted_at = task.queued_at + wait / 2
+        task.claimed_at = min(task.queued_at + wait, self.scene.now)
         task.started_at = task.claimed_at + timedelta(milliseconds=dice.uniform(5, 40))
         task.log_head_bytes, task.log_tail_bytes = 128 * 1024**2, 16 * 1024**2
 
@@ -118,6 +120,8 @@ class Author:
             return
         if task.lost_runner_policy == LostRunnerPolicy.RETRY and dice.random() < 0.02:
             task.attempt = 2
+            run = timedelta(seconds=dice.lognormvariate(3, 1.3))
+            task.queued_at = min(task.created_at + FIRST_WAIT + run, self.scene.now)
         self._claim(task, dice.choice(able))
         length = timedelta(seconds=min(dice.lognormvariate(3, 1.3), 3600))
         task.finished_at = min((task.started_at or task.created_at) + length, self.scene.now)
@@ -178,11 +182,11 @@ def _chunk(task: Task, log: bytes) -> LogChunk:
 
 def _attempt(task: Task) -> TaskAttempt:
     """The attempt before the one that the task's row shows."""
-    claimed = task.claimed_at or task.created_at
+    claimed = min(task.created_at + FIRST_WAIT, task.queued_at)
     return TaskAttempt(
         task=task, number=1, runner_id=task.runner_id or 0, state=TaskState.FAILED,
         reason="Its runner's worker was ended, and the task with it.",
-        claimed_at=claimed, started_at=claimed, ended_at=claimed,
+        claimed_at=claimed, started_at=claimed, ended_at=task.queued_at,
     )  # fmt: skip
 
 

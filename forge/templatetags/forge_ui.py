@@ -17,8 +17,8 @@ from django.utils.safestring import SafeString, mark_safe
 
 from forge.pages import made_once
 from forge.pages.icons import ICONS
-from forge.pages.words import bytes_in_words, counted, duration_in_words
 from projects.characters import UNSEEN_OR_CONTROL
+from projects.words import bytes_in_words, counted, duration_in_words
 from runners.nodes import label_of
 from runners.status import RegistrationStatus, RunnerStatus
 from runners.worker.fields import printable
@@ -60,6 +60,7 @@ REGISTRATION_LOOKS: dict[str, tuple[str, str]] = {
     RegistrationStatus.REVOKED: ("mute", "revoked"),
 }
 PIP_WIDTH = 9
+SOON = timedelta(hours=48)
 MAXIMUM_PIPS = 12
 LONGEST_NAME = 200
 _CLOCK_IN_SENTENCE = re.compile(
@@ -130,6 +131,8 @@ def registration_status(status: str) -> SafeString:
 def moment(at: datetime | None, missing: str = "–") -> SafeString:
     """Says "4 s ago", then the clock time, then the date; the exact time in the title.
 
+    Of what comes within SOON also the hour: a day is too little to plan by.
+
     The page rewrites it in the reader's zone and keeps it current.
     """
     if at is None:
@@ -168,6 +171,8 @@ def _moment_in_words(at: datetime, now: datetime) -> str:
     local = timezone.localtime(at)
     if local.date() == timezone.localtime(now).date():
         return f"{local:%H:%M}"
+    if now < at < now + SOON:
+        return f"{local.day} {local:%b} {local:%H:%M}"
     return f"{local.day} {local:%b}" if local.year == now.year else f"{local:%Y-%m-%d}"
 
 

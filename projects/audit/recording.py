@@ -11,7 +11,7 @@ from django.db import models, transaction
 from django.utils import timezone
 from django.views.debug import SafeExceptionReporterFilter
 
-from projects.audit.actor import current
+from projects.audit.actor import MAXIMUM_NAME, current
 from projects.audit.entry import MAXIMUM_DETAIL, AuditEntry, Kind, Verb
 from projects.errors import AuditOutsideTransactionError
 
@@ -79,7 +79,7 @@ def _write(verb: Verb, kind: Kind, *, name: str, detail: str, **more: Any) -> Au
     return AuditEntry.objects.create(
         at=timezone.now(),
         way=actor.way,
-        actor=actor.name or "nobody",
+        actor=actor.name[:MAXIMUM_NAME] or "nobody",
         actor_id=actor.user_id,
         means=actor.means[:100],
         address=actor.address,

@@ -179,7 +179,7 @@ class Agent:
         self.watch.probe()
         self.watch.start()
         self.uploader = Uploader(
-            self.client, self.journal, self.session, refused=self._drop, revoked=self._revoked
+            self.client, self.journal, refused=self._drop, revoked=self._revoked
         )
         self.heart = Heart(
             self.client,
@@ -258,15 +258,14 @@ class Agent:
         job, lease = self._claim(entry)
         entry.log.limit(job.log_head_bytes, job.log_tail_bytes)
         reached("claim answered", task=task, attempt=attempt)
-        user = self.users.take()
-        workplace = self.workplaces.of(task, attempt, user, has_secrets=bool(job.files))
-        run = Run(job, entry, workplace, lease, wrote=self.uploader.news)
-        self.runs.add(run)
-        try:
-            return self._execute(run)
-        finally:
-            self.runs.remove(run)
-            self.users.give_back(user)
+        with self.users.lent() as user:
+            workplace = self.workplaces.of(task, attempt, user, has_secrets=bool(job.files))
+            run = Run(job, entry, workplace, lease, wrote=self.uploader.news)
+            self.runs.add(run)
+            try:
+                return self._execute(run)
+            finally:
+                self.runs.remove(run)
 
     def _await_room(self) -> None:
         """Until Forge has taken enough of what has ended here to let this runner have more.

@@ -5,7 +5,9 @@ Nothing is configured here or on the command line. The worker asks Forge when it
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 import sys
 from functools import cached_property
 from typing import Any
@@ -85,7 +87,18 @@ def refuse_to_detach(context: click.Context, option: click.Parameter, given: boo
         )
 
 
+def tell_threads_at_usr1() -> None:
+    """USR1 writes where each thread is to the standard error, from now on.
+
+    So Celery does it too, but only once Forge and its broker have answered, which may take long:
+    until then USR1 would end the process.
+    """
+    if sys.__stderr__ is not None:
+        faulthandler.register(signal.SIGUSR1, file=sys.__stderr__, all_threads=True)
+
+
 def make_app() -> RunnerApp:
+    tell_threads_at_usr1()
     ignore_overrides()
     # fixups=[]: a stray DJANGO_SETTINGS_MODULE on the host must not load Django.
     app = RunnerApp("forge-runner", broker="memory://", fixups=[])

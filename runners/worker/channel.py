@@ -17,6 +17,15 @@ logger = logging.getLogger(__name__)
 # What kombu and Celery raise where a message is none, or lacks what they take for granted.
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
 _KOMBUS_ERRORS = redis.Transport.connection_errors
+# What kombu says in terms of its own when it waits for an answer no longer, and what is said here.
+SILENCE = {
+    "Redis BRPOP got no reply for %.0f seconds; dropping stale connection": (
+        "The broker has not answered for %.0f seconds. It is connected to anew."
+    ),
+    "Redis pub/sub connection missed %d health check responses; dropping stale connection": (
+        "The broker has not answered %d times when it was asked. It is connected to anew."
+    ),
+}
 
 
 class RunnerChannel(redis.Channel):  # type: ignore[misc]
@@ -89,6 +98,12 @@ def give_up(connection: Any) -> None:
             channel._disconnect_pools()
 
 
+def in_plain_words(record: logging.LogRecord) -> bool:
+    """A filter for kombu's log: it lets everything pass, in other words where there are some."""
+    record.msg = SILENCE.get(record.msg, record.msg)
+    return True
+
+
 def use() -> None:
     """For every connection that this process opens: Celery has no setting for it.
 
@@ -96,5 +111,6 @@ def use() -> None:
     that answers with errors, because it has become a replica or has no memory left, is one that
     is tried again.
     """
+    redis.logger.addFilter(in_plain_words)
     redis.Transport.Channel = RunnerChannel
     redis.Transport.connection_errors = (*_KOMBUS_ERRORS, RedisError, OperationalError)

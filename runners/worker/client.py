@@ -301,7 +301,7 @@ def _said(body: bytes) -> tuple[str, str]:
     """The code and the sentence of an error answer; empty if it is not Forge's."""
     try:
         content = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "", ""
     if not isinstance(content, dict):
         return "", ""

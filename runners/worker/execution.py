@@ -189,7 +189,7 @@ class Run:
         with self._lock:
             if self._stop_reason is not None:
                 return None
-            self.entry.note_start()
+            self.entry.note_start(user.uid if user else None)
             self._process = server.spawn(
                 arguments,
                 environment=self._environment({**paths, **settings}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -30,3 +31,14 @@ def boot() -> str:
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""
+
+
+def host() -> str:
+    """What tells this host from others, and stays over its restarts: its machine id and its name.
+
+    Either alone is not enough: clones and containers may share an id, and a name is quickly given.
+    """
+    number = ""
+    with suppress(OSError, ValueError):
+        number = Path("/etc/machine-id").read_text().strip()
+    return f"{number} {socket.gethostname()}"

@@ -28,11 +28,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runners.worker.bounded_log import BoundedLog
 from runners.worker.errors import AlreadyRunningError, ConfigurationError
-from runners.worker.host import boot
+from runners.worker.host import boot, host
+from runners.worker.origin import past
+from runners.worker.supervision import boot_seconds
 from runners.worker.whole_file import write_whole
 from runners.worker.writing_times import WritingTimes
 
@@ -42,6 +44,13 @@ _ENTRY = re.compile(r"\A([0-9]{1,19})-([0-9]{1,7})\Z")
 LONGEST_PROBLEM = 200
 # What a probe writes: less room than this is none for a task and its log.
 PROBE_BYTES = 64 * 1024
+
+
+class Start(NamedTuple):
+    """begun: when, in boot seconds; 0 if that is not known. uid: the user it had for itself."""
+
+    begun: float
+    uid: int | None
 
 
 class Entry:
@@ -54,6 +63,8 @@ class Entry:
         self.nonce = ""
         # The host's start in which the attempt was claimed; empty if that is not known.
         self.boot = ""
+        # The host that it was claimed on; empty if that is not known, as of an older worker's.
+        self.host = ""
         # Forge's address, as its program was given it; empty if that is not known.
         self.url = ""
         self.sent = 0
@@ -70,12 +81,13 @@ class Entry:
         """Create the folder and note the claim that is about to be sent."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.nonce = nonce
-        self.boot = boot()
+        self.boot, self.host = boot(), host()
         self.url = url
         # Not synced to the disk: it has to outlive the worker, not the host.
         claim = os.open(self.folder / "claim.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(claim, "w") as stream:
-            json.dump({"nonce": nonce, "boot": self.boot, "url": url}, stream)
+            told = {"nonce": nonce, "boot": self.boot, "host": self.host, "url": url}
+            json.dump(told, stream)
         self.log.open()
 
     def recover(self) -> None:
@@ -83,13 +95,19 @@ class Entry:
         claim = _read(self.folder / "claim.json") or {}
         self.nonce = str(claim.get("nonce", ""))
         self.boot = str(claim.get("boot", ""))
+        self.host = str(claim.get("host", ""))
         self.url = str(claim.get("url", ""))
         self.result = _read(self.folder / "result.json")
         self.log.recover(is_sealed=self.result is not None)
 
-    def note_start(self) -> None:
-        """The program is about to be started. Raises OSError when the disk is full."""
-        os.close(os.open(self.folder / "started", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    def note_start(self, uid: int | None = None) -> None:
+        """The program is about to be started, as a user of its own if there is a `uid`.
+
+        Raises OSError when the disk is full.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        with os.fdopen(os.open(self.folder / "started", flags, 0o600), "w") as stream:
+            json.dump({"begun": boot_seconds(), "uid": uid}, stream)
 
     def take_back_start(self) -> None:
         """It was not started, and may be later."""
@@ -99,6 +117,13 @@ class Entry:
     def has_started(self) -> bool:
         """Whether a program may have been started."""
         return (self.folder / "started").exists()
+
+    @property
+    def start(self) -> Start:
+        """What was noted of the start of its program."""
+        noted = _read(self.folder / "started") or {}
+        uid = noted.get("uid")
+        return Start(past(noted.get("begun")), uid if isinstance(uid, int) else None)
 
     @property
     def length(self) -> int:
@@ -151,7 +176,7 @@ class Entry:
             "exit_code": exit_code,
             "reason": reason,
             "is_cut_short": is_cut_short,
-            **self._about_log(),
+            **self.about_log(),
         }
         try:
             self.log.sync()
@@ -167,7 +192,7 @@ class Entry:
         """Whether its end is on the disk."""
         return (self.folder / "result.json").exists()
 
-    def _about_log(self) -> dict[str, Any]:
+    def about_log(self) -> dict[str, Any]:
         """The fields of a `protocol.Result` that concern the log."""
         gap = self.log.gap
         return {
@@ -345,6 +370,6 @@ def lock(folder: Path) -> int:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

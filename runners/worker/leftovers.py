@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from runners.worker.host import boot
+from runners.worker.host import boot, host
 from runners.worker.journal import Entry, Journal
 from runners.worker.predecessor import End, Predecessor
 from runners.worker.remains import Remains, Trail
@@ -29,7 +29,8 @@ class Leftovers:
         for entry in self._journal:
             if entry.result is None and entry.has_started and not _is_of_other_boot(entry):
                 folder = workplaces.of(entry.task, entry.attempt, None, has_secrets=False).place
-                trail = Trail(entry.task, entry.attempt, entry.url, folder, origin)
+                known = entry.task, entry.attempt, entry.url, folder
+                trail = Trail(*known, origin, begun=entry.start.begun, uid=entry.start.uid)
                 self._remains[entry] = trail.end()
 
     def close(self) -> None:
@@ -43,8 +44,17 @@ class Leftovers:
 
 
 def _is_of_other_boot(entry: Entry) -> bool:
-    """Whether the host was restarted since, which no process outlives."""
+    """Whether the host was restarted since, which no process outlives, or is another one."""
     return bool(entry.boot) and bool(boot()) and entry.boot != boot()
+
+
+def _is_of_this_boot(entry: Entry) -> bool:
+    return bool(entry.boot) and entry.boot == boot()
+
+
+def _is_of_other_host(entry: Entry) -> bool:
+    """Whether the journal was moved, so that what it tells of may go on elsewhere."""
+    return bool(entry.host) and entry.host != host() and not _is_of_this_boot(entry)
 
 
 def close_leftover(entry: Entry, *, end: End, remains: Remains | None = None) -> None:
@@ -52,19 +62,20 @@ def close_leftover(entry: Entry, *, end: End, remains: Remains | None = None) ->
 
     `end` is how the fork servers ended; if one was killed, `remains` is what was found of it.
     """
+    if _is_of_other_host(entry):
+        _close_moved(entry)
+        return
     if _is_of_other_boot(entry):
         end = End.ORDERLY
     # What was not synced to the disk outlives the worker, and not the host: the note that the
     # program was started may be missing then, and what it wrote.
-    is_same_boot = bool(entry.boot) and entry.boot == boot()
+    is_same_boot = _is_of_this_boot(entry)
     if is_same_boot and not entry.has_started:
         reason = "The runner's worker ended before it started the program; nothing was run."
         entry.end("failed", None, reason, is_cut_short=True)
         return
     who = "worker was killed" if is_same_boot else "host was restarted"
-    _say(entry, f"the runner's {who} here; the program's last words may be missing")
-    # What was in the pipe between program and worker is gone with the worker.
-    entry.doubt(f"The runner's {who}: what the program wrote last may be missing.")
+    _doubt(entry, who)
     if not entry.has_started:
         reason = f"The runner's {who}; nobody can say whether the program had been started."
         entry.end("failed", None, reason, is_cut_short=end is End.ORDERLY)
@@ -74,6 +85,22 @@ def close_leftover(entry: Entry, *, end: End, remains: Remains | None = None) ->
         _say(entry, what)
     reason = f"The runner's {who} while it ran; {what}."
     entry.end("failed", None, reason, is_cut_short=is_gone)
+
+
+def _close_moved(entry: Entry) -> None:
+    """Its worker, and with it what ends its processes, may run on where the journal was."""
+    _doubt(entry, "journal was taken to another host")
+    reason = (
+        "The runner's journal was taken to another host, or its host was given another name, "
+        "before it was known how the attempt ended; nobody can say whether it still runs there."
+    )
+    entry.end("failed", None, reason)
+
+
+def _doubt(entry: Entry, who: str) -> None:
+    _say(entry, f"the runner's {who} here; the program's last words may be missing")
+    # What was in the pipe between program and worker is gone with the worker.
+    entry.doubt(f"The runner's {who}: what the program wrote last may be missing.")
 
 
 def _what_is_left(end: End, remains: Remains | None) -> tuple[str, bool]:

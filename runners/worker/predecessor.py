@@ -7,13 +7,16 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import signal
 import time
 from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 
-from runners.worker.remains import Origin, cgroup_of, command_of, process_ids
+from runners.worker.origin import Origin, find_heirs
+from runners.worker.pid_space import PidSpace
+from runners.worker.processes import cgroup_of, command_of, process_ids
 from runners.worker.supervision import Note, boot_seconds
 
 logger = logging.getLogger(__name__)
@@ -45,6 +48,8 @@ class Predecessor:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._killed: list[Path] = []
+        # Asked now: from its first fork server on this process adopts what is below it.
+        self._heirs = find_heirs()
 
     def note(self) -> Note:
         """Note that this worker is about to start a fork server. Raises OSError."""
@@ -58,9 +63,10 @@ class Predecessor:
             os.close(folder)
             raise
         fcntl.flock(file, fcntl.LOCK_EX)
-        origin = {"begun": boot_seconds(), "cgroup": cgroup_of(os.getpid())}
+        where = cgroup_of(os.getpid()), self._heirs, PidSpace.here()
+        origin = Origin(boot_seconds(), *where)
         with suppress(OSError):  # On a full disk more processes will be suspected, no fewer.
-            os.write(file, json.dumps(origin).encode())
+            os.write(file, json.dumps(origin.as_json()).encode())
         return Note(file, folder, name)
 
     def await_end(self) -> End:
@@ -77,10 +83,12 @@ class Predecessor:
 
     def _await(self, note: Path, deadline: float) -> End:
         try:
-            file = os.open(note, os.O_WRONLY | os.O_CLOEXEC)
+            # What is no file and has this name: a fifo, say, would be waited for.
+            file = os.open(note, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return End.ORDERLY
         except OSError:
+            self._killed.append(note)
             return End.KILLED
         try:
             nudged = 0.0
@@ -104,17 +112,25 @@ class Predecessor:
         """What is known of the processes that killed fork servers left."""
         origins = [_read_origin(note) for note in self._killed]
         cgroups = {origin.cgroup for origin in origins}
+        heirs = {origin.heirs for origin in origins}
+        spaces = {origin.space for origin in origins}
         return Origin(
             min((origin.begun for origin in origins), default=0.0),
             cgroups.pop() if len(cgroups) == 1 else None,
+            heirs.pop() if len(heirs) == 1 else None,
+            spaces.pop() if len(spaces) == 1 else PidSpace("several"),
         )
 
     def forget(self) -> None:
         """What they left is dealt with, and noted where a restart finds it."""
         for note in self._killed:
             with suppress(OSError):
-                note.unlink()
+                shutil.rmtree(note) if _is_folder(note) else note.unlink()
         self._killed = []
+
+
+def _is_folder(note: Path) -> bool:
+    return note.is_dir() and not note.is_symlink()
 
 
 def _is_free(file: int) -> bool:
@@ -136,7 +152,8 @@ def _continue(name: str) -> None:
 
 def _read_origin(note: Path) -> Origin:
     try:
-        noted = json.loads(note.read_text())
-        return Origin(float(noted["begun"]), str(noted["cgroup"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return Origin(0.0, None)
+        if not note.is_file() or note.is_symlink():
+            return Origin()
+        return Origin.read(json.loads(note.read_text()))
+    except (OSError, ValueError):
+        return Origin()

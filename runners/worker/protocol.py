@@ -95,10 +95,10 @@ class RegisterRequest(Message):
     """
 
     protocol: int = value(integer(0, 10_000))
-    version: str = value(text(40))
+    version: str = value(label(40))
     digest: str = value(sha256)
-    host_name: str = value(text(255))
-    system: str = value(text(120))
+    host_name: str = value(label(255))
+    system: str = value(label(120))
     name: str | None = value(optional(text(60, minimum=1)), default=None)
 
 
@@ -114,7 +114,7 @@ class VerifyRequest(Message):
     """Asks what `connect` would answer, and begins nothing."""
 
     protocol: int = value(integer(0, 10_000))
-    version: str = value(text(40))
+    version: str = value(label(40))
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class VerifyReply(Message):
 class UnregisterRequest(Message):
     """A host takes its runner away."""
 
-    host_name: str = value(text(255))
+    host_name: str = value(label(255))
 
 
 @dataclass(frozen=True)
@@ -281,7 +281,6 @@ class Result(Message):
 class Report(Message):
     """What happened since the last report, for several tasks at once."""
 
-    session: str = value(_session)
     started: tuple[Started, ...] = value(many(message(Started)))
     pieces: tuple[Piece, ...] = value(many(message(Piece)))
     results: tuple[Result, ...] = value(many(message(Result)))

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import pwd
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,19 +60,21 @@ class TaskUsers:
         )
         return self.count
 
-    def take(self) -> TaskUser | None:
-        """A user for one task, None if there are none at all.
+    @contextmanager
+    def lent(self) -> Iterator[TaskUser | None]:
+        """A user for one task until the end of the block, None if there are none at all.
 
         There are as many as tasks at once, so waiting is for the moment between two tasks only.
         """
         if not self.count:
-            return None
+            yield None
+            return
         with self._freed:
             self._freed.wait_for(lambda: bool(self._idle))
-            return self._idle.pop(0)
-
-    def give_back(self, user: TaskUser | None) -> None:
-        if user is not None:
+            user = self._idle.pop(0)
+        try:
+            yield user
+        finally:
             with self._freed:
                 self._idle.append(user)
                 self._freed.notify()

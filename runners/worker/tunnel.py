@@ -63,7 +63,8 @@ class Tunnel:
     """Opens the socket with `open`, closes everything with `close`. Thread-safe.
 
     `trouble` is the sentence about why the last handshake failed; empty once one succeeded. It
-    goes to the log too while `is_logging`; before that it is for those who start the worker to say.
+    goes to the log too while `is_logging`, and so does its end; before that it is for those who
+    start the worker to say.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Tunnel:
         self.path = self._choose_path(folder)
         self.trouble = ""
         self.is_logging = False
+        self._is_logged = False
         self._away_since: float | None = None
         self._is_back = asyncio.Event()
         self._loop = asyncio.new_event_loop()
@@ -163,8 +165,7 @@ class Tunnel:
             upstream = await self._connect()
         except (OSError, TimeoutError) as error:
             raise DialError from error
-        self._away_since = None
-        self.trouble = ""
+        self._note_success()
         return upstream
 
     async def _connect(self) -> ClientConnection:
@@ -194,11 +195,19 @@ class Tunnel:
         if self._away_since is None:
             self._away_since = time.monotonic()
 
+    def _note_success(self) -> None:
+        self._away_since = None
+        self.trouble = ""
+        if self._is_logged:
+            self._is_logged = False
+            logger.warning("The broker tunnel stands again.")
+
     def _note_trouble(self, error: Exception) -> None:
         self._note_absence()
         sentence = explain(self._url, error.__cause__ or error)
         if sentence != self.trouble:
             if self.is_logging:
+                self._is_logged = True
                 logger.warning("%s", sentence)
             self.trouble = sentence
         if isinstance(error, InvalidStatus) and error.response.status_code == 401:

@@ -8,8 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 
 from runners.worker.client import Client, spread_pause
-from runners.worker.errors import RefusedError, RevokedError, UnreachableError
-from runners.worker.fields import MAXIMUM_AGES, MAXIMUM_PIECE_BYTES
+from runners.worker.errors import (
+    RefusedError,
+    RevokedError,
+    UnreachableError,
+    UnreadableLogError,
+)
+from runners.worker.fields import MAXIMUM_AGES, MAXIMUM_PIECE_BYTES, ProtocolError
 from runners.worker.journal import Entry, Journal
 from runners.worker.protocol import (
     MAXIMUM_REPORT_BYTES,
@@ -44,7 +49,6 @@ class Uploader(threading.Thread):
         self,
         client: Client,
         journal: Journal,
-        session: str,
         *,
         refused: Callable[[Entry], None],
         revoked: Callable[[RevokedError], None],
@@ -52,7 +56,6 @@ class Uploader(threading.Thread):
         super().__init__(name="forge-uploader", daemon=True)
         self._client = client
         self._journal = journal
-        self._session = session
         self._refused = refused
         self._revoked = revoked
         self._condition = threading.Condition()
@@ -64,6 +67,7 @@ class Uploader(threading.Thread):
         self._pause = 0.0
         # What was said of this outage: a second reason is worth a line, the same one is not.
         self._said = set[str]()
+        self._unreadable: UnreadableLogError | None = None
 
     def news(self) -> None:
         """There are new log bytes: send them at the cadence that Forge asked for."""
@@ -90,20 +94,31 @@ class Uploader(threading.Thread):
 
     def run(self) -> None:
         while self._wait():
-            report = self._collect()
-            if report is None:
-                if self._is_closing:
-                    return
-                continue
             try:
-                self._apply(report, self._client.report(report))
+                if not self._hand_over() and self._is_closing:
+                    return
             except RevokedError as error:
                 self._revoked(error)
                 return
-            except (UnreachableError, RefusedError) as error:
-                self._back_off(error)
-            else:
-                self._note_arrival()
+            except UnreachableError as error:
+                self._back_off(str(error), error.retry_after)
+            except (RefusedError, UnreadableLogError) as error:
+                self._back_off(str(error))
+            except Exception as error:
+                # Whatever it is: without this thread each task here would be running for ever.
+                reason = f"an unexpected error, {type(error).__name__}: {error}"
+                self._back_off(reason, trace=error)
+
+    def _hand_over(self) -> bool:
+        """Report what there is; False if there is nothing. Raises what keeps some of it here."""
+        report = self._collect()
+        if report is not None:
+            self._apply(report, self._client.report(report))
+        if self._unreadable is not None:
+            raise self._unreadable
+        if report is not None:
+            self._note_arrival()
+        return report is not None
 
     def _wait(self) -> bool:
         """Until there is something to send and its time has come."""
@@ -116,14 +131,12 @@ class Uploader(threading.Thread):
         self._last_sent = time.monotonic()
         return True
 
-    def _back_off(self, error: Exception) -> None:
+    def _back_off(self, reason: str, asked: float = 0.0, *, trace: Exception | None = None) -> None:
         """Wait before the next try, longer each time; nothing is given up."""
-        reason = str(error)
         if reason not in self._said:
             self._said.add(reason)
-            logger.warning("Logs and results wait here: %s", reason)
+            logger.warning("Logs and results wait here: %s", reason, exc_info=trace)
         self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
-        asked = error.retry_after if isinstance(error, UnreachableError) else 0.0
         time.sleep(spread_pause(self._pause, asked))
         self.urgent()
 
@@ -143,20 +156,26 @@ class Uploader(threading.Thread):
         pieces: list[Piece] = []
         results: list[Result] = []
         room = MAXIMUM_REPORT_BYTES
+        self._unreadable = None
         for index, entry in enumerate(entries):
-            result = entry.result
+            is_over = entry.result is not None
             end = entry.sent
-            for piece in _pieces(entry, room // (len(entries) - index)):
-                pieces.append(piece)
-                end += len(piece.data)
-                room -= len(piece.data)
-            if result is not None and end == entry.length:
-                results.append(_result(entry, result))
+            try:
+                for piece in _pieces(entry, room // (len(entries) - index)):
+                    pieces.append(piece)
+                    end += len(piece.data)
+                    room -= len(piece.data)
+            except OSError as error:
+                # The others need not wait for it.
+                self._unreadable = UnreadableLogError(entry.task, error)
+                continue
+            if is_over and end == entry.length:
+                results.append(_result(entry))
         started = tuple(_start(entry) for entry in entries if _has_started(entry))
         overflows = tuple(_overflow(entry) for entry in entries if _has_overflown(entry))
         if not (started or pieces or results or overflows):
             return None
-        return Report(self._session, started, tuple(pieces), tuple(results), overflows)
+        return Report(started, tuple(pieces), tuple(results), overflows)
 
     def _apply(self, report: Report, reply: ReportReply) -> None:
         self._cadence = reply.cadence_seconds
@@ -228,11 +247,23 @@ def _overflow(entry: Entry) -> Overflow:
     return Overflow(entry.task, entry.attempt, log.length, log.written)
 
 
-def _result(entry: Entry, result: dict[str, object]) -> Result:
-    fields = {
-        "task": entry.task,
-        "attempt": entry.attempt,
-        "age_seconds": entry.seconds_since_end,
-        **result,
-    }
-    return Result.read(fields, "result.json")
+def _result(entry: Entry) -> Result:
+    """How it ended. A note of that which nobody can read says so, and keeps no task running."""
+    try:
+        return _read_result(entry)
+    except ProtocolError as error:
+        logger.warning("The note of how task %d ended cannot be read: %s", entry.task, error)
+        entry.result = {
+            "outcome": "failed",
+            "exit_code": None,
+            "reason": "The runner's note of how it ended cannot be read.",
+            **entry.about_log(),
+            "log_problem": "The runner's note of what it lacks cannot be read.",
+        }
+        return _read_result(entry)
+
+
+def _read_result(entry: Entry) -> Result:
+    """Raises ProtocolError."""
+    about = {"task": entry.task, "attempt": entry.attempt, "age_seconds": entry.seconds_since_end}
+    return Result.read({**(entry.result or {}), **about}, "result.json")

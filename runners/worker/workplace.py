@@ -131,11 +131,11 @@ class Workplaces:
         """Make the folder if need be; False if it cannot be had."""
         try:
             folder.mkdir(mode=PRIVATE, exist_ok=True)
+            if not _is_ours(folder):
+                return False
+            folder.chmod(self._mode)
         except OSError:
             return False
-        if not _is_ours(folder):
-            return False
-        folder.chmod(self._mode)
         return True
 
 

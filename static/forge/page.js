@@ -125,6 +125,14 @@ if (made) history.replaceState(null, "", made.dataset.address);
 const goesOn = document.querySelector("form[data-goes-on]");
 if (goesOn) setTimeout(() => goesOn.requestSubmit(), 0);
 
+// ---- after a form was rejected one is where there is something to change ----
+const wrong = document.querySelector("main [aria-invalid=true]") ?? document.querySelector("main [data-rejected]");
+if (wrong) {
+  wrong.focus({ preventScroll: true });
+  // In the middle: no bar covers it, and of a short form the summary stays in view.
+  wrong.closest(".row")?.scrollIntoView({ block: "center" });
+}
+
 // ---- a form is sent once, until the page is left, the browser gives up, or nothing comes of it ----
 const mayBeSent = () => {
   for (const form of document.querySelectorAll("[data-sent]")) delete form.dataset.sent;

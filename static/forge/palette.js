@@ -12,6 +12,8 @@ const said = document.getElementById("palette-status");
 let asking = null; // the request that is under way
 let waiting = 0; // the timer of the next one
 let chosen = null;
+let entered = null; // the text that Enter was pressed for before its list had come
+let shown = null; // the text that the list is of
 
 const options = () => [...list.querySelectorAll("[role=option]")];
 
@@ -32,6 +34,7 @@ function step(by) {
 }
 
 function show(html, query) {
+  shown = query;
   list.innerHTML = html;
   const count = options().length;
   list.hidden = count === 0;
@@ -41,6 +44,10 @@ function show(html, query) {
   // Nothing is chosen before somebody has typed: Enter alone must not run anything. And a few
   // letters may choose only a run that they may well mean, or a place to go to.
   choose(query ? list.querySelector("[data-meant]") : null);
+  const isAwaited = entered !== null && entered === query && query === text.value.trim();
+  entered = null;
+  // What was not yet to be seen is opened at most; a run is chosen, and Enter once more runs it.
+  if (isAwaited && chosen?.matches("a:not([data-ask])")) chosen.click();
 }
 
 async function ask() {
@@ -57,7 +64,9 @@ async function ask() {
     show(await answer.text(), query);
   } catch (error) {
     if (error.name === "AbortError") return;
+    entered = null;
     show("", query);
+    shown = null;
     none.hidden = true;
     said.textContent = "Forge does not answer. Type again in a moment.";
     said.classList.remove("vh");
@@ -68,6 +77,9 @@ async function ask() {
 
 function typed() {
   choose(null); // what is shown is not yet what was typed, and Enter must not mean it
+  entered = null;
+  shown = null;
+  asking?.abort(); // nor must the list of fewer letters, which may be on its way
   clearTimeout(waiting);
   waiting = setTimeout(ask, PAUSE);
 }
@@ -86,9 +98,13 @@ function key(event) {
   if (event.isComposing) return;
   if (STEPS[event.key]) {
     event.preventDefault();
+    entered = null;
     step(STEPS[event.key]);
   } else if (event.key === "Enter") {
     event.preventDefault();
+    if (event.repeat) return;
+    const query = text.value.trim();
+    if (!chosen && query && shown !== query) entered = query;
     const { ctrlKey, metaKey, shiftKey } = event;
     chosen?.dispatchEvent(
       new MouseEvent("click", { bubbles: true, cancelable: true, ctrlKey, metaKey, shiftKey }),
@@ -114,6 +130,7 @@ if (dialog) {
   dialog.addEventListener("close", () => {
     asking?.abort();
     clearTimeout(waiting);
+    entered = null;
   });
   window.addEventListener("pageshow", (event) => event.persisted && dialog.close());
 

@@ -8,6 +8,7 @@ import { bytesOf } from "./logstore.js";
 import { LogTools } from "./logtools.js";
 import { heard, showConnection, silence } from "./page.js";
 import { LogSearch } from "./search.js";
+import { say as tell } from "./say.js";
 import { clock, writeTimes } from "./times.js";
 
 const RETRY = 3000;
@@ -145,8 +146,18 @@ function takeState(event) {
   said.dataset.state = state.state;
 }
 
+// The address may name a line that the log does not have.
+function tellIfBeyond() {
+  const number = Number(/^#L(\d+)$/.exec(location.hash)?.[1] || 0);
+  if (number <= view.lineCount) return;
+  const line = `line ${number.toLocaleString("en")}`;
+  const has = `the log has ${counted(view.lineCount, "line")}`;
+  tell(isEnded ? `There is no ${line}: ${has}.` : `There is no ${line} yet: ${has} so far.`);
+}
+
 function end() {
   isEnded = true;
+  if (!isPlaced) tellIfBeyond();
   outline.grew(true);
   source.close();
   showConnection(true);
@@ -180,6 +191,7 @@ function connect() {
   });
 }
 
+window.addEventListener("hashchange", tellIfBeyond);
 followButton.addEventListener("click", () => view.follow(isEnded || !view.isFollowing));
 
 setInterval(() => {

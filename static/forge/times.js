@@ -1,5 +1,6 @@
 // Times in the reader's zone, kept current. The server wrote them in its own zone.
 const SECOND = 1000;
+const SOON = 48 * 3600; // s
 const pad = (number) => String(number).padStart(2, "0");
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 export const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "your zone";
@@ -18,6 +19,7 @@ function moment(at, now) {
   const age = (now - at) / SECOND;
   if (age >= 0 && age < 60) return `${Math.floor(age)} s ago`;
   if (at.toDateString() === now.toDateString()) return clock(at).slice(0, 5);
+  if (age < 0 && age > -SOON) return minute(at, now);
   if (at.getFullYear() === now.getFullYear()) return `${at.getDate()} ${MONTHS[at.getMonth()]}`;
   return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
 }

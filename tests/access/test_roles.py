@@ -57,7 +57,6 @@ BY_NUMBER_AT_HAND = {
     ("forge/pages/fleet.py", "rows_among"),  # runners at hand
     ("forge/pages/fleet.py", "shown"),  # of rows that were made from runners at hand
     ("forge/pages/sign_in.py", "_record_failure"),  # whose password was wrong, for the audit log
-    ("forge/pages/runner_changes.py", "_unserved"),  # queues of the project's waiting tasks
     ("forge/pages/task_search.py", "_people"),  # who has started a task of the project
     ("forge/pages/task_search.py", "_read"),  # numbers from queries of the project's tasks
     ("forge/pages/versions.py", "mark_of"),  # of a row at hand
@@ -109,7 +108,8 @@ def _is_at_hand(value: ast.expr) -> bool:
     )
 
 
-VIEWS = sorted([*(ROOT / "forge" / "pages").glob("*.py"), *(ROOT / "forge" / "api").glob("*.py")])
+ROOMS = ("pages", "api", "lists")
+VIEWS = sorted(path for room in ROOMS for path in (ROOT / "forge" / room).glob("*.py"))
 
 
 @pytest.mark.parametrize("path", VIEWS, ids=lambda path: f"{path.parent.name}/{path.name}")

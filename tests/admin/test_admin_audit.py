@@ -18,6 +18,7 @@ from projects.models import AccessKey, Membership, Project, UserToken, VariableG
 from projects.operations import create_user_token
 from runners.models import RegistrationToken, Runner
 from tasks.models import TaskTemplate
+from tests.admin.conftest import refusal
 from tests.cast import CANARY, Cast
 from tests.writes import assert_nothing_secret, one_entry
 
@@ -163,8 +164,7 @@ def test_members_in_a_projects_form_go_through_the_same_rules(cast: Cast, admin:
         "memberships-1-role": "operator",
     }
     page = address(Project, "change", cast.project.pk)
-    answer = admin.post(page, form)
-    assert "last active owner" in " ".join(map(str, get_messages(answer.wsgi_request)))
+    assert "last active owner" in refusal(admin.post(page, form))
     owner.refresh_from_db()
     assert owner.role == "owner"
     assert not Membership.objects.filter(project=cast.project, user=cast.outsider).exists()

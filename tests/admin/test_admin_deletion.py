@@ -6,6 +6,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
@@ -59,3 +60,13 @@ def test_times_are_written_as_on_the_pages(
     written = f"{timezone.localtime(at):%Y-%m-%d %H:%M:%S}"
     assert written in text
     assert "p.m." not in text and "3:04" not in text.replace(written, "")
+
+
+def test_it_is_said_when_it_is_ones_own_account(admin: Client, superuser: User, cast: Cast) -> None:
+    one = "/admin/auth/user/{}/delete/"
+    assert "This is your own account" in admin.get(one.format(superuser.pk)).text
+    assert "your own account" not in admin.get(one.format(cast.viewer.pk)).text.lower()
+    chosen = {"action": "delete_selected", "_selected_action": [superuser.pk, cast.viewer.pk]}
+    assert "Your own account is among them" in admin.post("/admin/auth/user/", chosen).text
+    chosen["_selected_action"] = [cast.viewer.pk, cast.manager.pk]
+    assert "own account" not in admin.post("/admin/auth/user/", chosen).text

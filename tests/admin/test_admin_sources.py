@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import DELETION, LogEntry
 from django.contrib.messages import get_messages
 from django.test import Client
 from django.urls import reverse
@@ -12,6 +13,7 @@ from django.urls import reverse
 from projects.models import AccessKey, VariableGroup
 from tasks.models import TaskTemplate
 from tasks.operations import save_template
+from tests.admin.conftest import refusal
 from tests.admin.test_admin_changes import template_form
 from tests.cast import CANARY, Cast
 
@@ -39,8 +41,7 @@ def test_a_key_is_added_and_its_secret_replaced_without_being_shown(
 def test_a_secret_that_is_too_short_is_refused_with_a_sentence(cast: Cast, admin: Client) -> None:
     page = reverse("admin:projects_accesskey_add")
     answer = admin.post(page, key_form(cast, value="tiny"))
-    (message,) = get_messages(answer.wsgi_request)
-    assert "at least 8 characters" in str(message)
+    assert "at least 8 characters" in refusal(answer, "value")
     assert not AccessKey.objects.exists()
 
 
@@ -90,6 +91,26 @@ def test_what_templates_use_is_not_deleted(
     assert not AccessKey.objects.exists()
 
 
+def test_of_many_all_are_deleted_or_none(
+    cast: Cast, admin: Client, template: TaskTemplate, access_key: AccessKey
+) -> None:
+    for name in ("A", "Z"):
+        AccessKey.objects.create(project=cast.project, name=name, kind="none")
+    save_template(template=template, tags=(), keys={access_key.pk: "K"})
+    page = reverse("admin:projects_accesskey_changelist")
+    chosen = list(AccessKey.objects.values_list("pk", flat=True))
+    data = {"action": "delete_selected", "_selected_action": chosen, "post": "yes"}
+    answer = admin.post(page, data)
+    said = [str(message) for message in get_messages(answer.wsgi_request)]
+    assert said[0] == "Nothing was deleted." and "used by the template Restart" in said[1]
+    assert AccessKey.objects.count() == len(chosen)
+    assert not LogEntry.objects.filter(action_flag=DELETION).exists()
+    save_template(template=template, tags=(), keys={})
+    admin.post(page, data)
+    assert not AccessKey.objects.exists()
+    assert LogEntry.objects.filter(action_flag=DELETION).count() == len(chosen)
+
+
 def test_a_template_is_given_sources_in_the_admin(
     admin: Client, template: TaskTemplate, access_key: AccessKey, variable_group: VariableGroup
 ) -> None:
@@ -106,5 +127,5 @@ def test_a_template_is_given_sources_in_the_admin(
     VariableGroup.objects.filter(pk=other.pk).update(variables={"REGION": "x"})
     both = {"variable_groups": [variable_group.pk, other.pk], "key_names": ""}
     answer = admin.post(page, given | both)
-    assert "REGION would be set by" in str(*get_messages(answer.wsgi_request))
+    assert "REGION would be set by" in refusal(answer)
     assert list(template.variable_groups.all()) == [variable_group]

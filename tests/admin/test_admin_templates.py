@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
+from django.utils import timezone
 
 from tasks.models import TaskTemplate
+from tasks.operations import remove_template, save_template
 from tests.cast import Cast
 from tests.writes import disabled, one_entry
 
@@ -45,10 +48,32 @@ def test_enabling_leaves_one_entry(cast: Cast, template: TaskTemplate, admin: Cl
 def test_a_copy_is_made_under_a_free_name(template: TaskTemplate, admin: Client) -> None:
     with one_entry() as entries:
         done = act(admin, "duplicate", template)
-    assert "New templates: Restart (copy)." in done.content.decode()
+    assert "Duplicated: 1." in done.content.decode()
     assert (entries[0].verb, entries[0].name) == ("created", "Restart (copy)")
     copy = TaskTemplate.objects.get(name="Restart (copy)")
     assert [tag.name for tag in copy.tags.all()] == ["linux"]
+
+
+def test_of_many_copies_those_that_fail_are_told_and_the_others_made(
+    cast: Cast, template: TaskTemplate, admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed = TaskTemplate(project=cast.project, name="Removed", script="true")
+    remove_template(template=save_template(template=removed, tags=()), now=timezone.now())
+    bad = TaskTemplate(project=cast.project, name="Bad", script="true", queue=template.queue)
+    bad.save()
+    TaskTemplate.objects.filter(pk=bad.pk).update(environment={"1x": "y"})
+    given = {"action": "duplicate", "_selected_action": [template.pk, removed.pk, bad.pk]}
+    said = admin.post(LIST, given, follow=True).text
+    assert "Duplicated: 1." in said and "Left, because they were removed: Removed." in said
+    assert "1x" in said
+    assert sorted(TaskTemplate.objects.values_list("name", flat=True)) == [
+        "Bad", "Removed", "Restart", "Restart (copy)",
+    ]  # fmt: skip
+
+    monkeypatch.setattr("projects.admin_bases.MOST_AT_ONCE", 2)
+    said = admin.post(LIST, given, follow=True).text
+    assert "Nothing was done: select at most 2 task templates at once." in said
+    assert TaskTemplate.objects.count() == 4
 
 
 def test_who_may_only_look_is_offered_no_action(template: TaskTemplate, db: None) -> None:

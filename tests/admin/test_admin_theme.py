@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 
 import pytest
+from django.contrib.admin import site
 from django.contrib.messages import get_messages
 from django.contrib.staticfiles import finders
 from django.test import Client
 
+from forge.templatetags.forge_ui import REGISTRATION_LOOKS, RUNNER_LOOKS, STATE_LOOKS
 from projects.models import Project
 from runners.models import Runner
+from tasks.models import Task
 from tests.cast import Cast
 
 TOKEN = re.compile(r"(--[\w-]+):\s*([^;]+);")
@@ -35,6 +38,27 @@ def test_colours_type_and_shapes_are_those_of_the_pages() -> None:
     referred = {value.removeprefix("var(").removesuffix(")") for value in own.values()}
     assert own and referred <= set(shared)
     assert not re.search(r"#[0-9a-f]{3,8}\b", sheet("admin.css"))
+
+
+def test_states_have_the_colours_of_the_pages() -> None:
+    rules = re.findall(r"\.state:is\((.+)\) \{ color: var\(--(\w+)\)", sheet("admin.css"))
+    coloured = {
+        value: {"accent": "run"}.get(colour, colour)
+        for values, colour in rules
+        for value in re.findall(r'data-state="(\w+)"', values)
+    }
+    for looks in (STATE_LOOKS, RUNNER_LOOKS, REGISTRATION_LOOKS):
+        told = {value: coloured.get(value, "mute") for value in looks}
+        assert told == {value: colour for value, (colour, _) in looks.items()}
+
+
+def test_a_tasks_page_shows_all_of_it_but_the_nonce(running_task: Task, admin: Client) -> None:
+    page = site._registry[Task]
+    shown = {name for _, group in page.get_fieldsets(None) for name in group["fields"]}  # type: ignore[arg-type]
+    assert shown == {field.name for field in Task._meta.fields} - {"id", "nonce"}
+    text = admin.get(f"/admin/tasks/task/{running_task.pk}/change/").text
+    assert text.index("Its way") < text.index("What it runs") < text.index("Its log")
+    assert 'data-state="running"' in admin.get("/admin/tasks/task/").text
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from projects.models import Project
 from tests.api.conftest import Api
@@ -132,13 +132,31 @@ def test_a_failure_of_forge_is_json_without_a_traceback(
     assert "the very reason" in caplog.text
 
 
-def test_a_database_that_is_away_is_503(owner: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+def test_a_database_that_is_away_is_503(
+    error: type[Exception], owner: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(**_: object) -> None:
-        raise OperationalError("gone")
+        raise error("gone")
 
     monkeypatch.setattr("forge.api.projects.create_project", fail)
     answer = owner.post("projects/", {"name": "x"})
     assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+
+
+def test_a_migration_that_was_forgotten_is_no_outage(
+    owner: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To wait for it helps nobody, so nobody is told to."""
+
+    def fail(**_: object) -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT column_to_come FROM projects_project")
+
+    monkeypatch.setattr("forge.api.projects.create_project", fail)
+    answer = owner.post("projects/", {"name": "x"})
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert "Retry-After" not in answer
 
 
 def test_answers_are_not_kept_by_caches(owner: Api) -> None:

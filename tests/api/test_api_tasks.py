@@ -13,8 +13,9 @@ from tests.cast import Cast
 
 FIELDS = {
     "id", "template", "state", "reason", "exit_code", "attempt", "runner", "sources", "created_at",
-    "claimed_at", "started_at", "finished_at", "log_bytes", "log_sha256", "log_complete",
-    "rerun_of", "stop_requested_at", "stop_reason", "force_requested_at", "lease_expires_at",
+    "queued_at", "claimed_at", "started_at", "finished_at", "log_bytes", "log_sha256",
+    "log_complete", "rerun_of", "stop_requested_at", "stop_reason", "force_requested_at",
+    "lease_expires_at",
     "unreachable_at", "wait_ends_at", "lost_runner_policy", "lost_runner_wait_seconds",
     "max_attempts", "stop_steps", "attempts",
     "log_written_bytes", "log_gap_offset", "log_gap_bytes", "log_problem",

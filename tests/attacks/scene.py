@@ -14,7 +14,7 @@ import redis
 
 from tests.attacks.ledger import Row, open_row
 from tests.attacks.thief import Thief
-from tests.attacks.wire import DirectWire
+from tests.attacks.wire import DirectWire, TunnelWire
 from tests.broker import PASSWORD, free_port
 from tests.deployment.client import Runner, wait_for
 from tests.deployment.production import Production
@@ -110,6 +110,9 @@ class Scene(Production):
 
     def direct(self, thief: Thief, **options: Any) -> DirectWire:
         return DirectWire(self.broker_port, thief, **options)
+
+    def tunnel(self, thief: Thief) -> TunnelWire:
+        return TunnelWire(thief, lambda: self.steal("accomplice"))
 
 
 @dataclass

@@ -13,7 +13,7 @@ from tests.attacks.forms import Target, categories, documented
 from tests.attacks.ledger import Row
 from tests.attacks.scene import Scene
 from tests.attacks.thief import Thief
-from tests.attacks.wire import DirectWire, TunnelWire, Wire, command
+from tests.attacks.wire import DirectWire, Wire, command
 
 pytestmark = pytest.mark.usefixtures("innocent")
 
@@ -79,7 +79,7 @@ def test_every_command_of_every_category(forge: Scene, thief: Thief, wire: Direc
 
 
 def test_every_command_through_the_tunnel(forge: Scene, thief: Thief) -> None:
-    wire = TunnelWire(thief)
+    wire = forge.tunnel(thief)
     choice = slice(None) if LONG else slice(0, 1)
     with forge.attack("commands, tunnel", thief, "tunnel") as row:
         for entry in documented(forge.administrator):
@@ -151,7 +151,7 @@ def test_no_connection_becomes_somebody_elses(
     way: str, protocol: int, forge: Scene, thief: Thief
 ) -> None:
     """Signing in as others, RESET, RESP3, and what would change or spy on other connections."""
-    wire: Wire = forge.direct(thief, protocol=protocol) if protocol else TunnelWire(thief)
+    wire: Wire = forge.direct(thief, protocol=protocol) if protocol else forge.tunnel(thief)
     logged = "tunnel" if way == "tunnel" else REFUSED_BY_BROKER
     with forge.attack(f"state of connections, {way}", thief, logged) as row:
         for words in STATE:
@@ -219,7 +219,7 @@ def test_bytes_that_are_no_commands_open_nothing(forge: Scene, thief: Thief) -> 
 def test_no_words_that_chance_puts_together_open_anything(
     way: str, forge: Scene, thief: Thief
 ) -> None:
-    wire: Wire = TunnelWire(thief) if way == "tunnel" else forge.direct(thief)
+    wire: Wire = forge.tunnel(thief) if way == "tunnel" else forge.direct(thief)
     other = f"forge:project:{forge.innocents_project}:"
     examples = 60 if way == "tunnel" else 400
 

@@ -11,7 +11,7 @@ import pytest
 from tests.attacks.forms import key_forms
 from tests.attacks.scene import Scene
 from tests.attacks.thief import Thief
-from tests.attacks.wire import DirectWire, TunnelWire, Wire
+from tests.attacks.wire import DirectWire, Wire
 
 pytestmark = pytest.mark.usefixtures("innocent")
 
@@ -148,7 +148,7 @@ def test_no_form_of_a_name_opens_what_is_anothers(way: str, forge: Scene, thief:
     """All that a worker may send, aimed at some fifty names that look like its own."""
     keys = key_forms(forge.thiefs_project, forge.innocents_project)
     wire: Wire = (
-        TunnelWire(thief) if way == "tunnel" else forge.direct(thief, protocol=int(way[-1]))
+        forge.tunnel(thief) if way == "tunnel" else forge.direct(thief, protocol=int(way[-1]))
     )
     with forge.attack(f"names of keys and channels, {way}", thief, "broker_(key|channel)") as row:
         for shape in SHAPES:

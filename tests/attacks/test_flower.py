@@ -184,6 +184,9 @@ MALFORMED: dict[str, Lie] = {
     "a time that is none": lambda liar, victim: liar.event(
         "task-started", uuid=f"{liar.own_task}.1", timestamp="late", utcoffset="x"
     ),
+    "a time of 400 digits": lambda liar, victim: liar.event(
+        "task-started", uuid=f"{liar.own_task}.1", timestamp=10**400
+    ),
     "nested numbers": lambda liar, victim: liar.event(
         "task-succeeded", uuid=f"{liar.own_task}.1", runtime=[1], result={"a": {"b": MARKUP}}
     ),

@@ -75,7 +75,6 @@ GOOD: dict[str, dict[str, Any]] = {
         "is_draining": False,
     },
     "report": {
-        "session": SESSION,
         "started": [STARTED],
         "pieces": [PIECE],
         "results": [RESULT],

@@ -64,7 +64,7 @@ class Thief:
 
     def report(self, **parts: Any) -> requests.Response:
         empty: dict[str, Any] = {"started": [], "pieces": [], "results": []}
-        return self.send_patiently("report", {"session": self.session, **empty, **parts})
+        return self.send_patiently("report", {**empty, **parts})
 
     def heartbeat(self, held: list[dict[str, int]]) -> requests.Response:
         return self.send_patiently("heartbeat", {"session": self.session, "held": held})

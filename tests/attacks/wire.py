@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import redis
 import redis.connection
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.attacks.thief import Thief
@@ -97,15 +97,19 @@ def dial(url: str, token: str | None, **options: Any) -> ClientConnection:
 
 
 class TunnelWire:
-    """One tunnel; another one when it was closed."""
+    """One tunnel; another one when it was closed.
 
-    def __init__(self, thief: Thief) -> None:
+    `another` gives the thief of a further runner, for when this one has dialled too often.
+    """
+
+    def __init__(self, thief: Thief, another: Callable[[], Thief]) -> None:
         self._thief = thief
+        self._another = another
         self._connection: ClientConnection | None = None
 
     def ask(self, *words: str | bytes) -> str:
         if self._connection is None:
-            self._connection = dial(self._thief.url, self._thief.runner.token, legacy=True)
+            self._connection = self._dial()
         try:
             self._connection.send(command(*words))
             answer = self._connection.recv(timeout=30)
@@ -114,6 +118,14 @@ class TunnelWire:
             return "closed"
         assert isinstance(answer, bytes)
         return answer.decode(errors="backslashreplace")
+
+    def _dial(self) -> ClientConnection:
+        try:
+            return dial(self._thief.url, self._thief.runner.token, legacy=True)
+        except InvalidStatus as refused:
+            assert refused.response.status_code == 429
+            self._thief = self._another()
+            return dial(self._thief.url, self._thief.runner.token, legacy=True)
 
     def close(self) -> None:
         if self._connection is not None:

@@ -253,7 +253,7 @@ class Story:
             project=self.project, template=row, queue=row.queue,
             app=row.app, script=row.script, environment=row.environment,
             timeout_seconds=row.timeout_seconds, is_exclusive=False, state=state,
-            created_by=self.people[by], created_at=queued, **more,
+            created_by=self.people[by], created_at=queued, queued_at=queued, **more,
         )  # fmt: skip
         if runner:
             task.runner = self.runners[runner]
@@ -286,6 +286,7 @@ class Story:
                 started_at=NOW - timedelta(seconds=begin), log_bytes=31_400 * number,
                 log_complete=number == 2,
             )  # fmt: skip
+        task.queued_at = NOW - timedelta(seconds=ends[-1][4])
         task.claimed_at = NOW - timedelta(seconds=608)
         task.started_at = NOW - timedelta(seconds=607.9)
         task.save()
@@ -354,7 +355,7 @@ class Story:
             reason=f"It ended with exit code {2 if is_failed else 0}.", log_complete=True,
             state="failed" if is_failed else "succeeded", exit_code=2 if is_failed else 0,
             created_by=dice.choice(list(self.people.values())), created_at=queued,
-            claimed_at=claimed, started_at=claimed,
+            queued_at=queued, claimed_at=claimed, started_at=claimed,
             finished_at=claimed + timedelta(seconds=dice.uniform(40, 1100)),
         )  # fmt: skip
 

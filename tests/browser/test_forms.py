@@ -79,7 +79,10 @@ def test_a_form_keeps_what_was_typed(mistake: Mistake, visit: Visit, project: in
         expect(_field(page, label)).to_have_value("")
         assert secret not in page.content()
     marked = page.locator("main [aria-invalid=true]")
+    # Whoever works by keyboard alone is where there is something to change.
+    expect(marked.first if marked.count() else page.locator("[data-rejected]")).to_be_focused()
     if marked.count():
+        expect(marked.first).to_be_in_viewport()
         described = marked.first.get_attribute("aria-describedby")
         assert page.locator(f"#{described.split()[-1]}").count() == 1
 

@@ -271,3 +271,15 @@ def test_the_way_to_another_page_turns_no_switch(visit: Visit, task: int) -> Non
     page.wait_for_url(re.compile(r"/projects/\d+/tasks/"))
     page.go_back()
     expect(switch(page, "Times")).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_line_that_the_log_does_not_have_is_told(visit: Visit, task: int) -> None:
+    page = visit("viewer").page
+    page.goto(f"/tasks/{task}/#L9999")
+    said = page.locator(".toasts [data-said]")
+    count = page.locator("[data-line-count]")
+    expect(said).to_contain_text("There is no line 9,999: the log has ")
+    expect(said).to_contain_text(count.text_content())
+    page.evaluate("location.hash = '#L9998'")
+    expect(said).to_contain_text("There is no line 9,998: ")
+    expect(said).to_have_count(1)

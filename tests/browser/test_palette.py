@@ -90,6 +90,66 @@ def test_a_fragment_of_a_word_chooses_no_run(visit: Visit, project: int, templat
     page.wait_for_url(f"**/templates/{template}/")
 
 
+class Gate:
+    """Before the palette's answers: closed until the test opens it."""
+
+    def __init__(self, page: Any) -> None:
+        self._held: list[Any] | None = []
+        page.route("**/find/**", self._take)
+
+    def _take(self, route: Any) -> None:
+        if self._held is None:
+            route.continue_()
+        else:
+            self._held.append(route)
+
+    def open(self) -> None:
+        held, self._held = self._held or [], None
+        for route in held:
+            route.continue_()
+
+    def close(self) -> None:
+        self._held = []
+
+
+def test_enter_that_comes_before_the_list_opens_a_place(
+    visit: Visit, project: int, template: int
+) -> None:
+    page = visit("operator").page
+    page.goto(f"/projects/{project}/")
+    gate = Gate(page)
+    page.keyboard.press("Control+k")
+    page.keyboard.type("istak")
+    page.keyboard.press("Enter")
+    gate.open()
+    page.wait_for_url(f"**/templates/{template}/")
+
+
+def test_enter_that_comes_before_the_list_chooses_a_run_and_does_not_run_it(
+    visit: Visit, forge: Deployment, project: int, template: int
+) -> None:
+    page = visit("operator").page
+    page.goto(f"/projects/{project}/")
+    gate = Gate(page)
+    page.keyboard.press("Control+k")
+    palette = palette_of(page)
+    before = forge.api.get(f"projects/{project}/tasks/")["count"]
+    page.keyboard.type("unmis")
+    page.keyboard.press("Enter")
+    gate.open()
+    run = palette.get_by_role("option").filter(has_text="Run Unmistakable release")
+    expect(run).to_have_attribute("aria-selected", "true")
+    # What was typed on is something else than what Enter was pressed for.
+    gate.close()
+    for key in ("Backspace", "Enter", "s"):
+        page.keyboard.press(key)
+    gate.open()
+    expect(run).to_have_attribute("aria-selected", "true")
+    assert forge.api.get(f"projects/{project}/tasks/")["count"] == before
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/tasks/*/")
+
+
 def test_a_template_of_another_project_is_asked_about(
     visit: Visit, forge: Deployment, project: int
 ) -> None:
@@ -107,7 +167,8 @@ def test_a_template_of_another_project_is_asked_about(
     page.goto(f"/projects/{project}/")
     page.keyboard.press("Control+k")
     page.keyboard.type("renewal")
-    expect(run).to_be_visible()
+    # Of what was typed, and not of the list that stood there before.
+    expect(palette.get_by_role("option").first).to_have_attribute("aria-selected", "true")
     page.keyboard.press("ArrowUp")
     expect(run).to_have_attribute("aria-selected", "true")
     page.keyboard.press("Enter")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -44,6 +45,9 @@ def test_what_waits_comes_and_goes_while_one_looks(
     expect(page.locator(f"#task-{third}")).to_be_focused()
     expect(page.locator(".place")).to_have_text(["1", "2"])
     page.get_by_role("link", name="Stop all").click()
+    question = page.get_by_role("dialog", name="Stop 2 queued tasks?")
+    expect(question).to_be_visible()
+    assert "/queue/" in page.url
     late = forge.api.run(project, template)
     page.get_by_role("button", name="Stop 2 queued tasks").click()
     expect(page.get_by_text("Stopped 2 tasks that waited.")).to_be_visible()
@@ -92,6 +96,20 @@ def test_a_sentence_says_its_times_in_the_readers_zone(
         expect(time).to_have_text(f"{there.day} {there:%b %H:%M}")
         expect(time).to_have_attribute("title", f"{there:%Y-%m-%d %H:%M} {ZONE}")
     forge.api.post(f"projects/{project}/stop-all")
+
+
+def test_what_ends_soon_is_told_with_its_hour(visit: Visit, project: int) -> None:
+    page = visit("owner").page
+    page.goto(f"/projects/{project}/queue/")
+    now = datetime.now(ZoneInfo(ZONE))
+    tomorrow = (now + timedelta(days=1)).replace(hour=0, minute=30)
+    later = now + timedelta(days=3)
+    for at in (tomorrow, later):
+        write = "at => document.querySelector('main').insertAdjacentHTML('beforeend', at)"
+        page.evaluate(write, f'<time data-time="moment" datetime="{at.isoformat()}">?</time>')
+    times = page.locator("main > time")
+    expect(times.first).to_have_text(f"{tomorrow.day} {tomorrow:%b} 00:30")
+    expect(times.last).to_have_text(re.compile(rf"^{later.day} {later:%b}$|^{later:%Y-%m-%d}$"))
 
 
 def test_a_phone_shows_the_queue(visit: Visit, forge: Deployment, place: tuple[int, int]) -> None:

@@ -26,7 +26,8 @@ class Damage:
     """What may follow from a harm.
 
     killed: attempts whose program was. cut: attempts whose supervisor was, after which there may be
-    another one. workers: runners whose worker was killed, each with the pid that it had. silences:
+    another one. workers: runners whose worker was killed, each with the pid that it had. unwatched:
+    those of them with which all were killed that end a program, so that it may live on. silences:
     of runners that were stopped, cut off, or without a Forge to speak to. asked: tasks of which a
     stop was asked, each with the state that the answer said; empty where it had ended before. shut:
     those of them that could not come to their own end meanwhile.
@@ -35,6 +36,7 @@ class Damage:
     killed: set[Key] = field(default_factory=set)
     cut: set[Key] = field(default_factory=set)
     workers: dict[int, int] = field(default_factory=dict)
+    unwatched: set[int] = field(default_factory=set)
     silences: list[Silence] = field(default_factory=list)
     asked: dict[int, str] = field(default_factory=dict)
     shut: set[int] = field(default_factory=set)

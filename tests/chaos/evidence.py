@@ -11,6 +11,8 @@ from tests.chaos.conductor import Passage
 from tests.chaos.damage import Damage, Key, Silence
 from tests.chaos.ledger import Ledger
 
+# How a worker says of an attempt that something of it may live on; it must not be run again then.
+DOUBTS = ("nobody can say", "not all of its processes would end")
 # A Forge that renews no lease for so long may give up what has one.
 LEASE_SECONDS = 9
 
@@ -55,6 +57,11 @@ class Facts:
         if pid is None or not self.has_passed(key, "hint popped", pid):
             return False
         return not self.has_passed(key, "result journaled", pid)
+
+    def was_cut_short(self, key: Key, runner: int | None) -> bool:
+        """Its program had started and died with its worker."""
+        has_started = any(start[:2] == key for start in self.ledger.starts)
+        return has_started and self.died_with_worker(key, runner)
 
     def silences_of(self, key: Key, runner: int | None) -> Iterator[Silence]:
         """Those of its runner that were not over when it began."""

@@ -14,13 +14,19 @@ TASK, RUNNER, PID = 7, 3, 500
 
 
 def attempt(
-    number: int, state: str = "succeeded", log: bytes | None = None, *, complete: bool = True
+    number: int,
+    state: str = "succeeded",
+    log: bytes | None = None,
+    *,
+    complete: bool = True,
+    reason: str = "It ended.",
 ) -> dict[str, Any]:
     """What the API says of it; `log` is what was stored, all that it writes if it is None."""
     stored = whole_log(TASK, number) if log is None else log
     return {
         "number": number,
         "state": state,
+        "reason": reason,
         "runner": RUNNER,
         "log_complete": complete,
         "log_bytes": len(stored),
@@ -34,7 +40,7 @@ def row(*attempts: dict[str, Any], policy: str = "retry", **fields: Any) -> dict
     return {
         "id": TASK,
         "state": last["state"],
-        "reason": "It ended.",
+        "reason": last["reason"],
         "exit_code": 0 if last["state"] == "succeeded" else None,
         "attempt": last["number"],
         "max_attempts": 20,

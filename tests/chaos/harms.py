@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+import psutil
+
 from tests.chaos.conductor import Hold
 from tests.chaos.damage import Damage
-from tests.chaos.installation import Host, Installation, supervisor_of
+from tests.chaos.installation import WATCHERS, Host, Installation, supervisor_of, watchers_of
 from tests.deployment.client import wait_for
 
 
@@ -25,6 +27,9 @@ class Harm(ABC):
     needs_postgres = False
     # Lasts until leases have ended: tasks of every policy run on every host when it strikes.
     outlasts_leases = False
+    # Of the programs that wait at their gates, all that ends them is killed, and a child of theirs
+    # without anything of Forge's about it is not: they run on every host when it strikes.
+    leaves_children = False
 
     def __init__(self, place: Installation, chance: random.Random) -> None:
         self.place = place
@@ -71,6 +76,53 @@ class KillWorker(OfHost):
 
     def mend(self) -> None:
         self.host.worker.start()
+
+
+class KillAll(OfHost):
+    """As `pkill -9` of all that runs as Forge: nobody is left who ends the tasks' processes."""
+
+    victim = "worker, fork server, supervisor"
+    way = "kill -9"
+    leaves_children = True
+
+    def prepare(self, hold: Hold) -> bool:
+        super().prepare(hold)
+        runner = self.host.worker.runner.id
+        self._cut = {
+            row["id"]: row["attempt"]
+            for row in self.place.latest_rows()
+            if row["runner"] == runner and row["id"] in self.gated and row["state"] == "running"
+        }
+        return bool(self._cut)
+
+    def strike(self, hold: Hold) -> None:
+        worker = self.host.worker
+        self.damage.workers[worker.runner.id] = worker.process.pid
+        self.damage.unwatched.add(worker.runner.id)
+        # None of them may see another one die, or start what is not seen here.
+        victims: list[psutil.Process] = []
+        while new := [one for one in watchers_of(worker.process.pid) if one not in victims]:
+            for one in new:
+                one.suspend()
+            victims += new
+        self.chance.shuffle(victims)
+        for one in victims:
+            one.kill()
+        worker.kill()
+        psutil.wait_procs(victims)
+
+    def mend(self) -> None:
+        self.host.worker.start()
+        wait_for(self._is_over, "what was cut short has ended, or runs again")
+
+    def _is_over(self) -> bool:
+        known = {row["id"]: row for row in self.place.latest_rows()}
+        started = {(task, attempt) for task, attempt, _ in self.place.written().starts}
+        return all(
+            known[task]["finished_at"]
+            or (known[task]["attempt"] > attempt and (task, known[task]["attempt"]) in started)
+            for task, attempt in self._cut.items()
+        )
 
 
 class Silenced(OfHost):
@@ -214,7 +266,7 @@ class KillSupervisorAndServer(OfProgram):
         self.chance.shuffle(victims)
         for victim in victims:
             # The parent is the worker where another trial has killed the server before.
-            if victim.name() in ("forge-supervise", "forge-forkserve"):
+            if victim.name() in WATCHERS:
                 victim.kill()
         self.damage.cut.add(self.key)
 

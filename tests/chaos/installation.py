@@ -23,6 +23,8 @@ from tests.deployment.production import MANAGE, Production, Service
 from tests.deployment.silence import Wire
 
 CONCURRENCY = 4
+# Who ends the processes of tasks, by the names that they give themselves.
+WATCHERS = ("forge-supervise", "forge-forkserve")
 # A runner is missed within seconds, and leases end in a few more; a template that waits does so for
 # longer than it takes to mend any harm.
 PERIODS = {
@@ -198,3 +200,14 @@ def supervisor_of(task: int, program: int) -> psutil.Process | None:
         return process.parent() if is_its else None
     except psutil.Error:
         return None
+
+
+def watchers_of(worker: int) -> list[psutil.Process]:
+    """A worker, its fork server, and the supervisors of its tasks."""
+    process = psutil.Process(worker)
+    found = [process]
+    for child in process.children(recursive=True):
+        with suppress(psutil.Error):
+            if child.name() in WATCHERS:
+                found.append(child)
+    return found

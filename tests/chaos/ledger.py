@@ -11,6 +11,11 @@ from pathlib import Path
 LINES = 40
 LAST_BEFORE_GATE = LINES // 2
 
+# Until a gate is there.
+WAIT = "while [ ! -e {gate} ]; do sleep 0.05; done"
+# As WAIT, but who waits is a child that nothing shows to be of a task, but who its parent is.
+WAIT_APART = '(cd / && exec env -i PATH="$PATH" bash -c \'' + WAIT.format(gate='"$0"') + "' {gate})"
+
 # Says that it started, writes half of its log, waits for its gate if it has one, writes the rest.
 # The lock is held as long as any process of it lives: also by the child that it leaves behind, in
 # a session of its own.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.chaos.damage import Key
-from tests.chaos.evidence import LEASE_SECONDS, Facts
+from tests.chaos.evidence import DOUBTS, LEASE_SECONDS, Facts
 
 # What the API says of a task, and of one of its attempts.
 Row = dict[str, Any]
@@ -38,7 +38,7 @@ def why_not_permitted(facts: Facts, row: Row) -> Iterator[str]:
 def may_be_followed(facts: Facts, row: Row, attempt: Attempt) -> bool:
     """Whether something that was done to it is a reason for another attempt after this one."""
     key, runner = (row["id"], attempt["number"]), attempt["runner"]
-    if attempt["state"] not in ("failed", "lost"):
+    if attempt["state"] not in ("failed", "lost") or may_live_on(attempt):
         return False
     if facts.died_with_worker(key, runner) or key in facts.damage.cut:
         return True
@@ -60,12 +60,18 @@ def allowed_ends(facts: Facts, row: Row) -> set[str]:
         return allowed
     if key in facts.damage.cut | facts.damage.killed:
         allowed |= {"failed"}
-    if facts.died_with_worker(key, runner) and not _may_run_again(row):
+    is_left = runner in facts.damage.unwatched and may_live_on(row)
+    if facts.died_with_worker(key, runner) and (is_left or not _may_run_again(row)):
         allowed |= {"failed"}
         if not facts.has_passed(key, "process started"):
             # Its claim may have arrived after all that the worker had to say.
             allowed |= {"lost"}
     return allowed
+
+
+def may_live_on(told: Row | Attempt) -> bool:
+    """Whether its reason leaves open that something of the attempt still runs."""
+    return any(doubt in told["reason"] for doubt in DOUBTS)
 
 
 def _may_run_again(row: Row) -> bool:
@@ -88,6 +94,14 @@ def why_contradictory(facts: Facts, row: Row) -> str:
     if row["id"] in facts.damage.shut and key in facts.ledger.ends:
         return "its program was let run to its end after the stop was asked for"
     return ""
+
+
+def must_be_marked(facts: Facts, row: Row, attempt: Attempt) -> bool:
+    """Whether nobody can say that the attempt's log is whole: what was on its way to a worker that
+    was killed is gone.
+    """
+    key, runner = (row["id"], attempt["number"]), attempt["runner"]
+    return attempt["state"] == "failed" and facts.was_cut_short(key, runner)
 
 
 def may_lack_bytes(facts: Facts, row: Row, attempt: Attempt) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.damage import Damage, Silence
-from tests.chaos.evidence import LEASE_SECONDS, Facts
+from tests.chaos.evidence import DOUBTS, LEASE_SECONDS, Facts
 from tests.chaos.fabrication import (
     PID,
     RUNNER,
@@ -37,7 +37,7 @@ def again(tmp_path: Path) -> Facts:
     """Cut short with its worker after half of its log, run again, and succeeded."""
     written = ledger(tmp_path, "1 start 11", "1 half", "2 start 12", "2 half", "2 end")
     stored = {(TASK, 1): HALF, (TASK, 2): whole_log(TASK, 2)}
-    rows = {TASK: row(attempt(1, "failed", HALF), attempt(2))}
+    rows = {TASK: row(attempt(1, "failed", HALF, complete=False), attempt(2))}
     passages = passed(1, *BEFORE_ITS_END) + passed(2, pid=PID + 1)
     return Facts(1, {TASK}, rows, stored, written, KILLED, passages)
 
@@ -64,15 +64,22 @@ def score(facts: Facts) -> Score:
     return found
 
 
-def ended(facts: Facts, state: str, log: bytes = whole_log(TASK, 1), **fields: Any) -> Facts:
+def ended(
+    facts: Facts,
+    state: str,
+    log: bytes = whole_log(TASK, 1),
+    *,
+    complete: bool = True,
+    **fields: Any,
+) -> Facts:
     """As `facts`, and its only attempt ended so."""
-    rows = {TASK: row(attempt(1, state, log), **fields)}
+    rows = {TASK: row(attempt(1, state, log, complete=complete), **fields)}
     return replace(facts, rows=rows, logs={(TASK, 1): log})
 
 
 def test_what_is_as_it_should_be_breaks_nothing(again: Facts, once: Facts) -> None:
-    for facts in (again, once):
-        assert score(facts) == Score(tasks=1)
+    for facts, marked in ((again, 1), (once, 0)):
+        assert score(facts) == Score(tasks=1, marked_gap=marked)
         assert judge_again(facts, facts.rows, facts.ledger) == []
 
 
@@ -119,7 +126,7 @@ def test_another_attempt_needs_a_reason(again: Facts) -> None:
     ):
         assert score(replace(again, damage=damage)).not_permitted == 1
     for damage in (Damage(cut={(TASK, 1)}), silent()):
-        assert score(replace(again, damage=damage)).broken == 0
+        assert score(replace(again, damage=damage)).not_permitted == 0
 
 
 def test_a_silence_before_an_attempt_is_no_reason_for_the_next(again: Facts) -> None:
@@ -134,7 +141,8 @@ def test_no_other_attempt_after_one_that_ran_to_its_end(rerun: Facts) -> None:
 
 def test_another_attempt_when_the_worker_died_before_it_had_noted_the_end(rerun: Facts) -> None:
     passages = passed(1, *BEFORE_ITS_END, "process exited") + passed(2, pid=PID + 1)
-    assert score(replace(rerun, passages=passages, damage=KILLED)).broken == 0
+    rows = {TASK: row(attempt(1, "failed", complete=False), attempt(2))}
+    assert score(replace(rerun, rows=rows, passages=passages, damage=KILLED)).broken == 0
 
 
 def test_another_attempt_when_forge_could_not_wait_any_longer_for_the_end(rerun: Facts) -> None:
@@ -233,14 +241,33 @@ def test_a_result_in_the_journal_has_its_whole_log(once: Facts) -> None:
 
 def test_what_dies_with_its_worker_fails_and_is_not_lost(once: Facts) -> None:
     begun = replace(once, passages=passed(1, *BEFORE_ITS_END), damage=KILLED)
-    assert score(ended(begun, "failed", policy="wait")).broken == 0
+    assert score(ended(begun, "failed", policy="wait", complete=False)).broken == 0
     assert score(ended(begun, "lost", policy="wait")).wrong_state == 1
 
 
 def test_what_may_run_again_does_so_when_it_dies_with_its_worker(once: Facts) -> None:
     begun = replace(once, passages=passed(1, *BEFORE_ITS_END), damage=KILLED)
     assert score(ended(begun, "failed")).wrong_state == 1
-    assert score(ended(begun, "failed", max_attempts=1)).broken == 0
+    assert score(ended(begun, "failed", max_attempts=1, complete=False)).broken == 0
+
+
+@pytest.mark.parametrize("doubt", DOUBTS)
+def test_what_may_live_on_is_not_run_again(doubt: str, again: Facts, once: Facts) -> None:
+    """Where everything was killed that ends a program, and nowhere else."""
+    all_killed = replace(KILLED, unwatched={RUNNER})
+    left = attempt(
+        1, "failed", HALF, complete=False, reason=f"Its worker was killed; {doubt} of it."
+    )
+    rows = {TASK: row(left, attempt(2))}
+    assert score(replace(again, rows=rows, damage=all_killed)).not_permitted == 1
+    begun = replace(once, passages=passed(1, *BEFORE_ITS_END), logs={(TASK, 1): HALF})
+    for damage, wrong in ((all_killed, 0), (KILLED, 1)):
+        found = score(replace(begun, rows={TASK: row(left)}, damage=damage))
+        assert found.wrong_state == wrong
+    # Without a doubt it has to be run again, and that it ran beside the other is an overlap.
+    assert score(replace(again, damage=all_killed)).broken == 0
+    sure = row(attempt(1, "failed", HALF, complete=False))
+    assert score(replace(begun, rows={TASK: sure}, damage=all_killed)).wrong_state == 1
 
 
 def test_only_what_is_given_up_with_its_silent_runner_may_be_lost(
@@ -292,11 +319,27 @@ def test_the_log_of_an_earlier_attempt_has_what_was_written_or_a_mark(again: Fac
     assert score(unfounded).log_incomplete == 1
 
 
+def test_the_log_of_what_was_cut_short_with_its_worker_is_marked(
+    again: Facts, once: Facts, tmp_path: Path
+) -> None:
+    """Also where all is there that it is known to have written: more may have been on its way."""
+    unmarked = {TASK: row(attempt(1, "failed", HALF), attempt(2))}
+    assert score(replace(again, rows=unmarked)).log_incomplete == 1
+    # Its worker lived, or it was another one's.
+    for damage in (Damage(cut={(TASK, 1)}), Damage(workers={RUNNER: PID + 1})):
+        assert score(replace(again, rows=unmarked, damage=damage)).log_incomplete == 0
+    # Nothing of it had been started.
+    begun = replace(once, passages=passed(1, "hint popped"), damage=KILLED)
+    never = replace(begun, ledger=ledger(tmp_path))
+    assert score(ended(never, "failed", b"", policy="wait")).broken == 0
+
+
 def test_a_log_is_that_of_its_own_attempt(again: Facts) -> None:
     first, second = whole_log(TASK, 2, 20), whole_log(TASK, 1)
     for stored in ({(TASK, 1): first}, {(TASK, 2): second}):
         found = {**again.logs, **stored}
-        rows = {TASK: row(attempt(1, "failed", found[TASK, 1]), attempt(2, log=found[TASK, 2]))}
+        cut_short = attempt(1, "failed", found[TASK, 1], complete=False)
+        rows = {TASK: row(cut_short, attempt(2, log=found[TASK, 2]))}
         assert score(replace(again, rows=rows, logs=found)).log_incomplete == 1
 
 
@@ -304,7 +347,7 @@ def test_what_comes_after_a_line_of_forges_own_is_looked_at_too(again: Facts) ->
     own = b"line 21 of\nforge: the runner's worker was killed here\n"
     for rest, wrong in ((b"", 0), (b" 7 1\n", 0), (b"line 1 of 7 2\n", 1)):
         log = HALF + own + rest
-        rows = {TASK: row(attempt(1, "failed", log), attempt(2))}
+        rows = {TASK: row(attempt(1, "failed", log, complete=False), attempt(2))}
         found = score(replace(again, rows=rows, logs={**again.logs, (TASK, 1): log}))
         assert found.log_incomplete == wrong
 

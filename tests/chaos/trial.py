@@ -17,7 +17,7 @@ from tests.chaos.damage import Silence
 from tests.chaos.evidence import Facts
 from tests.chaos.harms import Harm
 from tests.chaos.installation import Installation
-from tests.chaos.ledger import SCRIPT
+from tests.chaos.ledger import SCRIPT, WAIT, WAIT_APART
 from tests.chaos.verdict import TERMINAL, Score, judge
 from tests.deployment.client import wait_for
 
@@ -69,7 +69,7 @@ class Trial:
     def run(self) -> Outcome:
         began = time.monotonic()
         once, again = self._template(), self._template(**POLICIES["retry"])
-        running = self._start_on_each_host() if self.harm.outlasts_leases else self._start_gated()
+        running = self._start_those_that_wait()
         self.here.conductor.arm(self.outcome.place, pass_over=self.chance.randrange(3))
         with ThreadPoolExecutor(4) as people:
             others = [
@@ -87,13 +87,17 @@ class Trial:
         self.outcome.seconds = time.monotonic() - began
         return self.outcome
 
-    def _start_gated(self) -> list[int]:
+    def _start_those_that_wait(self) -> list[int]:
+        if self.harm.outlasts_leases:
+            return self._start_on_each_host(*POLICIES)
+        if self.harm.leaves_children:
+            return self._start_on_each_host("wait", "retry")
         gated = self._template(is_gated=True)
         return self._start([gated] * GATED)
 
-    def _start_on_each_host(self) -> list[int]:
+    def _start_on_each_host(self, *policies: str) -> list[int]:
         """One of each policy on each host."""
-        gated = [self._template(is_gated=True, **policy) for policy in POLICIES.values()]
+        gated = [self._template(is_gated=True, **POLICIES[policy]) for policy in policies]
         tasks = []
         for host in self.here.hosts:
             with self.here.only(host):
@@ -106,7 +110,8 @@ class Trial:
         return tasks
 
     def _template(self, *, is_gated: bool = False, **policy: Any) -> int:
-        gate = f"while [ ! -e {self.here.gates}/$FORGE_TASK_ID ]; do sleep 0.05; done"
+        wait = WAIT_APART if self.harm.leaves_children else WAIT
+        gate = wait.format(gate=f"{self.here.gates}/$FORGE_TASK_ID")
         script = SCRIPT.format(ledger=self.here.ledger, wait=gate if is_gated else "")
         fields = {"stop_steps": STEPS, **policy}
         made = self.here.forge.api.template(self.here.project, script, **fields)

@@ -14,6 +14,7 @@ from tests.chaos.promises import (
     Row,
     allowed_ends,
     may_lack_bytes,
+    must_be_marked,
     why_contradictory,
     why_not_permitted,
 )
@@ -136,11 +137,14 @@ def _judge_log(
     is_same = is_marked or attempt["log_sha256"] == hashlib.sha256(stored).hexdigest()
     is_as_told = is_same and attempt["log_bytes"] == len(stored)
     is_its_own = whole.startswith(log) and log.startswith(least)
-    if not (is_as_told and is_its_own) or (is_marked and not may_be_marked):
+    is_unfounded = is_marked and not may_be_marked
+    lacks_mark = not is_marked and must_be_marked(facts, row, attempt)
+    if not (is_as_told and is_its_own) or is_unfounded or lacks_mark:
         score.log_incomplete += 1
         complain.append(
             f"task {key[0]} attempt {key[1]} ({attempt['state']}): a log of {len(log)} bytes, "
             f"complete: {not is_marked}, of {len(whole)}, {len(least)} written for certain"
+            + (", without the mark that its worker was killed" if lacks_mark else "")
             + ("" if is_as_told else ", and its length or digest is another than it is said to be")
         )
 

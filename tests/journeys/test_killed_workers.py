@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from runners.worker.processes import is_alive
 from tests.deployment.attempts import RETRY, STUBBORN, Place, attempt_in
 from tests.deployment.client import wait_for
 from tests.deployment.deployment import Deployment, Worker, processes_with
@@ -61,22 +66,27 @@ def _first_attempt_of(place: Place, task: int, policy: str) -> dict[str, Any]:
     return first
 
 
-@pytest.mark.parametrize("policy", ["wait", "retry"])
-@pytest.mark.parametrize("order", ["worker first", "worker last"])
-def test_what_nobody_watches_over_is_ended_before_the_worker_says_how_it_ended(
-    forge: Deployment, place: Place, order: str, policy: str
-) -> None:
-    worker, task = _begin(place, policy)
-    family = psutil.Process(worker.process.pid).children(recursive=True)
+def _kill_all(worker: Worker, order: str = "worker first") -> None:
+    """The worker, and what would have ended its tasks."""
+    itself = psutil.Process(worker.process.pid)
+    family = itself.children(recursive=True)
     watchers = [one for one in family if one.name() in ("forge-forkserve", "forge-supervise")]
     assert len(watchers) == 2
-    itself = psutil.Process(worker.process.pid)
     # Stopped, in this order, none of them can do anything about the end of the others.
     for process in (itself, *watchers):
         process.suspend()
     for process in (itself, *watchers) if order == "worker first" else (*watchers, itself):
         process.kill()
     worker.process.wait()
+
+
+@pytest.mark.parametrize("policy", ["wait", "retry"])
+@pytest.mark.parametrize("order", ["worker first", "worker last"])
+def test_what_nobody_watches_over_is_ended_before_the_worker_says_how_it_ended(
+    forge: Deployment, place: Place, order: str, policy: str
+) -> None:
+    worker, task = _begin(place, policy)
+    _kill_all(worker, order)
     assert _left(place)
     worker.start()
     first = _first_attempt_of(place, task, policy)
@@ -85,6 +95,101 @@ def test_what_nobody_watches_over_is_ended_before_the_worker_says_how_it_ended(
     )
     log = forge.api.send("GET", f"tasks/{task}/log?attempt=1").text
     assert "forge: the next worker ended" in log
+
+
+# An ordinary foreground child, which has nothing that Forge gave it.
+TRACELESS = """cd /
+env -i PATH="$PATH" bash -c 'echo $$ > {folder}/pid; echo begun; exec sleep 600'; true"""
+
+
+def test_where_something_without_a_trace_still_runs_there_is_no_next_attempt(
+    forge: Deployment, place: Place
+) -> None:
+    worker = forge.worker(place.runner("struck"))
+    task = place.run("work", script=TRACELESS, **RETRY)
+    left = psutil.Process(int((place.folder / "work" / "pid").read_text()))
+    _kill_all(worker)
+    worker.start()
+    ended = forge.api.wait_until(task)
+    try:
+        assert left.is_running()
+        assert (ended["state"], ended["attempt"]) == ("failed", 1)
+        assert "nobody can say whether something of it still runs" in ended["reason"]
+        named = f"Process {left.pid} (sleep) may be left of attempt 1 of task #{task}, whose"
+        assert named in worker.said()
+    finally:
+        left.kill()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that other users can reach, as they cannot reach the folder of a test."""
+    folder = Path(tempfile.mkdtemp(prefix="forge-users-"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give tasks users of their own")
+def test_what_a_user_of_a_task_runs_is_all_ended(
+    forge: Deployment, place: Place, open_folder: Path
+) -> None:
+    """Also without a trace, and so it is known that nothing is left."""
+    place.folder = open_folder
+    worker = forge.worker(
+        place.runner("struck"),
+        FORGE_RUNNER_TASK_USERS="nobody",
+        FORGE_RUNNER_DATA=str(open_folder / "journals"),
+    )
+    (open_folder / "work").mkdir()
+    (open_folder / "work").chmod(0o777)
+    script = TRACELESS.replace("cd /\n", 'cd /\n[ "$FORGE_ATTEMPT" = 1 ] || exit 0\n')
+    script = script.format(folder=open_folder / "work")
+    task = forge.api.run_script(place.project, script, **RETRY)
+    forge.api.await_output(task, b"begun")
+    left = psutil.Process(int((open_folder / "work" / "pid").read_text()))
+    assert left.username() == "nobody"
+    _kill_all(worker)
+    assert left.is_running()
+    worker.start()
+    try:
+        ended = forge.api.wait_until(task)
+        assert (ended["state"], ended["attempt"]) == ("succeeded", 2)
+        assert "the next worker ended 1 process of it" in ended["attempts"][0]["reason"]
+        assert not is_alive(left.pid)
+    finally:
+        worker.end()  # before its folder is deleted
+        with suppress(psutil.NoSuchProcess):
+            left.kill()
+
+
+# Starts a program as on another host that was started at another time.
+ELSEWHERE = """#!/bin/bash
+exec unshare --mount --uts bash -c '
+hostname elsewhere
+mount --bind {boot} /proc/sys/kernel/random/boot_id
+exec {python} "$@"' x "$@"
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to play another host")
+def test_what_a_journal_tells_of_another_host_is_not_run_again(
+    forge: Deployment, place: Place, tmp_path: Path
+) -> None:
+    """A volume was moved, or a machine copied, and the program runs on there."""
+    worker, task = _begin(place, "retry")
+    _kill_all(worker)
+    boot, python = tmp_path / "boot_id", tmp_path / "python"
+    boot.write_text("11111111-2222-3333-4444-555555555555\n")
+    python.write_text(ELSEWHERE.format(boot=boot, python=sys.executable))
+    python.chmod(0o755)
+    copy = ["cp", "-a", str(forge.folder / "journals"), str(tmp_path / "journals")]
+    subprocess.run(copy, check=True)
+    forge.worker(worker.runner, python=str(python), FORGE_RUNNER_DATA=str(tmp_path / "journals"))
+    ended = forge.api.wait_until(task)
+    assert _left(place)
+    assert (ended["state"], ended["attempt"]) == ("failed", 1)
+    assert "nobody can say whether it still runs there" in ended["reason"]
 
 
 @pytest.mark.parametrize("policy", ["wait", "retry"])

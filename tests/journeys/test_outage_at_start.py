@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.broker import free_port
 from tests.deployment.client import Runner, wait_for
-from tests.deployment.deployment import Deployment, Worker
+from tests.deployment.deployment import ROOT, Deployment, Worker
 
 WAITS = "so this worker waits for it"
 BACK = "Forge and its broker answer; this worker starts."
@@ -83,6 +85,30 @@ def test_a_worker_that_waits_ends_at_a_signal(forge: Deployment, number: signal.
         assert host.worker.process.wait(60) == 0
     (line,) = host.worker.said().removeprefix(before).splitlines()
     assert line.startswith("forge: ")
+
+
+def test_usr1_shows_what_a_worker_waits_in_and_does_not_end_it(forge: Deployment) -> None:
+    host = Host(forge, "shows-1")
+    host.worker.kill()
+    with forge.away("web"):
+        host.start_and_await(WAITS)
+        host.worker.process.send_signal(signal.SIGUSR1)
+        wait_for(lambda: "in await_forge" in host.worker.said(), "where its first thread is")
+    # What it waited for is there: it goes on, and Celery shows the same from then on.
+    assert host.runs_a_task()
+    assert "forge-shutdown" not in host.worker.said()
+    host.worker.process.send_signal(signal.SIGUSR1)
+    wait_for(lambda: "forge-shutdown" in host.worker.said(), "where each of its threads is")
+    assert host.runs_a_task()
+
+
+def test_usr1_does_not_end_a_worker_that_has_not_read_its_settings() -> None:
+    code = "import os, runners.worker.celery; os.kill(os.getpid(), 10); print('goes on')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "goes on\n")
+    assert "<module>" in done.stderr
 
 
 def test_a_token_that_came_by_rotation_is_known_too(forge: Deployment, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from tests.deployment.production import Production
 GATED = "echo begun; while [ ! -e {gate} ]; do sleep 0.05; done; echo done"
 REFUSES = "The broker refuses to serve this runner ("
 WAITS = "so this worker waits for it"
+MISSING = "The broker does not know this runner's account yet."
 # Both kinds of server answer alike; the long form shows it.
 SERVERS = ["valkey", "redis"] if os.environ.get("FORGE_LONG") else ["valkey"]
 
@@ -149,6 +150,61 @@ def test_a_first_start_meanwhile_is_one_line_with_what_the_broker_says(
     (line,) = worker.said().splitlines()
     assert line.startswith("forge: The broker refuses to serve this runner (")
     assert refusal.words in line
+
+
+def test_a_broker_without_room_for_connections_is_no_missing_account(
+    forge: Production, admin: redis.Redis
+) -> None:
+    project = forge.api.project("Crowded")
+    runner = forge.api.runner(project, "crowded-1")
+    worker = forge.worker(runner)
+    crowded = Refusal(
+        ("CONFIG", "SET", "maxclients", "1"), ("CONFIG", "SET", "maxclients", "9999"), ""
+    )
+    answer = "The broker refuses: ERR max number of clients reached."
+    with crowded.lasting(admin):
+        wait_for(lambda: answer in worker.said(), "it says what the broker answers")
+    task = forge.api.run_script(project, "echo here")
+    assert forge.api.wait_until(task)["state"] == "succeeded"
+    assert MISSING not in worker.said()
+
+
+def test_an_account_that_is_missing_is_called_that(forge: Production, admin: redis.Redis) -> None:
+    project = forge.api.project("Unknown")
+    runner = forge.api.runner(project, "unknown-1")
+    worker = forge.worker(runner)
+    os.kill(forge.controller.process.pid, signal.SIGSTOP)
+    try:
+        # Its connections end with it.
+        admin.execute_command("ACL", "DELUSER", f"runner-{runner.id}")  # type: ignore[no-untyped-call]
+        wait_for(lambda: MISSING in worker.said(), "it says that its account is missing")
+    finally:
+        os.kill(forge.controller.process.pid, signal.SIGCONT)
+    task = forge.api.run_script(project, "echo here")
+    assert forge.api.wait_until(task)["state"] == "succeeded"
+    assert "The broker refuses: " not in worker.said()
+
+
+def test_a_broker_that_falls_silent_is_told_to_its_end(forge: Production) -> None:
+    """Also where Celery does not come to know of it."""
+    project = forge.api.project("Silent")
+    worker = forge.worker(forge.api.runner(project, "silent-1"))
+    heard = forge.api.run_script(project, "true")
+    assert forge.api.wait_until(heard)["state"] == "succeeded"
+    refused, again = "The broker tunnel ws://", "The broker tunnel stands again."
+    os.kill(forge.broker.process.pid, signal.SIGSTOP)
+    try:
+        wait_for(lambda: refused in worker.said(), "it says that the tunnel is refused")
+    finally:
+        os.kill(forge.broker.process.pid, signal.SIGCONT)
+    wait_for(
+        lambda: worker.said().rfind(again) > worker.said().rfind(refused), "and that it is not"
+    )
+    task = forge.api.run_script(project, "echo here")
+    assert forge.api.wait_until(task)["state"] == "succeeded"
+    said = worker.said()
+    assert said.count(again) <= said.count(refused)
+    assert "Redis" not in said
 
 
 def test_an_account_without_its_queues_is_waited_out(forge: Production, admin: redis.Redis) -> None:

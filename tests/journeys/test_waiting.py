@@ -293,6 +293,45 @@ def test_the_controller_cannot_reach_the_broker(scene: Scene) -> None:
     scene.starts(task)
 
 
+FULL, READY = ("maxmemory", "1", "0"), {"database": True, "broker": True}
+
+
+@pytest.mark.parametrize(
+    ("setting", "answer"),
+    [
+        (FULL, "command not allowed when used memory > 'maxmemory'"),
+        (("min-replicas-to-write", "1", "0"), "Not enough good replicas to write"),
+    ],
+    ids=["its memory is full", "its replicas are missing"],
+)
+def test_the_broker_refuses_hints(setting: tuple[str, str, str], answer: str, scene: Scene) -> None:
+    """Of workers that stay connected, and hear of nothing that could be wrong."""
+    worker = scene.worker("heard-1")
+    scene.starts(scene.run())
+    name, harm, cure = setting
+    ready = f"{scene.forge.web_url}/readyz"
+    said = scene.forge.controller.said()
+    with redis.Redis.from_url(scene.forge.broker_url) as administrator:
+        administrator.config_set(name, harm)
+        try:
+            task = scene.run()
+            scene.waits(task, f"^The broker refuses hints since .* UTC: .*{answer}.*\\.$")
+            answered = scene.reader.get(ready)
+            assert (answered.status_code, answered.json()) == (503, {**READY, "broker": False})
+            # Again and again, and every time it is the same sentence.
+            again = scene.run()
+            scene.waits(again, f"^The broker refuses hints since .* UTC: .*{answer}.*\\.$")
+        finally:
+            administrator.config_set(name, cure)
+    scene.starts(task)
+    scene.starts(again)
+    new = scene.forge.controller.said().removeprefix(said)
+    wait_for(lambda: "hints: works again" in scene.forge.controller.said(), "it says so")
+    assert new.count("the broker refuses hints") == 1 and "not published" not in new
+    wait_for(lambda: scene.reader.get(ready).json() == READY, "Forge is ready again")
+    assert worker.process.poll() is None
+
+
 def test_no_controller_runs(scene: Scene) -> None:
     scene.worker()
     scene.starts(scene.run())

@@ -31,6 +31,7 @@ def ended(
         runner=runner,
         nonce="n",
         created_at=begin - timedelta(seconds=2),
+        queued_at=begin - timedelta(seconds=2),
         claimed_at=begin,
         started_at=begin,
         finished_at=begin + timedelta(seconds=took),

@@ -17,7 +17,7 @@ from projects.models import Project
 from projects.operations import create_project
 from runners.models import Runner
 from tasks.models import Task, TaskTemplate
-from tasks.operations import remove_template, run_template, save_template
+from tasks.operations import disable_template, remove_template, run_template, save_template
 from tests.cast import Cast
 
 Find = Callable[..., str]
@@ -109,19 +109,55 @@ def meant(text: str) -> list[str]:
     return [re.sub(r"<.*?>", "", one) for one in chosen]
 
 
+def runs_meant(text: str) -> list[str]:
+    return [one for one in meant(text) if one.startswith("Run ")]
+
+
 def test_enter_may_take_a_run_only_by_the_beginning_of_a_word(cast: Cast, find: Find) -> None:
     here = {"project": cast.project.pk}
     for name in ("Renewed certificates", "Release web_tier", "Welcome"):
         save_template(template=TaskTemplate(project=cast.project, name=name, script="x"), tags=[])
-    text = find(cast.operator, "we", **here)
-    assert names(text)[:2] == ["Run Welcome", "Run Release web_tier"]
-    assert names(text).index("Run Renewed certificates") == 2
-    assert [one for one in meant(text) if one.startswith("Run")] == names(text)[:2]
+    assert runs_meant(find(cast.operator, "wel", **here)) == ["Run Welcome"]
+    assert runs_meant(find(cast.operator, "tier", **here)) == ["Run Release web_tier"]
     text = find(cast.operator, "enew", **here)
     assert names(text) == ["Renewed certificates", "Run Renewed certificates"]
     assert meant(text) == ["Renewed certificates"]
-    assert "Run Renewed certificates" in meant(find(cast.operator, "cert ren", **here))
-    assert "Run Renewed certificates" not in meant(find(cast.operator, "cert new", **here))
+    assert runs_meant(find(cast.operator, "cert ren", **here)) == ["Run Renewed certificates"]
+    assert runs_meant(find(cast.operator, "cert new", **here)) == []
+
+
+def test_enter_may_take_no_run_by_a_letter_or_two_or_where_several_begin_so(
+    cast: Cast, find: Find
+) -> None:
+    here = {"project": cast.project.pk}
+    rows = [
+        save_template(template=TaskTemplate(project=cast.project, name=name, script="x"), tags=[])
+        for name in ("Deploy", "Deploy DNS", "Sweep")
+    ]
+    for typed in ("s", "sw", "deploy", "run deploy"):
+        text = find(cast.operator, typed, **here)
+        assert runs_meant(text) == [], typed
+    assert names(find(cast.operator, "sw", **here)) == ["Sweep", "Run Sweep"]
+    assert runs_meant(find(cast.operator, "swe", **here)) == ["Run Sweep"]
+    assert runs_meant(find(cast.operator, "dns", **here)) == ["Run Deploy DNS"]
+    # Whoever means the one that cannot be run does not mean the other.
+    disable_template(template=rows[0], reason="Later", by=cast.owner, now=timezone.now())
+    assert "Run Deploy" not in names(find(cast.operator, "deploy", **here))
+    assert runs_meant(find(cast.operator, "deploy", **here)) == []
+
+
+def test_what_an_option_reads_finds_it(cast: Cast, template: TaskTemplate, find: Find) -> None:
+    here = {"project": cast.project.pk}
+    for name in ("V7 ok", "Run backups", "Runbook"):
+        save_template(template=TaskTemplate(project=cast.project, name=name, script="x"), tags=[])
+    for part in ("list", None):
+        assert names(find(cast.operator, "Run V7 ok", part=part, **here)) == ["Run V7 ok"]
+    assert runs_meant(find(cast.operator, "RUN v7 ok", **here)) == ["Run V7 ok"]
+    assert names(find(cast.operator, "run backups", **here)) == ["Run Run backups"]
+    assert {"Run Runbook", "Run Run backups"} <= set(names(find(cast.operator, "run", **here)))
+    # Whoever may run nothing, and means the name, finds it too.
+    assert names(find(cast.viewer, "run backups", **here)) == ["Run backups"]
+    assert names(find(cast.viewer, "run v7 ok", **here)) == []
 
 
 def test_a_run_in_another_project_is_asked_about(

@@ -8,7 +8,7 @@ import pytest
 from django.db import DatabaseError, connection
 from django.db.utils import ConnectionHandler
 
-from forge.outage import is_outage
+from projects.outage import is_outage
 
 
 @pytest.mark.django_db

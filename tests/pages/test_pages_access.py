@@ -274,6 +274,7 @@ def test_the_refusal_names_the_role_and_the_project(
 ) -> None:
     text = browser(cast.viewer).post(f"/templates/{template.pk}/run/").content.decode()
     assert "Running tasks in Payments needs another role. Yours is viewer." in text
+    assert "Your role does not allow this" in text
 
 
 def test_buttons_that_would_be_refused_are_not_shown(
@@ -327,3 +328,20 @@ def test_an_impossible_number_is_not_found(
         answer = client.get(path)
         assert answer.status_code == 404
         assert "There is nothing here" in answer.content.decode()
+
+
+def test_a_refusal_is_true_for_whoever_is_refused(
+    cast: Cast, superuser: User, browser: Callable[..., Client]
+) -> None:
+    """No other role would open what is for administrators, or what nobody can do."""
+    audit = browser(cast.owner).get("/audit/").text
+    assert "is for administrators" in audit
+    delete = f"/admin/projects/project/{cast.project.pk}/delete/"
+    for_administrator = browser(superuser).get(delete)
+    assert "No account can do this here" in for_administrator.text
+    User.objects.filter(pk=cast.manager.pk).update(is_staff=True)
+    staff = browser(User.objects.get(pk=cast.manager.pk)).get(delete)
+    assert "may lack a right that an administrator can give" in staff.text
+    assert for_administrator.status_code == staff.status_code == 403
+    for text in (audit, for_administrator.text, staff.text):
+        assert "Your role" not in text and "owner or manager" not in text

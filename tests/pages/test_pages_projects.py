@@ -73,9 +73,9 @@ def test_a_manager_renames_a_project_and_limits_it(
     [
         ({"name": "elsewhere"}, "There is already a project called elsewhere."),
         ({"name": "two\nlines"}, "one line"),
-        ({"max_parallel_tasks": "-1"}, "greater than or equal to 0"),
-        ({"max_parallel_tasks": "9" * 30}, "less than or equal to 10000"),
-        ({"max_parallel_tasks": "many"}, "Enter a whole number."),
+        ({"max_parallel_tasks": "-1"}, "Enter a whole number from 0 to "),
+        ({"max_parallel_tasks": "9" * 30}, "to 10,000."),
+        ({"max_parallel_tasks": "many"}, "Enter a whole number from 0 to 10,000."),
     ],
 )
 def test_settings_that_cannot_be_are_refused_at_their_field_and_change_nothing(
@@ -122,7 +122,7 @@ def test_the_overview_names_what_waits_for_long(
     viewer, address = browser(cast.viewer), f"/projects/{cast.project.pk}/"
     text = text_of(viewer, address)
     assert "No task runs now, 1 waits." in text and "has waited for" not in text
-    Task.objects.update(created_at=timezone.now() - timedelta(minutes=12))
+    Task.objects.update(queued_at=timezone.now() - timedelta(minutes=12))
     link = f'<a class="link" id="waits-long" href="/tasks/{task.pk}/">#{task.pk}</a>'
     assert f"{link} has waited for 12 min" in text_of(viewer, address)
 

@@ -12,13 +12,16 @@ from typing import Any
 import pytest
 import yaml
 from django.contrib.sessions.models import Session
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from projects.tokens import digest_of
 from runners.models import Runner
 from tasks.lifecycle import TaskState
-from tasks.models import Task
+from tasks.models import Task, TaskTemplate
+from tasks.operations import run_template, save_template
 from tests.cast import Cast
 
 GOOD = {"name": "dc-west-2", "tags": "linux gpu", "concurrency": "3", "takes_untagged": "on"}
@@ -93,8 +96,8 @@ def test_the_user_data_is_what_cloud_init_reads(owner: Client, cast: Cast, setti
         ({"name": "DC West"}, "Use lower-case letters, digits, dots and dashes"),
         ({"name": "web-1"}, "already"),
         ({"tags": "Linux"}, "The tag Linux has capital letters. Use linux."),
-        ({"concurrency": "0"}, "greater than or equal to 1"),
-        ({"concurrency": "101"}, "less than or equal to 100"),
+        ({"concurrency": "0"}, "Enter a whole number from 1 to "),
+        ({"concurrency": "101"}, "to 100."),
     ],
 )
 def test_what_is_wrong_is_said_and_what_was_typed_stays(
@@ -208,6 +211,26 @@ def test_removing_the_last_runner_of_a_queue_says_who_stays_behind(
 ) -> None:
     text = owner.get(f"/runners/{runner.pk}/remove/").content.decode()
     assert "1 queued task can be taken by no other runner" in text
+
+
+@pytest.mark.parametrize("others", [0, 50])
+def test_removing_one_of_many_runners_asks_the_database_no_more(
+    others: int, owner: Client, cast: Cast, runner: Runner, task: Task
+) -> None:
+    """Of the others only what they offer counts, and what nobody takes is not its own."""
+    rows = [Runner(project=cast.project, name=f"other-{n}") for n in range(others)]
+    Runner.objects.bulk_create(rows)
+    alone = TaskTemplate(project=cast.project, name="Alone", script="true")
+    save_template(template=alone, tags=["nobody"])
+    run_template(template=alone, by=cast.operator, now=timezone.now())
+    with CaptureQueriesContext(connection) as queries:
+        text = owner.get(f"/runners/{runner.pk}/remove/").text
+    assert "1 queued task can be taken by no other runner" in text
+    assert len(queries) < 25
+    for row in rows[:1]:
+        row.tags.set(runner.tags.all())
+        text = owner.get(f"/runners/{runner.pk}/remove/").text
+        assert "no other runner" not in text
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_a_group_takes_plain_and_secret_variables(owner: Client, new_group_page:
         ({"new_value_0": CANARY}, "Enter a name for this value."),
         ({"new_name_0": "A B", "new_value_0": CANARY}, "cannot be a variable name"),
         ({"new_name_0": "BASH_ENV", "new_value_0": CANARY}, "what code runs before a script"),
-        ({"new_name_0": "API_TOKEN", "new_value_0": CANARY}, "is there already"),
+        ({"new_name_0": "API_TOKEN", "new_value_0": f"{CANARY}2"}, "is there already"),
         (
             {"new_name_0": "A", "new_value_0": CANARY, "new_name_1": "A", "new_value_1": CANARY},
             "A is there already",

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import AsyncClient, Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from forge.pages import stream
@@ -99,6 +101,21 @@ def test_a_finished_task_is_sent_whole_and_the_stream_ends(cast: Cast, finished_
     sizes = [len(base64.b64decode(event.data["data"])) for event in events if event.name == "log"]
     assert max(sizes) <= stream.EVENT_BYTES
     assert "Succeeded" in events[0].data["html"]
+
+
+def test_the_script_is_read_only_with_a_state_and_never_with_the_log(
+    cast: Cast, running_task: Task, runner: Runner
+) -> None:
+    write(running_task, b"x" * 3 * stream.READ_BYTES)
+    finish(running_task, runner)
+    answer = async_to_sync(opened)(cast.viewer, running_task)
+    with CaptureQueriesContext(connection) as queries:
+        events = async_to_sync(all_events)(answer)
+    looks = [query["sql"] for query in queries if '"tasks_task"."log_bytes"' in query["sql"]]
+    assert len(looks) >= 3
+    scripts = [query["sql"] for query in queries if '."script"' in query["sql"]]
+    assert len(scripts) == [event.name for event in events].count("state") == 1
+    assert '"tasks_tasktemplate"' not in scripts[0]
 
 
 @pytest.mark.parametrize("how", ["header", "query"])

@@ -42,6 +42,7 @@ def finished(cast: Cast, template: TaskTemplate, state: str = "succeeded") -> Ta
         state=state,
         reason="It ended.",
         created_at=now,
+        queued_at=now,
         finished_at=now,
     )
 
@@ -167,6 +168,7 @@ def test_a_running_task_shows_its_steps_with_differences(
     begin = timezone.now() - timedelta(seconds=60)
     Task.objects.filter(pk=running_task.pk).update(
         created_at=begin,
+        queued_at=begin,
         claimed_at=begin + timedelta(milliseconds=38),
         started_at=begin + timedelta(milliseconds=56),
     )
@@ -270,6 +272,15 @@ def test_a_long_list_costs_a_fixed_number_of_queries(
 ) -> None:
     with django_assert_max_num_queries(20):
         viewer.get(f"/projects/{cast.project.pk}/tasks/")
+
+
+def test_a_task_that_ended_at_once_has_run(viewer: Client, cast: Cast, running_task: Task) -> None:
+    now = timezone.now()
+    Task.objects.filter(pk=running_task.pk).update(
+        state="succeeded", reason="It ended.", started_at=now, finished_at=now
+    )
+    text = viewer.get(f"/projects/{cast.project.pk}/tasks/").text
+    assert '<td role="cell" class="a-dur num nowrap">0 ms</td>' in text
 
 
 def test_the_page_shows_every_attempt_with_its_runner_end_and_log(

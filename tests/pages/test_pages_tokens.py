@@ -60,8 +60,8 @@ def test_a_registration_token_is_shown_once_with_the_commands(owner: Client, cas
     ("change", "sentence"),
     [
         ({"name": ""}, "This field is required"),
-        ({"max_uses": "0"}, "greater than or equal to 1"),
-        ({"max_uses": "1001"}, "less than or equal to 1000"),
+        ({"max_uses": "0"}, "Enter a whole number from 1 to "),
+        ({"max_uses": "1001"}, "to 1,000."),
         ({"lifetime": "1"}, "not one of the available choices"),
         ({"lifetime": "never"}, "not one of the available choices"),
         ({"tags": "Linux"}, "The tag Linux has capital letters. Use linux."),

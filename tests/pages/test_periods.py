@@ -25,13 +25,21 @@ def ended(template: TaskTemplate, runner: Runner, *, ago: float, **more: Any) ->
     """A task that ended `ago` seconds before NOW, ran for `took` and waited for `waited`."""
     end = NOW - timedelta(seconds=ago)
     begin = end - timedelta(seconds=more.pop("took", 0))
+    queued = begin - timedelta(seconds=more.pop("waited", 2))
     return Task.objects.create(
         project=template.project, template=template, queue=template.queue, app="bash",
         script="true", timeout_seconds=60, is_exclusive=False, reason="It ended.",
-        runner=runner, nonce="n", created_at=begin - timedelta(seconds=more.pop("waited", 2)),
+        runner=runner, nonce="n", queued_at=queued,
         claimed_at=begin, started_at=begin, finished_at=end,
-        **{"state": "succeeded", **more},
+        **{"state": "succeeded", "created_at": queued, **more},
     )  # fmt: skip
+
+
+def test_what_an_earlier_attempt_ran_is_no_wait(template: TaskTemplate, runner: Runner) -> None:
+    long_ago = NOW - timedelta(hours=2)
+    policy = {"lost_runner_policy": "retry", "max_attempts": 2, "attempt": 2}
+    ended(template, runner, ago=1, waited=3, created_at=long_ago, **policy)
+    assert figures_of(template.project, DAY, now=NOW).waits == Spread(1, 3.0, 3.0)
 
 
 def test_each_hour_counts_its_own_ends(template: TaskTemplate, runner: Runner) -> None:

@@ -91,7 +91,7 @@ def test_waits_are_told_by_tag_the_stuck_first(
     cache.clear()
     now = timezone.now()
     more(cast, "gpu-1", "gpu", online=True)
-    Task.objects.filter(pk=task.pk).update(created_at=now - timedelta(minutes=12))
+    Task.objects.filter(pk=task.pk).update(queued_at=now - timedelta(minutes=12))
     gpu = queue_for(project=cast.project, tags=[Tag.objects.get(name="gpu")])
     for wait in (2, 4, 60):
         claimed = now - timedelta(minutes=5)
@@ -101,7 +101,11 @@ def test_waits_are_told_by_tag_the_stuck_first(
         done.is_exclusive, done.reason = False, "Exit status 0."
         done.nonce = f"{wait:022}"
         done.save()
-        Task.objects.filter(pk=done.pk).update(created_at=claimed - timedelta(seconds=wait))
+        # Its first attempt was made long before and ran: that is no wait.
+        moments = {"created_at": claimed - timedelta(minutes=50), "attempt": 2}
+        moments |= {"queued_at": claimed - timedelta(seconds=wait), "max_attempts": 3}
+        rows = Task.objects.filter(pk=done.pk)
+        rows.update(**moments, lost_runner_policy="retry")
     text = reader.get(f"/projects/{cast.project.pk}/runners/").text
     strip = text[text.index("Queue wait by tag") : text.index("</ul>", text.index("Queue wait"))]
     said = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", strip))

@@ -125,3 +125,24 @@ def test_others_templates_never_show_up(
     text = client.get(place).content.decode()
     assert names(text) == []
     assert client.get(f"/projects/{cast.project.pk}/templates/?part=live").status_code == 404
+
+
+def test_an_empty_list_offers_once_to_begin_it(cast: Cast, browser: Callable[..., Client]) -> None:
+    """What stands above the list comes with the first row, also while one looks."""
+    owner, project = browser(cast.owner), f"/projects/{cast.project.pk}/"
+    begun = {
+        "templates/": "New template", "tasks/": "Run a template", "access-keys/": "New access key",
+        "variable-groups/": "New variable group",
+    }  # fmt: skip
+
+    def offers(address: str, words: str) -> list[str]:
+        links = re.findall(r"<a [^>]*>(?:<svg.*?</svg>)?[^<]*</a>", owner.get(address).text)
+        return [link for link in links if f"{words}</a>" in link and " hidden>" not in link]
+
+    for address, words in begun.items():
+        assert len(offers(project + address, words)) == 1, address
+    template = made(cast, "First")
+    run_template(template=template, by=cast.owner, now=timezone.now())
+    for address in ("templates/", "tasks/"):
+        for part in ("", "?part=live"):
+            assert len(offers(project + address + part, begun[address])) == 1, address

@@ -13,16 +13,17 @@ from django.utils import timezone
 
 from forge.pages import home
 from forge.pages.icons import ICONS
-from forge.pages.words import about, bytes_in_words, counted, duration_in_words, listed, number
 from forge.templatetags.forge_ui import (
     RUNNER_LOOKS,
     STATE_LOOKS,
+    _moment_in_words,
     breakable,
     in_sentence,
     moment,
     slots,
     timed,
 )
+from projects.words import about, bytes_in_words, counted, duration_in_words, listed, number
 from runners.status import RunnerStatus
 from tasks.lifecycle import TaskState
 from tests.cast import Cast
@@ -74,6 +75,21 @@ def test_a_moment_names_itself_and_keeps_the_exact_time(age: timedelta, text: st
     assert f'datetime="{at.isoformat()}"' in written
     assert "UTC" in written
     assert "never" in moment(None, "never")
+
+
+def test_what_ends_soon_ends_at_an_hour_of_a_day() -> None:
+    """`27 Nov` alone may be in a minute, and in a day."""
+    now = datetime(2026, 11, 26, 20, 15, tzinfo=UTC)
+
+    def said(**ahead: float) -> str:
+        return _moment_in_words(now + timedelta(**ahead), now)
+
+    assert said(hours=3) == "23:15"
+    assert said(hours=4) == "27 Nov 00:15"
+    assert said(hours=47) == "28 Nov 19:15"
+    assert said(hours=49) == "28 Nov"
+    assert said(days=60) == "2027-01-25"
+    assert said(hours=-30) == "25 Nov"
 
 
 def test_a_clock_that_runs_ahead_does_not_show_a_negative_age() -> None:

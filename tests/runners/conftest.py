@@ -32,10 +32,16 @@ def real(broker_url: str, settings: Any) -> Iterator[str]:
     settings.REDIS_URL = settings.FORGE_RUNNER_BROKER_URL = broker_url
     forget_clients()
     broker.administrator().flushall()
-    for name in accounts.existing_accounts():
+    for name in existing_accounts():
         accounts.remove_account(name)
     yield broker_url
     forget_clients()
+
+
+def existing_accounts() -> set[str]:
+    """The accounts on the broker under Forge's prefix."""
+    names: Any = broker.administrator().acl_users()
+    return {name for name in names if name.startswith(accounts.ACCOUNT_PREFIX)}
 
 
 def forget_clients() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -11,10 +12,17 @@ from django.db import IntegrityError, transaction
 from django.test import Client
 from django.utils import timezone
 
+from projects.audit.entry import AuditEntry
 from runners.connect import queue_names
 from runners.errors import RunnerRemovedError
 from runners.models import Runner
-from runners.operations import LONGEST_PAUSE, pause_runner, remove_runner, resume_runner
+from runners.operations import (
+    LONGEST_PAUSE,
+    pause_runner,
+    remove_runner,
+    resume_runner,
+    rotate_token,
+)
 from runners.status import RunnerStatus
 from runners.worker.protocol import ClaimRequest
 from tasks.claim import claim_task
@@ -99,6 +107,23 @@ def test_the_end_is_to_come_and_within_a_year(ahead: timedelta, cast: Cast, runn
     with pytest.raises(ValidationError) as refused:
         pause(runner, cast, until=now + ahead, now=now)
     assert "until" in refused.value.message_dict
+
+
+def test_the_audit_log_tells_the_end_in_utc_whoever_gave_it(cast: Cast, runner: Runner) -> None:
+    """Pages and the API read times in the zone of TIME_ZONE, or of whoever sends them."""
+    until = timezone.now() + timedelta(hours=1)
+    pause(runner, cast, until=until.astimezone(ZoneInfo("Asia/Tokyo")))
+    told = AuditEntry.objects.get(verb="paused").detail
+    assert told == f"Kernel update. Until {until:%Y-%m-%d %H:%M} UTC."
+    now = timezone.now()
+    rotate_token(
+        runner=runner,
+        overlap=timedelta(hours=1),
+        by=cast.manager,
+        now=now.astimezone(ZoneInfo("Asia/Tokyo")),
+    )
+    told = AuditEntry.objects.get(verb="rotated").detail
+    assert told == f"Older tokens end at {now + timedelta(hours=1):%Y-%m-%d %H:%M:%S} UTC."
 
 
 def test_a_removed_runner_cannot_be_paused(cast: Cast, runner: Runner) -> None:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from projects.tokens import digest_of
 from runners import quotas
 from runners import refusals as refusals_module
-from runners.models import Runner
+from runners.models import Runner, RunnerToken
 from runners.operations import NewRunner, remove_runner
 from runners.quotas import Bucket, Quota, network_of
 from runners.refusals import RefusalLog
@@ -107,6 +107,22 @@ def test_wrong_tokens_are_counted_by_address_and_right_ones_still_open(
     assert send(sender.token, "heartbeat", BEAT).status_code == 200
 
 
+@pytest.mark.parametrize("end", ["unknown", "replaced", "removed"])
+def test_a_token_that_opens_nothing_is_looked_up_once(
+    end: str, sender: NewRunner, settings: Any, django_assert_num_queries: Any
+) -> None:
+    settings.FORGE_WRONG_TOKENS_PER_SECOND = 0.1
+    now = timezone.now()
+    if end == "replaced":
+        RunnerToken.objects.update(expires_at=now)
+    if end == "removed":
+        Runner.objects.update(removed_at=now)
+    token = "fgr_" + "x" * 43 if end == "unknown" else sender.token
+    for status in (401, 401, 401, 429):
+        with django_assert_num_queries(1):
+            assert send(token, "heartbeat", BEAT).status_code == status
+
+
 def test_thousands_of_addresses_take_no_more_memory_than_a_few(
     settings: Any, monkeypatch: pytest.MonkeyPatch, log: RefusalLog
 ) -> None:
@@ -168,7 +184,7 @@ def test_a_foreign_task_in_a_report_is_logged_as_a_fence(
     sender: NewRunner, caplog: pytest.LogCaptureFixture
 ) -> None:
     started = [{"task": number, "attempt": 1, "age_seconds": 0} for number in (7, 8, 9)]
-    report = {"session": SESSION, "started": started, "pieces": [], "results": []}
+    report = {"started": started, "pieces": [], "results": []}
     assert send(sender.token, "report", report).status_code == 200
     assert "fence: attempt 1 of task 7 is not its to write, and 2 more" in caplog.text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -12,9 +13,12 @@ from django.db import IntegrityError, connections
 from django.test import Client
 from django.utils import timezone
 
+from projects.audit.entry import AuditEntry
 from projects.tokens import digest_of, new_token
+from runners import quotas
 from runners.models import RegistrationToken, Runner, RunnerToken
 from runners.operations import create_runner, remove_runner, rotate_token
+from runners.refusals import RefusalLog
 from runners.registration import (
     NewRegistrationToken,
     create_registration_token,
@@ -26,6 +30,16 @@ from runners.worker.protocol import RegisterRequest
 from tests.cast import Cast
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def nobody_was_heard_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    log = RefusalLog()
+    for place in ("runners.endpoint", "runners.registration"):
+        monkeypatch.setattr(f"{place}.refusals", log)
+    quotas.requests.forget()
+    yield
+    quotas.requests.forget()
 
 
 def new_registration(cast: Cast, **changes: Any) -> NewRegistrationToken:
@@ -101,7 +115,11 @@ def test_repeating_works_even_when_the_token_has_ended_since(cast: Cast) -> None
     ],
 )  # fmt: skip
 def test_a_token_that_works_no_longer_says_why_and_what_to_do(
-    change: dict[str, Any], code: str, words: str, cast: Cast
+    change: dict[str, Any],
+    code: str,
+    words: str,
+    cast: Cast,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     new = new_registration(cast)
     RegistrationToken.objects.filter(pk=new.row.pk).update(**change)
@@ -110,6 +128,34 @@ def test_a_token_that_works_no_longer_says_why_and_what_to_do(
     assert words in answer.json()["message"]
     assert "Ask a manager of project Payments for a new one" in answer.json()["message"]
     assert not Runner.objects.exists()
+    assert (
+        f"refused sender 127.0.0.1: {code}: registration token rack 7 ({new.row.pk}) of project "
+        "Payments: " in caplog.text
+    )
+    assert new.token not in caplog.text
+
+
+def test_a_host_with_the_longest_name_registers(cast: Cast) -> None:
+    """Longer than the audit log has room for."""
+    new = new_registration(cast)
+    assert send(new.token, host_name="web-" + "7" * 251).status_code == 200
+    entry = AuditEntry.objects.get(kind="runner")
+    assert entry.actor == "web-" + "7" * 146
+
+
+def test_what_a_host_says_of_itself_acts_in_no_log(cast: Cast) -> None:
+    new = new_registration(cast)
+    assert send(new.token, host_name="web\n7\x1b[31m\u202e.example.net").status_code == 200
+    assert AuditEntry.objects.get(kind="runner").actor == "web 7 [31m .example.net"
+
+
+def test_registrations_have_a_quota_by_network(cast: Cast, settings: Any) -> None:
+    settings.FORGE_RUNNER_REQUESTS_PER_SECOND = 0.1
+    new = new_registration(cast, max_uses=1)
+    answers = [send(new.token) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert int(answers[1]["Retry-After"]) >= 1
+    assert answers[1].json()["code"] == "too_many_requests"
 
 
 @pytest.mark.parametrize("token", ["fgt_" + "x" * 43, "fgr_" + "x" * 43, "", "fgt_\xff"])

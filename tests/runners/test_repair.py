@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,14 +15,23 @@ from django.utils import timezone
 
 from projects.tokens import digest_of
 from runners import accounts
+from runners import repair as repair_module
 from runners.broker import administrator, project_prefix
 from runners.models import Queue, Runner, RunnerToken
 from runners.nodes import Node, Nodes
-from runners.operations import NewRunner, queue_for, remove_runner, tags_named
+from runners.operations import (
+    NewRunner,
+    end_older_tokens,
+    queue_for,
+    remove_runner,
+    rotate_token,
+    tags_named,
+)
 from runners.repair import Repair
 from tests import broker as real_broker
 from tests.cast import Cast
 from tests.deployment.client import wait_for
+from tests.runners.conftest import existing_accounts
 from tests.runners.test_accounts import new_runner, refused, sign_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -82,7 +93,7 @@ def test_an_account_that_no_row_explains_is_removed(nodes: Nodes, victim: NewRun
     for name in ("runner-999999", "runner-x", "runner-", "runner-9" + "9" * 40):
         administrator().acl_setuser(name, enabled=True, nopass=True, commands=["+@all"])
     assert repair(nodes.all()) == 4
-    assert accounts.existing_accounts() == {victim.runner.account}
+    assert existing_accounts() == {victim.runner.account}
 
 
 def test_accounts_that_are_not_forges_are_left_alone(nodes: Nodes, victim: NewRunner) -> None:
@@ -191,7 +202,7 @@ def test_a_runner_removed_while_the_broker_was_away_loses_its_account(
 ) -> None:
     Runner.objects.filter(pk=victim.runner.pk).update(removed_at=timezone.now())
     assert repair(nodes.all()) == 1
-    assert accounts.existing_accounts() == set()
+    assert existing_accounts() == set()
 
 
 def test_flushing_everything_harms_no_account(nodes: Nodes, victim: NewRunner, real: str) -> None:
@@ -207,7 +218,49 @@ def test_an_account_is_not_given_back_to_a_removed_runner(victim: NewRunner) -> 
     stale = Runner.objects.get(pk=victim.runner.pk)
     remove_runner(runner=victim.runner, now=timezone.now())
     accounts.apply_account(stale)
-    assert accounts.existing_accounts() == set()
+    assert existing_accounts() == set()
+
+
+def changing_after_the_rows_were_read(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]
+) -> None:
+    """Another process acts between reading the rows and writing the account from them."""
+    write, has_changed = repair_module._write, threading.Event()
+
+    def slow(*arguments: Any) -> None:
+        if not has_changed.is_set():
+            has_changed.set()
+            change()
+        write(*arguments)
+
+    monkeypatch.setattr(repair_module, "_write", slow)
+
+
+def test_a_repair_does_not_bring_a_token_back_that_ends_meanwhile(
+    nodes: Nodes, victim: NewRunner, cast: Cast, real: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = timezone.now()
+    rotated = rotate_token(runner=victim.runner, overlap=timedelta(hours=1), by=cast.owner, now=now)
+    accounts.remove_account(victim.runner.account)
+    changing_after_the_rows_were_read(
+        monkeypatch, lambda: end_older_tokens(runner=victim.runner, now=timezone.now())
+    )
+    assert repair(nodes.all()) == 1
+    with sign_in(real, rotated) as client:
+        assert client.ping()
+    with pytest.raises(redis.AuthenticationError), sign_in(real, victim) as client:
+        client.ping()
+
+
+def test_a_repair_does_not_bring_a_runner_back_that_is_removed_meanwhile(
+    nodes: Nodes, victim: NewRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts.remove_account(victim.runner.account)
+    changing_after_the_rows_were_read(
+        monkeypatch, lambda: remove_runner(runner=victim.runner, now=timezone.now())
+    )
+    repair(nodes.all())
+    assert existing_accounts() == set()
 
 
 # --- several nodes ---

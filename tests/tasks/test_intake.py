@@ -20,8 +20,6 @@ from tasks.log import read_log
 from tasks.log_columns import GAP_MARKER_BYTES
 from tasks.models import LogChunk, Task
 
-SESSION = "s" * 16
-
 
 def send(runner: Runner, *items: Started | Piece | Result | Overflow) -> Receipt:
     """One report; the receipt of its only task."""
@@ -29,7 +27,7 @@ def send(runner: Runner, *items: Started | Piece | Result | Overflow) -> Receipt
     def of(kind: type) -> tuple[Any, ...]:
         return tuple(item for item in items if isinstance(item, kind))
 
-    report = Report(SESSION, of(Started), of(Piece), of(Result), of(Overflow))
+    report = Report(of(Started), of(Piece), of(Result), of(Overflow))
     return take_report(runner=runner, report=report, now=timezone.now()).receipts[0]
 
 
@@ -131,7 +129,7 @@ def test_a_start_never_lies_before_its_claim(task: Task, runner: Runner) -> None
 def test_runners_upload_faster_while_somebody_watches(running_task: Task, runner: Runner) -> None:
     def cadence() -> float:
         piece = Piece(running_task.pk, 1, 0, b"x")
-        report = Report(SESSION, (), (piece,), ())
+        report = Report((), (piece,), ())
         return take_report(runner=runner, report=report, now=timezone.now()).cadence_seconds
 
     assert cadence() == UNWATCHED_CADENCE
@@ -161,7 +159,7 @@ def test_pieces_of_several_tasks_in_one_report_go_to_their_own_logs(
         Piece(running_task.pk, 1, 0, b"mine"),
         Piece(other.pk, 1, 3, b" too"),
     )
-    reply = take_report(runner=runner, report=Report(SESSION, (), pieces, ()), now=timezone.now())
+    reply = take_report(runner=runner, report=Report((), pieces, ()), now=timezone.now())
     assert {(one.task, one.log_bytes) for one in reply.receipts} == {
         (other.pk, 7),
         (running_task.pk, 4),

@@ -143,7 +143,7 @@ def claimed_long_ago(task: Task) -> None:
 
 
 def report(runner: Runner, *pieces: Piece, now: datetime) -> None:
-    take_report(runner=runner, report=Report("s" * 16, (), pieces, ()), now=now)
+    take_report(runner=runner, report=Report((), pieces, ()), now=now)
 
 
 def seconds_ago(lines: Lines, now: datetime) -> list[tuple[int, float, bool]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from django.utils import timezone
 
 from tasks.log import append
+from tasks.log_lines import LINE_BYTES, LINE_HEAD_BYTES
 from tasks.log_search import MAXIMUM_LINES, find_lines
 from tasks.models import Task
 
@@ -72,3 +75,48 @@ def test_hits_around_a_line_are_told_with_how_many_come_before(running_task: Tas
     assert last.first + len(last.lines) == last.total == 2 * MAXIMUM_LINES
     few = find_lines(running_task, "x", near=1)
     assert (few.first, few.lines[0]) == (0, 1)
+
+
+MEGABYTE = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "progress", [b"%06d of many\r", b"\x1b[G\x1b[K%06d of many", b"%06d of many "]
+)
+def test_a_log_without_a_line_end_takes_no_more_memory_than_others(
+    progress: bytes, running_task: Task
+) -> None:
+    for number in range(24):
+        line = b"".join(progress % step for step in range(number * 100_000, (number + 1) * 100_000))
+        offset = running_task.log_bytes
+        data = line[:MEGABYTE]
+        append(running_task, offset=offset, data=data, now=timezone.now())
+    append(
+        running_task, offset=running_task.log_bytes, data=b"\rdone\nnext done", now=timezone.now()
+    )
+    tracemalloc.start()
+    try:
+        assert find_lines(running_task, "done").lines == [1, 2]
+        assert find_lines(running_task, "of many").lines == []
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 16 * MEGABYTE
+
+
+@pytest.mark.parametrize("size", [1000, LINE_BYTES + 1, 10**9])
+def test_what_a_page_does_not_draw_of_a_long_line_is_not_found(
+    size: int, running_task: Task
+) -> None:
+    long = b"begin " + b"x" * 2 * LINE_HEAD_BYTES + b" hidden"
+    write(running_task, b"begin\n" + long + b"\nhidden\n" + long, size)
+    assert find_lines(running_task, "begin").lines == [1, 2, 4]
+    assert find_lines(running_task, "hidden").lines == [3]
+
+
+@pytest.mark.parametrize("size", [999, 10**9])
+def test_what_is_written_last_into_a_long_line_is_found(size: int, running_task: Task) -> None:
+    progress = b"".join(b"step %07d\r" % number for number in range(200_000))
+    write(running_task, progress + b"done\n" + progress + b"done again", size)
+    assert find_lines(running_task, "done").lines == [1, 2]
+    assert find_lines(running_task, "step").lines == []

@@ -153,6 +153,7 @@ def fill(templates: list[TaskTemplate], count: int) -> None:
                 timeout_seconds=60,
                 is_exclusive=not one.allow_parallel,
                 created_at=now,
+                queued_at=now,
             )
             for one in order
         ),

@@ -92,7 +92,7 @@ def report(runner: Runner, *items: Any, now: datetime | None = None) -> Receipt:
     def of(kind: type) -> tuple[Any, ...]:
         return tuple(item for item in items if isinstance(item, kind))
 
-    message = Report(SESSION, of(Started), of(Piece), of(Result))
+    message = Report(of(Started), of(Piece), of(Result))
     return take_report(runner=runner, report=message, now=now or timezone.now()).receipts[0]
 
 
@@ -159,7 +159,7 @@ def test_by_default_a_lost_runner_is_waited_for(
     end_waits(now=silent + wait)
     task.refresh_from_db()
     assert task.state == TaskState.LOST
-    assert "web-1" in task.reason and "60 min" in task.reason
+    assert "web-1" in task.reason and "1 h 00 min" in task.reason
 
 
 @pytest.mark.django_db
@@ -198,6 +198,7 @@ def test_a_retry_waits_for_the_end_of_the_lease_and_no_longer(
     task.refresh_from_db()
     assert (task.state, task.attempt) == (TaskState.QUEUED, 2)
     assert (task.runner, task.nonce, task.claimed_at, task.log_bytes) == (None, "", None, 0)
+    assert task.queued_at == task.earlier_attempts.get().ended_at > task.created_at
 
 
 @pytest.mark.django_db

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import connections
+from django.db import connection, connections
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from projects.encryption import new_key
@@ -383,3 +384,19 @@ def test_many_changes_at_once_wait_for_each_other_and_none_fails(
     for row in TaskTemplate.objects.all():
         assert row.sources["groups"][0]["secrets"] == VariableGroup.objects.get().secret_names
         assert row.sources["keys"][0]["name"] == "Key 9"
+
+
+@pytest.mark.parametrize("what", ["key", "group"])
+def test_something_new_keeps_no_template_from_being_changed(
+    what: str, cast: Cast, template: TaskTemplate
+) -> None:
+    """Nothing uses it yet: a query for templates without any key would lock all that there are."""
+    with CaptureQueriesContext(connection) as queries:
+        if what == "key":
+            key = AccessKey(project=cast.outsiders_project, name="New", kind="string")
+            save_access_key(key=key, parts={"value": CANARY}, now=timezone.now())
+        else:
+            group = VariableGroup(project=cast.outsiders_project, name="New")
+            save_variable_group(group=group, secrets={}, now=timezone.now())
+    asked = [one["sql"] for one in queries if 'FROM "tasks_tasktemplate"' in one["sql"]]
+    assert not [sql for sql in asked if "INNER JOIN" not in sql]

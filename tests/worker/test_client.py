@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from runners.worker.client import _Exchange
-from runners.worker.configuration import Trust
+from runners.worker.client import Client, _Exchange
+from runners.worker.configuration import Configuration, Trust
 from runners.worker.errors import UnreachableError
+from runners.worker.protocol import Heartbeat
+from runners.worker.tokens import TokenSource
 from tests.deployment.authority import Authority
 
 Serve = Callable[..., int]
@@ -86,3 +88,14 @@ def test_a_certificate_for_another_name_sends_nobody_to_the_ca_file(
     trust = Trust(ca_file=str(authority.certificate))
     sentence = said(serve(b"", authority.issue("other", "DNS:other.example")), trust)
     assert "is for another address" in sentence and "FORGE_CA_FILE" not in sentence
+
+
+def test_an_error_that_nests_without_end_is_an_error_of_forges_as_any_other(
+    serve: Serve, tmp_path: Path
+) -> None:
+    body = b"[" * 100_000
+    head = b"HTTP/1.1 500 Trouble\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
+    url = f"http://127.0.0.1:{serve(head + body)}"
+    client = Client(Configuration(url, TokenSource("fgr_" + "a" * 43), tmp_path))
+    with pytest.raises(UnreachableError, match="is in trouble"):
+        client.heartbeat(Heartbeat("s" * 16, ()))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,10 +16,10 @@ import pytest
 from runners.worker import predecessor as predecessor_module
 from runners.worker.journal import Entry
 from runners.worker.leftovers import close_leftover
+from runners.worker.origin import Origin
 from runners.worker.predecessor import End, Predecessor
-from runners.worker.remains import Origin, Remains, Trail, cgroup_of
-from runners.worker.supervision import ForkServer, SupervisionError, boot_seconds
-from tests.deployment.client import wait_for
+from runners.worker.remains import Remains
+from runners.worker.supervision import ForkServer, SupervisionError
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and a subreaper")
 
@@ -60,6 +59,33 @@ def test_of_what_a_host_left_that_was_restarted_nobody_says_that_nothing_ran(
     assert entry.result is not None
     assert "whether the program had been started" in entry.result["reason"]
     assert entry.result["is_cut_short"] and entry.result["log_problem"]
+
+
+@pytest.mark.parametrize("end", list(End))
+@pytest.mark.parametrize("has_started", [True, False])
+def test_of_what_another_host_left_nobody_says_that_it_ended(
+    end: End, has_started: bool, entry: Entry
+) -> None:
+    """A volume was moved, or a machine copied: there the program may run, or be started yet."""
+    entry.boot, entry.host = "a start of that host", "another host"
+    if has_started:
+        entry.note_start()
+    close_leftover(entry, end=end)
+    assert entry.result is not None
+    assert "nobody can say whether it still runs there" in entry.result["reason"]
+    assert not entry.result["is_cut_short"] and entry.result["log_problem"]
+
+
+def test_the_journal_of_a_worker_that_did_not_note_its_host_is_read(entry: Entry) -> None:
+    claim = entry.folder / "claim.json"
+    noted = json.loads(claim.read_text())
+    assert noted.pop("host")
+    claim.write_text(json.dumps({**noted, "boot": "another start of this host"}))
+    entry.note_start()
+    entry.recover()
+    close_leftover(entry, end=End.KILLED)
+    assert entry.result is not None and entry.result["is_cut_short"]
+    assert "The runner's host was restarted while it ran" in entry.result["reason"]
 
 
 @pytest.mark.parametrize(
@@ -130,6 +156,7 @@ class KilledWorker:
             text=True,
             cwd=ROOT,
         )
+        self._started: list[psutil.Process] = []
 
     def start(self) -> tuple[psutil.Process, psutil.Process, psutil.Process]:
         """Fork server, supervisor and program of a new task."""
@@ -140,10 +167,19 @@ class KilledWorker:
         assert supervisor is not None
         server = supervisor.parent()
         assert server is not None
+        self._started += [server, supervisor, program]
         return server, supervisor, program
 
     def kill(self) -> None:
         self._process.communicate()
+
+    def clear_away(self) -> None:
+        """What a test that failed has left, such as a supervisor that nobody continues."""
+        self._process.kill()
+        self._process.wait()
+        for one in self._started:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 @pytest.fixture
@@ -151,9 +187,17 @@ def notes(tmp_path: Path) -> Path:
     return tmp_path / "fork-servers"
 
 
-@needs_linux
-def test_a_worker_waits_for_the_last_process_of_the_one_before(notes: Path) -> None:
+@pytest.fixture
+def worker(notes: Path) -> Iterator[KilledWorker]:
     worker = KilledWorker(notes)
+    yield worker
+    worker.clear_away()
+
+
+@needs_linux
+def test_a_worker_waits_for_the_last_process_of_the_one_before(
+    worker: KilledWorker, notes: Path
+) -> None:
     _, _, program = worker.start()
     worker.kill()
     assert Predecessor(notes).await_end() is End.ORDERLY
@@ -166,8 +210,9 @@ def test_where_no_fork_server_was_nothing_is_left(notes: Path) -> None:
 
 
 @needs_linux
-def test_a_fork_server_that_was_killed_has_not_ended_in_order(notes: Path) -> None:
-    worker = KilledWorker(notes)
+def test_a_fork_server_that_was_killed_has_not_ended_in_order(
+    worker: KilledWorker, notes: Path
+) -> None:
     server, supervisor, _ = worker.start()
     for process in (server, supervisor):
         process.suspend()
@@ -183,9 +228,8 @@ def test_a_fork_server_that_was_killed_has_not_ended_in_order(notes: Path) -> No
 
 
 @needs_linux
-def test_of_several_fork_servers_none_is_forgotten(notes: Path) -> None:
+def test_of_several_fork_servers_none_is_forgotten(worker: KilledWorker, notes: Path) -> None:
     """The first one was killed, and its task went on; the second one ended in order."""
-    worker = KilledWorker(notes)
     server, supervisor, program = worker.start()
     server.kill()
     second, _, other = worker.start()
@@ -219,133 +263,40 @@ def test_a_fork_server_that_cannot_be_noted_is_not_started(tmp_path: Path) -> No
     server.close()
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda note: os.mkfifo(note),
+        lambda note: (note / "something").mkdir(parents=True),
+        lambda note: note.symlink_to("nowhere"),
+        lambda note: note.write_bytes(b"\xff{"),
+        lambda note: note.write_text('{"begun": NaN, "cgroup": 7, "heirs": [1]}'),
+        lambda note: note.write_text('{"begun": 1e12}'),
+    ],
+    ids=["fifo", "folder", "link", "garbage", "not a time", "a time to come"],
+)
+def test_a_note_that_tells_nothing_counts_as_killed_and_is_deleted(
+    spoil: Callable[[Path], None], notes: Path
+) -> None:
+    """Everything is suspected then, whenever it was begun."""
+    notes.mkdir()
+    spoil(notes / "note")
+    found = Predecessor(notes)
+    assert found.await_end() is End.KILLED
+    assert found.origin == Origin(0.0, None, None)
+    found.forget()
+    assert list(notes.iterdir()) == []
+    assert Predecessor(notes).await_end() is End.ORDERLY
+
+
 @needs_linux
-def test_the_processes_that_outlive_a_worker_are_not_called_after_it(notes: Path) -> None:
+def test_the_processes_that_outlive_a_worker_are_not_called_after_it(
+    worker: KilledWorker, notes: Path
+) -> None:
     """Whoever kills workers by `pkill -f runners.worker` leaves those that end their tasks."""
-    worker = KilledWorker(notes)
     server, supervisor, _ = worker.start()
     for process in (server, supervisor):
         line = " ".join(process.cmdline())
         assert "runners" not in line and "worker" not in line and "celery" not in line
     worker.kill()
     assert Predecessor(notes).await_end() is End.ORDERLY
-
-
-# Processes that nobody watches over any more
-
-URL = "https://forge.example.net"
-TASK = 987_654_321
-MARKS = {"FORGE_TASK_ID": str(TASK), "FORGE_ATTEMPT": "1", "FORGE_URL": URL}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    found = tmp_path / "work" / "7-1"
-    (found / "folder").mkdir(parents=True)
-    return found
-
-
-Start = Callable[..., subprocess.Popen[bytes]]
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Starts a script in a session of its own, and returns once it has written a line."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def do_start(
-        script: str, folder: Path = Path("/"), **environment: str
-    ) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            ["bash", "-c", script],
-            cwd=folder,
-            env={"PATH": os.environ["PATH"], **environment},
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
-        started.append(process)
-        assert process.stdout is not None and process.stdout.readline()
-        return process
-
-    yield do_start
-    for process in started:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
-def trail(folder: Path) -> Trail:
-    origin = Origin(boot_seconds(), cgroup_of(os.getpid()))
-    return Trail(TASK, 1, URL, folder, origin)
-
-
-SLEEP = "echo begun; sleep 1000"
-
-
-@needs_linux
-def test_what_has_its_marks_is_ended_with_all_below_it(folder: Path, start: Start) -> None:
-    stubborn = "trap '' INT TERM HUP; env -i sleep 1000 & echo begun; wait; wait"
-    process = start(stubborn, **MARKS)
-    below = psutil.Process(process.pid).children()[0]
-    assert trail(folder).end() == Remains(2, is_certain=True)
-    process.wait()  # killed, or at its own end since what it waited for was killed first
-    assert is_over(below)
-    assert trail(folder).end() == GONE
-
-
-@needs_linux
-def test_what_emptied_its_environment_is_known_by_its_folder(folder: Path, start: Start) -> None:
-    process = start(SLEEP, folder / "folder")
-    shutil.rmtree(folder)
-    assert trail(folder).end() == Remains(1, is_certain=True)
-    assert process.wait() == -signal.SIGKILL
-
-
-@needs_linux
-@pytest.mark.parametrize(
-    "other",
-    [{"FORGE_TASK_ID": "8"}, {"FORGE_ATTEMPT": "2"}, {"FORGE_URL": "https://other.example.net"}],
-)
-def test_other_attempts_are_spared(other: dict[str, str], folder: Path, start: Start) -> None:
-    process = start(SLEEP, **{**MARKS, **other})
-    assert trail(folder).end() == GONE
-    assert process.poll() is None
-
-
-HIDDEN = f"""exec {sys.executable} -c '
-import ctypes, time
-ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
-print("hidden", flush=True)
-time.sleep(1000)
-'"""
-SEARCH = """
-import sys
-from pathlib import Path
-from runners.worker.remains import Origin, Trail, cgroup_of
-origin = Origin(float(sys.argv[2]), cgroup_of(int(sys.argv[3])))
-print(Trail(987_654_321, 1, "https://forge.example.net", Path(sys.argv[1]), origin).end())
-"""
-
-
-def _search(folder: Path, begun: float) -> str:
-    """By a process that may not read all that is on this host, as a runner's user may not."""
-    prefix = ["setpriv", "--bounding-set=-all"] if os.geteuid() == 0 else []
-    command = [*prefix, sys.executable, "-c", SEARCH, str(folder), str(begun), str(os.getpid())]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-
-
-@needs_linux
-def test_where_an_environment_cannot_be_read_nothing_is_certain(folder: Path, start: Start) -> None:
-    begun = boot_seconds()
-    process = start(HIDDEN, **MARKS)
-    assert "is_certain=False" in _search(folder, begun)
-    assert process.poll() is None
-
-
-@needs_linux
-def test_what_was_there_before_the_fork_server_is_not_suspected(folder: Path, start: Start) -> None:
-    start(HIDDEN)
-    wait_for(
-        lambda: "is_certain=True" in _search(folder, boot_seconds()),
-        "a search during which nobody else has started what cannot be read",
-    )

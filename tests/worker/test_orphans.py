@@ -70,10 +70,12 @@ class TaskWorker:
         )
         self.pid = self._process.pid
         self._count = 0
+        self._started: list[psutil.Process] = []
 
     def ask(self, order: str) -> str:
         assert self._process.stdin is not None and self._process.stdout is not None
         print(order, file=self._process.stdin, flush=True)
+        assert select.select([self._process.stdout], [], [], LIMIT)[0], f"no answer to {order!r}"
         return self._process.stdout.readline().strip()
 
     def start(self, script: str = SCRIPT) -> list[psutil.Process]:
@@ -85,10 +87,19 @@ class TaskWorker:
         assert supervisor is not None
         server = supervisor.parent()
         assert server is not None and server.ppid() == self.pid
+        self._started += [server, supervisor, program, left]
         return [server, supervisor, program, left]
 
     def end(self) -> None:
-        self._process.communicate(timeout=LIMIT)
+        """With all that a test which failed has left, such as a supervisor that it has stopped."""
+        try:
+            self._process.communicate(timeout=LIMIT)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            for one in self._started:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
 
     def children(self) -> set[int]:
         """Dead ones that nobody has collected included."""

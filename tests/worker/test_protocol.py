@@ -34,7 +34,6 @@ from runners.worker.protocol import (
 )
 
 REPORT = Report(
-    session="s" * 16,
     started=(Started(7, 1, 0.25),),
     pieces=(Piece(7, 1, 0, bytes(range(256))),),
     results=(Result(7, 1, "failed", -9, "Ended.", 256, "a" * 64, 1.5),),
@@ -71,8 +70,10 @@ def test_every_field_is_asked_for_and_named_when_missing(message: Message) -> No
             type(message).read(content, "it")
 
 
-def test_a_field_of_a_newer_version_is_passed_over() -> None:
-    content = REPORT.as_json() | {"invented_later": [1, 2]}
+@pytest.mark.parametrize("more", [{"invented_later": [1, 2]}, {"session": "s" * 16}])
+def test_a_field_of_a_newer_version_or_of_an_older_one_is_passed_over(more: dict[str, Any]) -> None:
+    """Reports used to name the session of their worker."""
+    content = REPORT.as_json() | more
     assert Report.read(content, "it") == REPORT
 
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from runners.worker.agent import Agent
+from runners.worker.claiming import Claims
+from runners.worker.client import Client
 from runners.worker.configuration import Configuration
 from runners.worker.errors import ConfigurationError
-from runners.worker.protocol import SecretFile
+from runners.worker.journal import Journal
+from runners.worker.protocol import ClaimRequest, Job, SecretFile
 from runners.worker.supervision import ForkServer, SupervisionError
 from runners.worker.supervision.server.removal import remove_folder
-from runners.worker.task_users import TaskUsers, require_passage, task_users
-from runners.worker.workplace import Workplaces
+from runners.worker.task_users import TaskUser, TaskUsers, require_passage, task_users
+from runners.worker.tokens import TokenSource
+from runners.worker.workplace import Workplace, Workplaces
 from tests.deployment.client import wait_for
 from tests.worker.test_supervision import (
     ENVIRONMENT,
@@ -39,6 +46,8 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 KILL = signal.SIGKILL
 PUBLIC_PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin") or ""
 USERS = "nobody,daemon"
+ALICE = TaskUser("alice", 2001, 2001, "/home/alice", ())
+BOB = TaskUser("bob", 2002, 2002, "/home/bob", ())
 WORKER = """
 import sys; sys.path.insert(0, sys.argv[1])
 from pathlib import Path
@@ -359,14 +368,47 @@ def test_a_folder_that_others_cannot_pass_is_named(tmp_path: Path) -> None:
 
 
 def test_each_user_is_lent_to_one_task_at_a_time() -> None:
-    users = TaskUsers(task_users(USERS) if os.geteuid() == 0 else ())
-    if not users.count:
-        assert users.take() is None
-        return
-    first, second = users.take(), users.take()
-    assert first is not None and second is not None and first.uid != second.uid
-    users.give_back(first)
-    assert users.take() == first
+    users = TaskUsers((ALICE, BOB))
+    with users.lent() as first, users.lent() as second:
+        assert {first, second} == {ALICE, BOB}
+    with users.lent() as again:
+        assert again == BOB
+
+
+def test_without_task_users_there_is_none_to_lend() -> None:
+    with TaskUsers(()).lent() as user:
+        assert user is None
+
+
+class FullDisk(Workplaces):
+    def of(self, *given: object, **more: object) -> Workplace:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class GrantsAll(Client):
+    def claim(self, request: ClaimRequest) -> Job:
+        return Job(request.task, request.attempt, "bash", "true", {}, 60.0, "Payments", "Deploy")
+
+
+def test_an_attempt_that_fails_before_it_has_a_place_gives_its_user_back(tmp_path: Path) -> None:
+    """As often as it may: the worker would have nobody left to run its next tasks as."""
+    token = TokenSource("fgr_" + "a" * 43)
+    agent = Agent(Configuration("http://127.0.0.1:9", token, tmp_path, task_users=(ALICE,)))
+    agent.claims = Claims(
+        GrantsAll(agent.configuration),
+        is_draining=threading.Event(),
+        is_leaving=threading.Event(),
+    )
+    agent.runs.slots = 2
+    agent.workplaces = FullDisk(tmp_path, {}, is_shared=True)
+    agent.journal = Journal(tmp_path)
+    agent.journal.open()
+    for task in (7, 8):
+        with pytest.raises(OSError, match="No space left"):
+            agent.run(task, 1)
+    with agent.users.lent() as user:
+        assert user == ALICE
+    agent.journal.close()
 
 
 # --- without task users ---

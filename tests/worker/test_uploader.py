@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from runners.worker.client import Client
 from runners.worker.configuration import Configuration
-from runners.worker.errors import UnreachableError, WorkerError
-from runners.worker.journal import Journal
-from runners.worker.protocol import Receipt, Report, ReportReply
+from runners.worker.errors import UnreachableError
+from runners.worker.journal import Entry, Journal
+from runners.worker.protocol import Receipt, Report, ReportReply, Result
 from runners.worker.tokens import TokenSource
 from runners.worker.uploader import Uploader
+from tests.deployment.client import wait_for
 
 TOKEN = "fgr_" + "a" * 43
 SLOW = UnreachableError("Forge did not answer in time.")
@@ -25,19 +28,24 @@ FULL = UnreachableError("Forge is in trouble (HTTP 500).")
 class Forge(Client):
     """Gives these errors, one after the other, and then takes what comes."""
 
-    def __init__(self, folder: Path, *errors: WorkerError) -> None:
+    def __init__(self, folder: Path, *errors: Exception) -> None:
         super().__init__(Configuration("http://127.0.0.1:9", TokenSource(TOKEN), folder))
         self._errors = list(errors)
         self.has_taken = threading.Event()
+        self.logs = dict[int, bytes]()
+        self.results = dict[int, Result]()
 
     def report(self, request: Report) -> ReportReply:
         if self._errors:
             raise self._errors.pop(0)
-        self.has_taken.set()
+        for piece in request.pieces:
+            self.logs[piece.task] = self.logs.get(piece.task, b"") + piece.data
+        self.results |= {result.task: result for result in request.results}
         receipts = [
-            Receipt(piece.task, piece.attempt, True, piece.offset + len(piece.data), False)
-            for piece in request.pieces
+            Receipt(task, 1, True, len(self.logs.get(task, b"")), task in self.results)
+            for task in {*(one.task for one in request.pieces), *self.results}
         ]
+        self.has_taken.set()
         return ReportReply(tuple(receipts), 0.1)
 
 
@@ -45,24 +53,36 @@ class Forge(Client):
 def journal(tmp_path: Path) -> Iterator[Journal]:
     journal = Journal(tmp_path)
     journal.open()
-    entry = journal.create(7, 1)
+    begin(journal, 7)
+    yield journal
+    journal.close()
+
+
+def begin(journal: Journal, task: int) -> Entry:
+    """An attempt that has written a line."""
+    entry = journal.create(task, 1)
     assert entry is not None
     entry.open(nonce="0" * 32)
     entry.log.limit(1_000_000, 1_000_000)
     entry.log.append(b"one\n")
-    yield journal
-    journal.close()
+    return entry
+
+
+@contextmanager
+def uploading(journal: Journal, forge: Forge) -> Iterator[Uploader]:
+    uploader = Uploader(forge, journal, refused=lambda entry: None, revoked=lambda error: None)
+    uploader.start()
+    try:
+        yield uploader
+    finally:
+        uploader.close(60)
 
 
 def say_all(journal: Journal, forge: Forge, log: pytest.LogCaptureFixture) -> list[str]:
     """What is logged until Forge has taken the log."""
     log.set_level(logging.WARNING)
-    uploader = Uploader(
-        forge, journal, "0" * 32, refused=lambda entry: None, revoked=lambda error: None
-    )
-    uploader.start()
-    assert forge.has_taken.wait(60)
-    uploader.close(60)
+    with uploading(journal, forge):
+        assert forge.has_taken.wait(60)
     return log.messages
 
 
@@ -83,3 +103,68 @@ def test_one_try_in_vain_is_no_outage_that_ends(
 ) -> None:
     said = say_all(journal, Forge(tmp_path, SLOW), caplog)
     assert said == [f"Logs and results wait here: {SLOW}"]
+
+
+def test_an_error_that_nobody_thought_of_is_said_and_ends_no_reporting(
+    journal: Journal, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = say_all(journal, Forge(tmp_path, KeyError("odd"), KeyError("odd")), caplog)
+    assert said == [
+        "Logs and results wait here: an unexpected error, KeyError: 'odd'",
+        "Logs and results arrive again.",
+    ]
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("note", ["{}", '{"outcome": "eaten"}', '{"task": 8, "reason": "\\ud800"}'])
+def test_a_note_of_the_end_that_cannot_be_read_fails_its_task_and_no_other(
+    note: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was damaged on the disk, or another version wrote it."""
+    before = Journal(tmp_path)
+    before.open()
+    for task in (7, 8):
+        begin(before, task).end("succeeded", 0, "Done.")
+    (tmp_path / "tasks" / "7-1" / "result.json").write_text(note)
+    before.close()
+    journal, forge = Journal(tmp_path), Forge(tmp_path)
+    journal.open()
+    with uploading(journal, forge):
+        wait_for(lambda: len(journal) == 0, "both are handed over")
+    journal.close()
+    assert forge.logs == {7: b"one\n", 8: b"one\n"}
+    assert forge.results[8].outcome == "succeeded"
+    odd = forge.results[7]
+    assert (odd.outcome, odd.log_bytes, odd.is_cut_short) == ("failed", 4, False)
+    assert odd.reason == "The runner's note of how it ended cannot be read."
+    assert caplog.text.count("The note of how task 7 ended cannot be read: ") == 1
+
+
+def test_a_result_that_nests_without_end_is_no_result(tmp_path: Path) -> None:
+    before = Journal(tmp_path)
+    before.open()
+    begin(before, 7)
+    (tmp_path / "tasks" / "7-1" / "result.json").write_text("[" * 100_000)
+    before.close()
+    journal = Journal(tmp_path)
+    journal.open()
+    (entry,) = journal
+    assert entry.result is None
+    journal.close()
+
+
+def test_a_log_that_the_disk_does_not_give_back_waits_alone(
+    journal: Journal, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    unreadable, forge = begin(journal, 8), Forge(tmp_path)
+    # What reads a folder gets an error, as of a bad sector.
+    file, folder = unreadable.log.open(), os.open(tmp_path, os.O_RDONLY)
+    kept = os.dup(file)
+    os.dup2(folder, file)
+    with uploading(journal, forge):
+        wait_for(lambda: forge.logs == {7: b"one\n"}, "the other log arrives")
+        wait_for(lambda: "The log of task 8 cannot be read: Is a dir" in caplog.text, "it is said")
+        os.dup2(kept, file)
+        wait_for(lambda: forge.logs.get(8) == b"one\n", "it arrives once it can be read")
+    for one in (folder, kept):
+        os.close(one)

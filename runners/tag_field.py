@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 
 from runners.models import MAXIMUM_TAGS, is_tag_name
 
+TAGS_HELP = f"At most {MAXIMUM_TAGS}, with spaces or commas between them."
 _SEPARATORS = re.compile(r"[\s,;]+")
 
 

@@ -1,4 +1,4 @@
-"""Runners of all projects: filtered, the worst first, and counted by status, by the database."""
+"""Runners filtered, the worst first, and counted by status, by the database."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from django.db.models import Case, Count, IntegerField, Q, QuerySet, When
 
-from forge.pages.fleet import ORDER
-from forge.pages.task_filters import MAXIMUM_CHOICES, Menu
-from forge.pages.words import whole_number
-from projects.models import Project
+from projects.words import whole_number
 from runners.models import Runner
 from runners.standing import status_in_database
 from runners.status import RunnerStatus
@@ -22,8 +18,19 @@ from tasks.models import Task
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
-    from runners.models import RunnerQuerySet
+    from projects.models import Project
 
+# The worst first.
+ORDER = (
+    RunnerStatus.UNHEALTHY,
+    RunnerStatus.OFFLINE,
+    RunnerStatus.NEVER_CONTACTED,
+    RunnerStatus.DRAINING,
+    RunnerStatus.PAUSED,
+    RunnerStatus.BUSY,
+    RunnerStatus.IDLE,
+    RunnerStatus.REVOKED,
+)
 # What one looks for: groups of statuses, by the word in the address.
 GROUPS: dict[str, tuple[str, frozenset[str]]] = {
     "trouble": (
@@ -90,60 +97,6 @@ def counts_of(rows: QuerySet[Any]) -> Counter[str]:
     return Counter(dict(rows.values_list("standing").annotate(Count("pk"))))
 
 
-def segments(counts: Counter[str], asked: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The groups to choose from, each with how many it has and its query."""
-    others = {name: text for name, text in asked.items() if name != "status"}
-    current = asked.get("status", "")
-    found = [("", "All", counts.total())]
-    for word, (label, statuses) in GROUPS.items():
-        found.append((word, label, sum(counts[one] for one in statuses)))
-    return [
-        {
-            "label": label,
-            "count": count,
-            "is_current": word == current,
-            "query": urlencode({"status": word} | others if word else others),
-        }
-        for word, label, count in found
-    ]
-
-
 def matching(project: Project, asked: Mapping[str, str]) -> QuerySet[Any]:
     """The project's runners with this tag, version and text, of any status."""
     return _with_text(Runner.objects.present().filter(project=project).order_by(), asked)
-
-
-def menus_in(project: Project, asked: Mapping[str, str]) -> list[Menu]:
-    """As `menus`, where the project is chosen."""
-    runners = Runner.objects.present().filter(project=project)
-    choices = {
-        "status": {str(status): str(status.label) for status in STATUSES},
-        "tag": _texts(runners, "tags__name"),
-        "version": _texts(runners, "version"),
-    }
-    return [_menu(name, found, asked) for name, found in choices.items()]
-
-
-def menus(user: User, asked: Mapping[str, str]) -> list[Menu]:
-    runners = Runner.objects.for_user(user)
-    projects = Project.objects.for_user(user).values_list("pk", "name")[:MAXIMUM_CHOICES]
-    choices = {
-        "status": {str(status): str(status.label) for status in STATUSES},
-        "project": {str(pk): name for pk, name in projects},
-        "tag": _texts(runners, "tags__name"),
-        "version": _texts(runners, "version"),
-    }
-    return [_menu(name, found, asked) for name, found in choices.items()]
-
-
-def _texts(runners: RunnerQuerySet, field: str) -> dict[str, str]:
-    found = runners.order_by(field).values_list(field, flat=True).distinct()
-    return {text: text for text in found[:MAXIMUM_CHOICES] if text}
-
-
-def _menu(name: str, choices: dict[str, str], asked: Mapping[str, str]) -> Menu:
-    chosen = asked.get(name, "")
-    # A group of statuses has a place of its own beside the menus.
-    words = "" if name == "status" and chosen in GROUPS else choices.get(chosen, chosen)
-    others = {key: text for key, text in asked.items() if key != name}
-    return Menu(name, name.capitalize(), list(choices.items()), chosen, words, urlencode(others))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from forge.pages.words import counted
+from projects.words import counted
 from tasks.candidates import Situation
 from tasks.lifecycle import TaskState
 from tasks.line import MAXIMUM_COUNTED, Line, lines_of
@@ -54,18 +54,19 @@ class TaskRow:
 
     @property
     def waited(self) -> timedelta | None:
+        """Of its present attempt: how long an earlier one ran is no wait."""
         claimed = self.task.claimed_at
-        return claimed - self.task.created_at if claimed else None
+        return claimed - self.task.queued_at if claimed else None
 
     @property
     def waits_since(self) -> datetime | None:
-        return self.task.created_at if self.task.state in _WAITS else None
+        return self.task.queued_at if self.task.state in _WAITS else None
 
 
 def for_rows(tasks: TaskQuerySet) -> TaskQuerySet:
     """With what rows show, without the scripts, which are long."""
     rows = tasks.select_related("template", "runner", "created_by", "queue", "project")
-    return rows.defer("script", "environment", "template__script", "template__environment")
+    return rows.without_scripts("template")
 
 
 def grouped(rows: list[TaskRow], active: set[int]) -> list[TaskRow]:

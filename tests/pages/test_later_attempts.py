@@ -1,0 +1,92 @@
+"""A task whose first runner was lost waits from then on: what it ran before is no wait."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from importlib import import_module
+
+import pytest
+from django.apps import apps
+from django.test import Client
+from django.utils import timezone
+
+from runners.models import Runner
+from tasks.attempts import begin_next_attempt
+from tasks.lifecycle import TaskState
+from tasks.models import Task
+from tasks.operations import run_template
+from tests.cast import Cast
+
+migration = import_module("tasks.migrations.0009_queued_at")
+
+
+@pytest.fixture
+def second(running_task: Task) -> Task:
+    """Made and taken an hour ago, lost two minutes ago, and since then in the queue again."""
+    now = timezone.now()
+    begin, end = now - timedelta(hours=1), now - timedelta(minutes=2)
+    rows = Task.objects.filter(pk=running_task.pk)
+    rows.update(
+        state=TaskState.UNREACHABLE, lost_runner_policy="retry", max_attempts=3,
+        created_at=begin, queued_at=begin, claimed_at=begin, started_at=begin,
+        unreachable_at=end, wait_ends_at=end,
+    )  # fmt: skip
+    task = rows.get()
+    assert begin_next_attempt(
+        task=task, state=TaskState.LOST, reason="Lost.", now=end, is_over=True
+    )
+    return rows.get()
+
+
+def words(text: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", text))
+
+
+def claim(task: Task, runner: Runner, at: datetime) -> None:
+    assert task.claim(runner=runner, attempt=2, nonce="n" * 22, now=at)
+
+
+def test_while_it_waits_again(
+    cast: Cast, second: Task, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    client = browser(cast.viewer)
+    project = f"/projects/{cast.project.pk}/"
+    for address in ("tasks/?part=rows", "queue/?part=live", "runners/?part=live"):
+        said = words(client.get(project + address).text)
+        assert "2 min 0" in said, said
+        assert "1 h 0" not in said, said
+    assert "oldest 2 min" in words(client.get(f"{project}runners/").text)
+
+
+def test_the_oldest_is_who_has_waited_longest_and_not_the_first_in_line(
+    cast: Cast, second: Task, browser: Callable[..., Client]
+) -> None:
+    later = run_template(
+        template=second.template, by=cast.operator, now=timezone.now() - timedelta(minutes=9)
+    )
+    said = words(browser(cast.viewer).get(f"/projects/{cast.project.pk}/runners/").text)
+    assert re.search(rf"oldest 9 min \d\d s , #{later.pk}\b", said), said
+
+
+def test_once_it_was_taken(
+    cast: Cast, second: Task, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    claim(second, runner, second.queued_at + timedelta(seconds=7))
+    client = browser(cast.viewer)
+    (row,) = client.get(f"/projects/{cast.project.pk}/tasks/").context["rows"]
+    assert row.waited == timedelta(seconds=7)
+    assert "+7 s" in words(client.get(f"/tasks/{second.pk}/").text)
+
+
+def test_an_upgrade_tells_it_of_the_tasks_that_there_are(second: Task) -> None:
+    first = Task.objects.get(pk=second.pk)
+    first.pk, first.attempt = None, 1
+    first.save()
+    nonsense = timezone.now() + timedelta(days=9)
+    Task.objects.update(queued_at=nonsense)
+    migration.tell_since_when(apps, None)
+    ended = second.earlier_attempts.get().ended_at
+    assert Task.objects.get(pk=second.pk).queued_at == ended
+    assert Task.objects.get(pk=first.pk).queued_at == first.created_at

@@ -1,0 +1,57 @@
+"""How a controller ends when what it works with is away."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError
+
+from forge.controller import run
+from forge.controller.run import Controller
+from tasks.models import Leadership
+from tests.deployment.client import wait_for
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_controller_whose_database_is_away_ends_in_good_order(
+    real: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    # However busy the machine is, it still leads when it ends.
+    monkeypatch.setattr(run, "TERM", timedelta(minutes=5))
+    controller, statuses = Controller(), list[int]()
+    thread = threading.Thread(target=lambda: statuses.append(controller.run()))
+    thread.start()
+    wait_for(lambda: "this controller leads" in caplog.text, "it leads")
+
+    def is_away(*given: object, **more: object) -> None:
+        raise OperationalError("the server closed the connection")
+
+    monkeypatch.setattr(Leadership, "release", is_away)
+    controller.close()
+    thread.join(60)
+    assert statuses == [0]
+    assert "the lead cannot be given up, it ends by itself: the server closed" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+class Hanging(threading.Thread):
+    """Waits for a broker for longer than anybody waits for it."""
+
+    def __init__(self, clock: list[float]) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def join(self, timeout: float | None = None) -> None:
+        assert timeout is not None
+        self._clock[0] += timeout
+
+
+def test_duties_that_hang_are_waited_for_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("forge.controller.run.time.monotonic", lambda: clock[0])
+    run._await_end([Hanging(clock) for _ in range(7)])
+    assert clock[0] == 100.0 + run.CLOSE_SECONDS

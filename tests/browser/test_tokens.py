@@ -95,4 +95,6 @@ def _made(page: Any, shown: Shown) -> str:
     if shown.name:
         page.locator("main").get_by_label("Name", exact=True).fill(shown.name)
     page.get_by_role("button", name=shown.button).click()
-    return str(page.locator("#token").inner_text())
+    token = str(page.locator("#token").inner_text())
+    page.wait_for_load_state("load")  # with its scripts, of which one gives it another address
+    return token

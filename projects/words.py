@@ -7,9 +7,6 @@ from collections.abc import Sequence
 MINUTE = 60
 HOUR = 3600
 DAY = 86400
-_SMALL = (
-    "None", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten",
-)  # fmt: skip
 
 
 def duration_in_words(seconds: float) -> str:
@@ -55,8 +52,8 @@ def counted(count: int, one: str, many: str = "") -> str:
 
 
 def number(count: int) -> str:
-    """A number that begins a sentence: `Four`, `12`."""
-    return _SMALL[count] if count < len(_SMALL) else f"{count:,}"
+    """A number that begins a sentence: `None`, `4`, `1,200`."""
+    return f"{count:,}" if count else "None"
 
 
 def listed(words: Sequence[str]) -> str:

@@ -118,6 +118,8 @@ _GLANCE = (
     "paused_until",
     "pause_reason",
     "paused_by__username",
+    "paused_by__first_name",
+    "paused_by__last_name",
     "quarantined_until",
     "quarantine_reason",
     "trouble",

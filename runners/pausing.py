@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import models
 
 from projects.models import is_one_line
+from projects.people import name_of
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -44,8 +45,8 @@ class Pausable(models.Model):
 
     @property
     def pauser(self) -> str:
-        """Who paused it, as sentences name them; users can be deleted."""
-        return self.paused_by.get_username() if self.paused_by else "somebody"
+        """Who paused it, as sentences name them."""
+        return name_of(self.paused_by)
 
     def pause(self, *, reason: str, until: datetime | None, by: User, now: datetime) -> bool:
         """Paused from now on, also if it was before; False if the runner was removed."""

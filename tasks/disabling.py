@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import models
 
 from projects.models import is_one_line
+from projects.people import name_of
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -40,8 +41,8 @@ class Disableable(models.Model):
 
     @property
     def disabler(self) -> str:
-        """Who disabled it, as sentences name them; users can be deleted."""
-        return self.disabled_by.get_username() if self.disabled_by else "somebody"
+        """Who disabled it, as sentences name them."""
+        return name_of(self.disabled_by)
 
     def disable(self, *, reason: str, by: User, now: datetime) -> bool:
         """Also if it was before: then for another reason. False if it was removed."""

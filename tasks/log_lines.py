@@ -23,11 +23,12 @@ ENOUGH_BYTES = 2 * 1024 * 1024
 # Colours hold across lines: a reader who begins here looks back that far for them.
 LEAD_BYTES = 2048
 # Back to the beginning of the line: as often as one likes, it is one return. As a sequence:
-# `ESC [ 1 G` (static/forge/logtext.js).
-_RETURN = re.compile(rb"(?:\r|\x1b\[[01]?G)+")
+# `ESC [ 1 G`, or so far to the left that nobody counts, and erased (static/forge/logtext.js).
+_RETURN = re.compile(rb"(?:\r|\x1b\[[01]?G|\x1b\[[0-9]{4,9}D\x1b\[0?[JK])+")
 _CHARACTER = rb"(?:[\x20-\x7e]|[\xc3-\xf4][\x80-\xbf]{1,3})"
-_SPINNING = re.compile(rb"(?:" + _CHARACTER + rb"\x08)+(?=" + _CHARACTER + rb")")
-_BEGUN = re.compile(rb"(?:\x1b(?:\[[012]?)?|\x08{1,9})\Z")
+_BACK = rb"(?:\x08|\x1b\[1?D)"
+_SPINNING = re.compile(rb"(?:" + _CHARACTER + _BACK + rb")+(?=" + _CHARACTER + rb")")
+_BEGUN = re.compile(rb"(?:\x1b(?:\[[0-9]{0,9}(?:D(?:\x1b(?:\[0?)?)?)?)?|\x08{1,9})\Z")
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class DrawnLine:
         written = sum(1 for part in over if part)
         if written:
             self.rewritten, self.omitted = self.rewritten + written, 0
-        last = _SPINNING.sub(b"", last) if b"\b" in last else last
+        last = _SPINNING.sub(b"", last) if b"\b" in last or b"D" in last else last
         # The rest of a sequence, or of a turn, may come with what follows.
         found = _BEGUN.search(last, LINE_BYTES)
         begun = found[0] if found else b""

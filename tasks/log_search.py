@@ -24,16 +24,19 @@ _ESCAPES = re.compile(
     "\x1b[ -/]*(?:\\[[ -?]*[@-~]?|[\\]PX^_][^\x07\n\x1b\x9c]*[\x07\x9c]?|[^\x00-\x1f])?"
     "|\x9b[ -?]*[@-~]?"
 )
-_STEERING = re.compile("(?:\x1b[ -/]*\\[|\x9b)(?:[01]?G|[012]?K)|\b")
+_STEERING = re.compile("(?:\x1b[ -/]*\\[|\x9b)(?:[0-9]{0,9}[CDG]|[012]?K|0?J)|\b")
 _STEPS = re.compile(
     "(?P<text>[^\x00-\x08\x0a-\x1f\x7f-\x9f]+)|(?P<back>\b)"
-    "|(?P<home>\r|(?:\x1b[ -/]*\\[|\x9b)[01]?G)|(?:\x1b[ -/]*\\[|\x9b)(?P<erase>[012]?)K"
+    "|(?P<home>\r)|(?:\x1b[ -/]*\\[|\x9b)(?:(?P<count>[0-9]{0,9})(?P<move>[CDG])"
+    "|(?P<erase>[012]?(?=K)|0?(?=J))[KJ])"
     f"|{_ESCAPES.pattern}"
 )
 # What a spinner writes over at once: without it the line is the same, and is drawn faster.
 _SPINNING = re.compile("(?:[^\x00-\x08\x0a-\x1f\x7f-\x9f]\b)+(?=[^\x00-\x08\x0a-\x1f\x7f-\x9f])")
 # Of a line; what is further to the right is not drawn (SHOWN_CHARACTERS of logtext.js).
 _COLUMNS = 4000
+# No further is gone beyond a line's end (WIDEST of logtext.js).
+_WIDEST = 200
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
@@ -196,10 +199,24 @@ def _steered(line: str) -> str:
             case "home":
                 has_returned = True
                 drawn.seek(0)
+            case "move":
+                count = int(step["count"] or 0) or 1
+                has_returned = _move(drawn, step["move"], count, has_returned)
             case "erase":
                 _erase(drawn, step["erase"])
     # What was skipped rather than written.
     return drawn.getvalue().replace("\0", " ")
+
+
+def _move(drawn: io.StringIO, way: str, count: int, has_returned: bool) -> bool:
+    """`ESC [ n C`, `D` and `G`: right, left, to a column. True if that is a carriage return."""
+    at = drawn.tell()
+    if way == "D":
+        drawn.seek(max(at - count, 0))
+        return has_returned
+    edge = max(drawn.seek(0, io.SEEK_END), _WIDEST)
+    drawn.seek(min(at + count if way == "C" else count - 1, edge))
+    return way == "G" and count == 1
 
 
 def _erase(drawn: io.StringIO, kind: str) -> None:

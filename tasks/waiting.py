@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from projects.words import listed
 from runners.contact import BrokerTrouble
 from runners.status import RunnerStatus
 from tasks.candidates import Candidate, Situation
@@ -18,6 +19,7 @@ from tasks.models import Task
 from tasks.sentences import ago, ahead_in_words, clock, tags_in_words
 
 NEAREST = 4
+RUNNER, PLACE = "Runner", "Place in line"
 NAMED = 3
 # A hint that was put out so recently may reach a runner without the controller's help.
 ON_ITS_WAY = timedelta(seconds=3)
@@ -25,16 +27,43 @@ ON_ITS_WAY = timedelta(seconds=3)
 
 @dataclass(frozen=True)
 class Check:
+    """`text` is a sentence where it is not met. `brief` says that where the sentence stands too,
+    and `waits_for` names in a few words what the task waits for: `for gpu and linux`.
+    """
+
     name: str
     is_met: bool
     text: str
+    brief: str = ""
+    waits_for: str = ""
+
+    @property
+    def result(self) -> str:
+        return self.brief or self.text
 
 
 @dataclass(frozen=True)
 class Waiting:
+    """`only`: the one runner that may take it, if that hinders it; the sentence begins with it.
+
+    `others` says how many runners are not among the nearest, and what they lack.
+    """
+
     sentence: str
     checks: tuple[Check, ...]
     nearest: tuple[Candidate, ...]
+    waits_for: str = ""
+    only: Candidate | None = None
+    others: str = ""
+
+    @property
+    def after_name(self) -> str:
+        """The sentence without the name of the runner that it begins with."""
+        return self.sentence.removeprefix(str(self.only.runner)) if self.only else self.sentence
+
+    @property
+    def lacks_runner(self) -> bool:
+        return any(check.name == RUNNER and not check.is_met for check in self.checks)
 
     @property
     def is_hindered(self) -> bool:
@@ -56,7 +85,7 @@ def explain(
     Whoever asks about many passes what these have in common, and the line of each.
     """
     if task.state == TaskState.AWAITING_APPROVAL:
-        return Waiting("It waits until somebody approves it.", (), ())
+        return Waiting("It waits until somebody approves it.", (), (), "for approval")
     if task.state != TaskState.QUEUED:
         return None
     situation = situation or Situation(task.project_id, now=now)
@@ -71,14 +100,28 @@ def explain(
     ]
     if all(check.is_met for check in checks):
         checks.append(_check_publishing(task, situation))
-    hindrance = next((check.text for check in checks if not check.is_met), None)
+    hindrance = next((check for check in checks if not check.is_met), None)
     place = ahead_in_words(ahead, MAXIMUM_COUNTED)
-    in_line = Check("Place in line", is_met=True, text=f"{place[0].upper()}{place[1:]}")
+    in_line = Check(PLACE, is_met=True, text=f"{place[0].upper()}{place[1:]}")
+    entitled = [one for one in candidates if one.is_entitled]
+    is_named = hindrance is not None and hindrance.name == RUNNER and len(entitled) == 1
     return Waiting(
-        sentence=hindrance or _about_to_start(candidates, ahead),
+        sentence=hindrance.text if hindrance else _about_to_start(candidates, ahead),
         checks=(*checks, in_line),
         nearest=tuple(candidates[:NEAREST]),
+        waits_for=hindrance.waits_for if hindrance else place,
+        only=entitled[0] if is_named else None,
+        others=_others_in_words(candidates[NEAREST:]),
     )
+
+
+def _others_in_words(others: Sequence[Candidate]) -> str:
+    """`5 more lack gpu`, `1 more lacks gpu and linux`, `5 more`; empty without any."""
+    if not others:
+        return ""
+    common = set.intersection(*(set(one.lacking) for one in others))
+    verb = "lacks" if len(others) == 1 else "lack"
+    return f"{len(others)} more" + (f" {verb} {listed(sorted(common))}" if common else "")
 
 
 def _check_template(task: Task, line: Line) -> Check:
@@ -87,11 +130,16 @@ def _check_template(task: Task, line: Line) -> Check:
     if line.holder is not None:
         word = TaskState(line.holder_state or TaskState.RUNNING).label.lower()
         text = f"#{line.holder} of this template is {word}, and it allows one run at a time."
-        return Check("Template", is_met=False, text=text)
+        return _one_at_a_time(text, line.holder)
     if line.earlier is not None:
         text = f"#{line.earlier} of this template comes first, and it allows one run at a time."
-        return Check("Template", is_met=False, text=text)
+        return _one_at_a_time(text, line.earlier)
     return Check("Template", is_met=True, text="Allows one run at a time, none is running")
+
+
+def _one_at_a_time(text: str, other: int) -> Check:
+    brief, waits_for = "Allows one run at a time", f"for #{other}"
+    return Check("Template", is_met=False, text=text, brief=brief, waits_for=waits_for)
 
 
 def _check_limit(task: Task, situation: Situation) -> Check:
@@ -101,7 +149,7 @@ def _check_limit(task: Task, situation: Situation) -> Check:
         return Check("Project limit", is_met=True, text=f"None; {running} running")
     if running >= limit:
         text = f"The project runs {running} of at most {limit} at once."
-        return Check("Project limit", is_met=False, text=text)
+        return _limited(text, running, limit)
     announced = situation.announced
     if task.pk not in announced and running + len(announced) >= limit:
         more = f" and {len(announced) - 1} more were" if len(announced) > 1 else " was"
@@ -109,8 +157,13 @@ def _check_limit(task: Task, situation: Situation) -> Check:
             f"The project runs {running} of at most {limit} at once, and #{announced[0]}{more} "
             "announced to a runner first."
         )
-        return Check("Project limit", is_met=False, text=text)
+        return _limited(text, running, limit)
     return Check("Project limit", is_met=True, text=f"{running} of {limit} running")
+
+
+def _limited(text: str, running: int, limit: int) -> Check:
+    brief, waits_for = f"{running} of {limit} running", "for the project's limit"
+    return Check("Project limit", is_met=False, text=text, brief=brief, waits_for=waits_for)
 
 
 def _check_runner(required: Sequence[str], candidates: Sequence[Candidate], ahead: int) -> Check:
@@ -119,12 +172,16 @@ def _check_runner(required: Sequence[str], candidates: Sequence[Candidate], ahea
     free = [one for one in online if one.is_free]
     if free:
         text = f"{len(free)} of {len(candidates)} can take it now"
-        return Check("Runner", is_met=True, text=text)
+        return Check(RUNNER, is_met=True, text=text)
+    brief = f"0 of {len(candidates)} can take it" if candidates else "There is none"
+    waits_for = f"for {listed(required)}" if required else "for a runner"
     if online:
-        return Check("Runner", is_met=False, text=_all_busy(online, len(entitled), ahead))
-    if entitled:
-        return Check("Runner", is_met=False, text=_none_online(entitled))
-    return Check("Runner", is_met=False, text=_none_entitled(required, candidates))
+        text, waits_for = _all_busy(online, len(entitled), ahead), "for a free slot"
+    elif entitled:
+        text = _none_online(entitled)
+    else:
+        text = _none_entitled(required, candidates)
+    return Check(RUNNER, is_met=False, text=text, brief=brief, waits_for=waits_for)
 
 
 def _none_entitled(required: Sequence[str], candidates: Sequence[Candidate]) -> str:
@@ -177,16 +234,18 @@ def _check_publishing(task: Task, situation: Situation) -> Check:
     leads_until = situation.leads_until
     is_led = leads_until is not None and leads_until > now
     if is_led and (trouble := situation.broker_trouble):
-        return Check("Broker", is_met=False, text=_broker_text(trouble, now))
+        return Check(
+            "Broker", is_met=False, text=_broker_text(trouble, now), waits_for="for the broker"
+        )
     if is_on_its_way:
         return Check("Controller", is_met=True, text="Has announced it to the runners")
     if leads_until is None:
         text = "No controller has run yet, and only it hands out what waits. Start one."
-        return Check("Controller", is_met=False, text=text)
+        return Check("Controller", is_met=False, text=text, waits_for="for a controller")
     if leads_until <= now:
         since = clock(leads_until, now)
         text = f"No controller runs since {since}, and only it hands out what waits. Start one."
-        return Check("Controller", is_met=False, text=text)
+        return Check("Controller", is_met=False, text=text, waits_for="for a controller")
     return Check("Controller", is_met=True, text="Runs, and reaches the broker")
 
 

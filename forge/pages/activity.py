@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING
 
-from django.db.models import F, OuterRef, Subquery
+from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 
 from forge.lists.task_rows import TaskRow, for_rows, rows_of
 from forge.pages import fleet
 from forge.pages.shell import in_trouble
 from projects.models import Project
 from runners.models import Runner
-from tasks.lifecycle import TaskState
+from tasks.lifecycle import BAD, TaskState
 from tasks.models import Task
 
 if TYPE_CHECKING:
@@ -21,6 +25,23 @@ if TYPE_CHECKING:
 
 SHOWN = 8
 LATELY = timedelta(hours=24)
+# Of the failures of a project no more are counted.
+MAXIMUM_FAILED = 99
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The latest of its project, and how many of it failed that were queued in the last day."""
+
+    row: TaskRow
+    count: int
+
+    @property
+    def count_in_words(self) -> str:
+        """`7 failed`, `more than 99 failed`; empty where the latest one is all."""
+        if self.count > MAXIMUM_FAILED:
+            return f"more than {MAXIMUM_FAILED} failed"
+        return f"{self.count} failed" if self.count > 1 else ""
 
 
 @dataclass(frozen=True)
@@ -29,7 +50,7 @@ class Activity:
 
     running: list[TaskRow]
     running_count: int
-    failed: list[TaskRow]
+    failed: list[Failure]
     trouble: list[fleet.RunnerRow]
     trouble_count: int
 
@@ -43,7 +64,7 @@ def activity_of(user: User, *, now: datetime) -> Activity:
     return Activity(
         running=_rows(held[-SHOWN:], now),
         running_count=len(held),
-        failed=_rows(_latest_failures(user, now), now),
+        failed=_failures(user, now),
         trouble=fleet.rows_among(latest[:SHOWN], now=now),
         trouble_count=troubled.count(),
     )
@@ -52,6 +73,12 @@ def activity_of(user: User, *, now: datetime) -> Activity:
 def _rows(numbers: list[int], now: datetime) -> list[TaskRow]:
     tasks = for_rows(Task.objects.filter(pk__in=numbers))
     return rows_of(sorted(tasks, key=lambda task: task.pk, reverse=True), now=now)
+
+
+def _failures(user: User, now: datetime) -> list[Failure]:
+    rows = _rows(_latest_failures(user, now), now)
+    counts = _failed_lately([row.task.project_id for row in rows], now)
+    return [Failure(row, counts[row.task.project_id]) for row in rows]
 
 
 def _latest_failures(user: User, now: datetime) -> list[int]:
@@ -65,3 +92,17 @@ def _latest_failures(user: User, now: datetime) -> list[int]:
     numbers = [max(filter(None, pair)) for pair in projects if any(pair)]
     recent = Task.objects.filter(pk__in=numbers, finished_at__gt=now - LATELY)
     return list(recent.order_by("-finished_at").values_list("pk", flat=True)[:SHOWN])
+
+
+def _failed_lately(projects: list[int], now: datetime) -> Counter[int]:
+    """By project as many as the list behind it shows, read from the newest on, never many more."""
+    failed = Task.objects.filter(state__in=sorted(BAD))
+    newest = failed.filter(project=OuterRef("pk")).order_by("-pk").values("pk")
+    lowest = Project.objects.filter(pk__in=projects).annotate(
+        lowest=Coalesce(Subquery(newest[MAXIMUM_FAILED : MAXIMUM_FAILED + 1]), 0)
+    )
+    counted = [Q(project=pk, pk__gte=at) for pk, at in lowest.values_list("pk", "lowest")]
+    if not counted:
+        return Counter()
+    rows = failed.filter(reduce(or_, counted), created_at__gte=now - LATELY).order_by()
+    return Counter(rows.values_list("project_id", flat=True))

@@ -60,7 +60,7 @@ def runners_of_all(request: HttpRequest) -> HttpResponse:
 
 
 def _sentence(counts: Counter[str]) -> str:
-    """`41 of 48 are ready. Four need attention, three are out on purpose.`"""
+    """`41 of 48 are ready. 4 need attention, 3 are out on purpose.`"""
     total = counts.total()
     if not total:
         return "A runner is a host that carries out the tasks of one project."

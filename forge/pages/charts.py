@@ -218,13 +218,22 @@ class Sparkline:
     words: str
 
 
-def sparkline(runner: Runner, samples: Sequence[int] | None) -> Sparkline | None:
-    """Stepped, up to the runner's slots; None for a runner that was never heard."""
-    if runner.last_heartbeat_at is None:
+def sparkline(runner: Runner, samples: Sequence[int] | None, *, now: datetime) -> Sparkline | None:
+    """Stepped, up to the runner's slots, and only as long as the runner was heard.
+
+    None for one that never was.
+    """
+    heard = runner.last_heartbeat_at
+    if heard is None:
         return None
     values = samples or [0] * SAMPLES
     highest = max(runner.slots, *values)
     pitch = SPARK_WIDTH / (len(values) - 1)
+    if runner.is_silent(now=now):
+        known = 1 - (now - heard) / timedelta(hours=1)
+        values = values[: max(math.floor(known * (len(values) - 1)) + 1, 0)]
+    if not values:
+        return Sparkline("", "", "Not heard in the last hour")
     heights = [SPARK_HEIGHT - (SPARK_HEIGHT - SPARK_TOP) * value / highest for value in values]
     line = f"M0 {heights[0]:.1f}"
     for place, (before, height) in enumerate(pairwise(heights), start=1):

@@ -12,6 +12,7 @@ from django.db.models import OuterRef, Subquery
 
 from forge.lists.runner_filters import ORDER
 from forge.pages.charts import Sparkline, sparkline
+from projects.people import name_of
 from projects.words import about, counted, listed, number
 from runners.models import Runner, RunnerQuerySet
 from runners.status import RunnerStatus
@@ -63,6 +64,11 @@ class RunnerRow:
         return not is_silent and (self.is_online or self.status in heard)
 
     @property
+    def pips(self) -> str:
+        """How its taken slots look: grey where nobody knows what runs, and what leaves."""
+        return "on" if self.is_heard and self.status != RunnerStatus.DRAINING else "hold"
+
+    @property
     def is_drainable(self) -> bool:
         """Whether a worker is there that was not told to end yet."""
         return not (
@@ -84,10 +90,15 @@ class RunnerRow:
     def label(self) -> str:
         if self.status == RunnerStatus.REVOKED:
             return "Removed"
-        silence = self.runner.last_heartbeat_at
-        if self.status == RunnerStatus.OFFLINE and silence:
-            return f"Offline {about((self.now - silence).total_seconds())}"
-        return self.status.label
+        return f"Offline {self.silent_for}" if self.silent_for else self.status.label
+
+    @property
+    def silent_for(self) -> str:
+        """How long it has not been heard: `12 min`; empty while it is, and before it ever was."""
+        heard = self.runner.last_heartbeat_at
+        if heard is None or self.status != RunnerStatus.OFFLINE:
+            return ""
+        return about((self.now - heard).total_seconds())
 
     @property
     def quarantine_left(self) -> str:
@@ -116,7 +127,7 @@ class RunnerRow:
         if self.status == RunnerStatus.NEVER_CONTACTED:
             age = about((self.now - self.runner.created_at).total_seconds())
             by = self.runner.created_by
-            name = f" by {by.get_full_name() or by.get_username()}" if by else ""
+            name = f" by {name_of(by)}" if by else ""
             return f"Added {age} ago{name}"
         if self.status == RunnerStatus.DRAINING:
             what = f"lets {self._named()} finish" if self.held else "hands over what it has"
@@ -235,12 +246,12 @@ def _row(
         held=tuple(held),
         last_task_id=getattr(runner, "last_task_id", None),
         now=now,
-        load=sparkline(runner, load) if load is not None else None,
+        load=sparkline(runner, load, now=now) if load is not None else None,
     )
 
 
 def fleet_sentence(rows: Sequence[RunnerRow]) -> str:
-    """`3 of 8 are ready for tasks. Four need attention.`
+    """`3 of 8 are ready for tasks. 4 need attention.`
 
     Ready is whoever the filter beside it counts so: connected, and in service.
     """

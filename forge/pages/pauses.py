@@ -65,10 +65,12 @@ def _paused(request: HttpRequest, runner: Runner, form: PauseForm) -> bool:
 @login_required
 @require_POST
 def resume(request: HttpRequest, pk: int) -> HttpResponse:
-    """End the pause before its time."""
+    """End the pause before its time; back to the list from which it was asked for."""
     runner = _runner(request, pk)
     if resume_runner(runner=runner, by=signed_in(request), now=timezone.now()):
         messages.success(request, f"{runner.name} takes tasks again.")
+    if request.GET.get("to") == "list":
+        return redirect("runners", runner.project_id)
     return redirect("runner", runner.pk)
 
 

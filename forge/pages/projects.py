@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.decorators import login_required
@@ -22,7 +22,7 @@ from forge.pages.periods import (
     uses_of,
 )
 from forge.pages.shell import page
-from projects.words import counted, duration_in_words, number
+from projects.words import about, counted, duration_in_words, number
 from tasks.lifecycle import TaskState
 from tasks.models import Task
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 LATEST = 10
 # Of runners in each list; the runners' page has them all, these first.
 SHOWN = 8
+LONG_WAIT = timedelta(minutes=5)
 CHART_WIDTHS = (560, 326)
 
 
@@ -65,10 +66,20 @@ def _context(project: Project, period: Period, now: datetime) -> dict[str, Any]:
         "busy": sum(len(row.held) for row in runners if row.is_online),
         "in_service": sum(row.runner.slots for row in runners if row.is_online),
         "figures": _in_words(figures),
+        "waits_long": _waits_long(project, now),
         **_uses(figures, runners, now),
         **_charts(figures, period),
         "has_templates": project.templates.filter(removed_at=None).exists(),
     }
+
+
+def _waits_long(project: Project, now: datetime) -> tuple[Task, str] | None:
+    """The task that has waited longest, and for how long, if that is worth a look."""
+    waiting = Task.objects.filter(project=project, state=TaskState.QUEUED)
+    first = waiting.order_by("queued_at", "pk").only("pk", "queued_at").first()
+    if first is None or now - first.queued_at < LONG_WAIT:
+        return None
+    return first, about((now - first.queued_at).total_seconds())
 
 
 def _uses(figures: Figures, runners: list[fleet.RunnerRow], now: datetime) -> dict[str, Any]:
@@ -109,7 +120,7 @@ def _sentence(running: int, waiting: int, runners: list[fleet.RunnerRow]) -> str
     now = f"{number(running)} {'task runs' if running == 1 else 'tasks run'} now"
     if not running:
         now = "No task runs now"
-    line = f"{waiting:,} {'waits' if waiting == 1 else 'wait'} for a runner"
+    line = f"{waiting:,} {'waits' if waiting == 1 else 'wait'}"
     sentence = f"{now}, {line}." if waiting else f"{now}, none waits."
     if runners and not any(row.is_online for row in runners):
         return f"{sentence} No runner is online."

@@ -27,6 +27,7 @@ from forge.pages.runner_form import RunnerForm
 from forge.pages.runner_health import health_of
 from forge.pages.runner_menus import menus_in, segments
 from forge.pages.shell import page
+from forge.pages.silence import fates_of_held
 from forge.pages.tag_waits import waits_by_tag
 from projects.audit.entry import Kind
 from projects.permissions import Action
@@ -209,8 +210,9 @@ def runner(request: HttpRequest, pk: int) -> HttpResponse:
     row = get_object_or_404(_with_all(Runner.objects.ever_for_user(request.user)), pk=pk)
     now = timezone.now()
     latest = for_rows(Task.objects.filter(runner=row))[:LATEST]
+    seen = fleet.row_of(row, now=now, load=last_hour(row.project, now=now))
     context = {
-        "row": fleet.row_of(row, now=now, load=last_hour(row.project, now=now)),
+        "row": seen,
         "runner": row,
         "health": health_of(row, now=now),
         "latest": rows_of(latest, now=now),
@@ -218,6 +220,8 @@ def runner(request: HttpRequest, pk: int) -> HttpResponse:
         "current": row.current_token,
         "older": row.older_tokens(now=now),
         "trail": trail_of(request.user, Kind.RUNNER, row.pk),
+        "fates": fates_of_held(row, now=now) if seen.silent_for else ((), 0),
+        "forge_url": settings.FORGE_URL,
     }
     name = "runner_live.html" if "part" in request.GET else "runner.html"
     return page(request, name, project=row.project, section="runners", **context)

@@ -13,6 +13,8 @@ from tasks.models import Task
 from tasks.sources import Sources
 from tasks.waiting import explain
 
+# Lines that a phone shows of a log at once (62vh in forge.css): one that has ended takes no more.
+SHORT_LOG = 25
 STOPPABLE = (HELD | {TaskState.QUEUED, TaskState.AWAITING_APPROVAL}) - {TaskState.STOPPING}
 
 
@@ -25,7 +27,9 @@ def task_context(task: Task, *, now: datetime) -> dict[str, Any]:
         "task": task,
         "since": badge_since(task),
         "sentence": sentence_of(task),
-        "steps": steps_of(task, usual=usual, waits_for=sentence, now=now),
+        "steps": steps_of(
+            task, usual=usual, waits_for=waiting.waits_for if waiting else "", now=now
+        ),
         "waiting": waiting,
         "runner_row": fleet.row_of(runner, now=now) if runner else None,
         "environment": list(task.environment.items()),
@@ -36,6 +40,7 @@ def task_context(task: Task, *, now: datetime) -> dict[str, Any]:
         "forcible": is_forcible(task),
         "attempts": attempts_of(task),
         "marks": marks_of(task, sentence),
+        "is_short": task.is_finished and task.log_lines <= SHORT_LOG,
     }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 
+from projects.people import name_of
 from projects.words import duration_in_words
 from tasks.lifecycle import TaskState
 from tasks.models import Task
@@ -54,8 +55,7 @@ def steps_of(task: Task, *, usual: float | None, waits_for: str, now: datetime) 
 
 
 def _queued(task: Task) -> Step:
-    by = task.created_by
-    who = f"by {by.get_full_name() or by.get_username()}" if by else ""
+    who = f"by {name_of(task.created_by)}" if task.created_by else ""
     return Step("Queued", "past", "succeeded", who, at=task.created_at)
 
 

@@ -47,7 +47,7 @@ RUNNER_LOOKS: dict[str, tuple[str, str]] = {
     RunnerStatus.NEVER_CONTACTED: ("mute", "never"),
     RunnerStatus.IDLE: ("ok", "idle"),
     RunnerStatus.BUSY: ("run", "busy"),
-    RunnerStatus.DRAINING: ("warn", "draining"),
+    RunnerStatus.DRAINING: ("mute", "draining"),
     RunnerStatus.PAUSED: ("mute", "paused"),
     RunnerStatus.UNHEALTHY: ("bad", "unhealthy"),
     RunnerStatus.OFFLINE: ("bad", "offline"),
@@ -177,20 +177,23 @@ def _moment_in_words(at: datetime, now: datetime) -> str:
 
 
 @register.simple_tag
-def slots(held: int, concurrency: int) -> SafeString:
-    """One pip for each slot, and the figures; a bar of pips has an end, figures have none."""
+def slots(held: int, concurrency: int, pips: str = "on") -> SafeString:
+    """One pip for each slot, and the figures; a bar of pips has an end, figures have none.
+
+    `pips` is how a taken one looks: on, or hold (grey).
+    """
     shown = min(concurrency, MAXIMUM_PIPS)
     taken = round(shown * min(held, concurrency) / concurrency)
-    pips = format_html_join(
+    drawn = format_html_join(
         "",
         '<rect class="{}" x="{}" y="1" width="6" height="9" rx="1.5"/>',
-        (("on" if n < taken else "off", n * PIP_WIDTH + 1) for n in range(shown)),
+        ((pips if n < taken else "off", n * PIP_WIDTH + 1) for n in range(shown)),
     )
     return format_html(
         '<span class="slots"><svg width="{}" height="11" aria-hidden="true">{}</svg>'
         "<span>{}/{}</span></span>",
         shown * PIP_WIDTH,
-        pips,
+        drawn,
         held,
         concurrency,
     )

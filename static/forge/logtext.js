@@ -2,13 +2,14 @@
 //
 // Nothing in a log can act: text reaches the page by textContent alone, colours as numbers that
 // logcolours.js makes them from, and every escape sequence is dropped but those of colours and
-// those with which progress is drawn in one line: go to its beginning, erase it.
+// those with which progress is drawn in one line: move in it, erase it.
 // tasks/log_search.py numbers and reads lines in the same way.
 import { PLAIN, restyled } from "./logstyle.js";
 
 const SHOWN_CHARACTERS = 4000; // of one line; the file has all of it
 const SHOWN_STRETCHES = 1000; // of one line; what follows looks like the last of them
 const MAXIMUM_SEQUENCE = 256;
+const WIDEST = 200; // columns, as of a wide terminal: no further is gone beyond a line's end
 
 // A line is its text and, only if something is styled, [from, style] stretches. `column` is where
 // the next text goes, in units of the text: as a rule its end, for what is omitted counts.
@@ -87,6 +88,29 @@ class Line {
     const { text, column } = this;
     const isPair = column <= text.length && text.codePointAt(column - 2) > 0xffff;
     this.column = Math.max(column - (isPair ? 2 : 1), 0);
+  }
+
+  // `ESC [ n D`: so many characters, each by itself only where one may take two units.
+  left(count) {
+    if (count < this.column && PAIRED.test(this.text)) for (; count > 0; count -= 1) this.back();
+    else this.column = Math.max(this.column - count, 0);
+  }
+
+  // `ESC [ n C`.
+  right(count) {
+    this.#go(this.column, count);
+  }
+
+  // `ESC [ n G`, n from 1.
+  to(place) {
+    this.#go(0, place - 1);
+  }
+
+  // To behind so many characters from there on.
+  #go(from, count) {
+    const edge = Math.max(this.#end, WIDEST);
+    const to = Math.min(from + count, edge);
+    this.column = PAIRED.test(this.text) ? Math.min(placeAfter(this.text, from, to - from), edge) : to;
   }
 
   // `ESC [ K` and its kind: 0 from here to the end, 1 from the beginning to here, 2 all of it.
@@ -277,10 +301,22 @@ export class LogText {
   #obey(character, parameters) {
     if (character === "m" && /^[0-9;:]*$/.test(parameters)) {
       this.#style = restyled(this.#style, parameters);
-    } else if (character === "G" && /^[01]?$/.test(parameters)) this.#return();
-    else if (character === "K" && /^[012]?$/.test(parameters)) {
+    } else if ("CDG".includes(character) && /^\d{0,9}$/.test(parameters)) {
+      this.#move(character, Number(parameters) || 1);
+    } else if ((character === "K" && /^[012]?$/.test(parameters)) || (character === "J" && /^0?$/.test(parameters))) {
       this.lines[this.lines.length - 1].erase(Number(parameters));
       this.#changed();
+    }
+  }
+
+  #move(character, count) {
+    const line = this.lines[this.lines.length - 1];
+    if (character === "D") line.left(count);
+    else if (character === "G" && count === 1) this.#return();
+    else {
+      this.#returned = false; // who goes on to a column means to leave what stands before it
+      if (character === "C") line.right(count);
+      else line.to(count);
     }
   }
 

@@ -117,6 +117,10 @@ setTimeout(() => {
   for (const toast of document.querySelectorAll("[data-passing]")) toast.remove();
 }, PASSING);
 
+// ---- what shows a token answered a form: back to it, or loaded anew, it would send that again ----
+const made = document.querySelector("[data-address]");
+if (made) history.replaceState(null, "", made.dataset.address);
+
 // ---- long work goes on by itself, a part at a time ----
 const goesOn = document.querySelector("form[data-goes-on]");
 if (goesOn) setTimeout(() => goesOn.requestSubmit(), 0);

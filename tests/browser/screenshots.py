@@ -107,6 +107,8 @@ from tests.browser import admin_pages  # noqa: E402
 from tests.browser.axe import findings  # noqa: E402
 
 NOW = timezone.now()
+# As somebody gives a reason who pastes an address: one word that is wider than a phone.
+ONE_WORD = f"https://tickets.example.net/browse?issue=OPS-2150&text={'kernel' * 24}"[:200]
 PICTURE_KEY = "\n".join(
     ["-----BEGIN OPENSSH PRIVATE KEY-----", secrets.token_urlsafe(48), "-----END KEY-----"]
 ).replace("END KEY", "END OPENSSH PRIVATE KEY")
@@ -448,12 +450,36 @@ def tell() -> dict[str, Any]:
         reason="Waits for the new kernel, ticket OPS-2150",
     )  # fmt: skip
     empty = Project.objects.get(name="Edge sites")
-    told = {"project": story.project, "empty": empty, "pages": pages}
+    told = {"project": story.project, "empty": empty, "pages": pages, "story": story}
     told |= {"key": AccessKey.objects.get(name="Deploy key").pk}
     told |= {"group": VariableGroup.objects.get(name="Production").pk}
     told |= {"unused": VariableGroup.objects.get(name="Staging").pk}
     told["registration"] = story.tokens()
     return told | {"runners": story.runners, "templates": story.templates}
+
+
+def one_word(told: dict[str, Any]) -> dict[str, str]:
+    """Pages of a project whose runner and template are out of use for a reason of one long word."""
+    project, by = Project.objects.get(name="Data platform"), User.objects.get(username="ana")
+    told["story"].project = project
+    told["story"].runner("rank-lab-1", "gpu", 2, 4000, "198.51.100.40")
+    told["story"].template("Rank the catalogue", "", "gpu", allow_parallel=True)
+    runner, template = told["runners"]["rank-lab-1"], told["templates"]["Rank the catalogue"]
+    waiting = told["story"].task("Rank the catalogue", "queued", ago=600)
+    pause_runner(runner=runner, reason=ONE_WORD, until=None, by=by, now=NOW)
+    disable_template(template=template, reason=ONE_WORD, by=by, now=NOW)
+    told["story"].project = told["project"]
+    return {
+        "one-word-overview": f"/projects/{project.pk}/",
+        "one-word-runners": f"/projects/{project.pk}/runners/",
+        "one-word-runner": f"/runners/{runner.pk}/",
+        "one-word-queue": f"/projects/{project.pk}/queue/",
+        "one-word-templates": f"/projects/{project.pk}/templates/",
+        "one-word-template": f"/templates/{template.pk}/",
+        "one-word-history": f"/templates/{template.pk}/history/",
+        "one-word-task": f"/tasks/{waiting.pk}/",
+        "one-word-audit": f"/projects/{project.pk}/audit/",
+    }
 
 
 def history(told: dict[str, Any]) -> dict[str, int]:
@@ -560,6 +586,7 @@ def addresses(told: dict[str, Any]) -> dict[str, str]:
         "variable-group-remove": f"/variable-groups/{told['unused']}/remove/",
     }
     told |= history(told)
+    found |= one_word(told)
     found |= {
         "settings": f"/projects/{project}/settings/",
         "members": f"/projects/{project}/members/",

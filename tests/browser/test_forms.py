@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import Visit
+from tests.browser.visitor import PHONE, WIDE
 from tests.deployment.deployment import Deployment
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -157,14 +158,32 @@ def test_going_back_shows_what_is_stored(visit: Visit, forge: Deployment, projec
     expect(_field(page, "Script")).to_have_value("echo bens\n")
 
 
-def test_a_page_with_a_token_can_be_loaded_anew(visit: Visit, project: int) -> None:
-    page = visit("owner").page
-    page.goto(f"/projects/{project}/runners/new/")
-    _field(page, "Name").fill("loaded-anew")
-    page.get_by_role("button", name="Add runner").click()
-    expect(page.locator("#token")).to_be_visible()
-    page.reload()
-    expect(page.get_by_role("heading", name="Runner loaded-anew was made already")).to_be_visible()
-    expect(page.locator("#token")).to_have_count(0)
-    page.get_by_role("link", name="Open runner").click()
-    expect(page.get_by_role("heading", name="loaded-anew")).to_be_visible()
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_what_was_done_is_said_beside_save_and_not_on_it(
+    visit: Visit, forge: Deployment, project: int, size: tuple[int, int]
+) -> None:
+    template = forge.api.template(project, "true\n", name=f"Enabled at {size[0]}")
+    page = visit("owner", size=size).page
+    page.goto(f"/templates/{template}/disable/")
+    _field(page, "Reason").fill("Waits for the new kernel")
+    page.get_by_role("button", name="Disable").click()
+    page.locator("main").get_by_role("button", name="Enable").first.click()
+    said, save = page.locator(".toast[data-passing]"), page.get_by_role("button", name="Save")
+    expect(said).to_be_visible()
+    box, below = said.bounding_box(), save.bounding_box()
+    assert box["y"] + box["height"] <= below["y"] < size[1]
+
+
+def test_a_reason_of_one_word_is_no_wider_than_the_screen(
+    visit: Visit, forge: Deployment, project: int
+) -> None:
+    word = f"https://tickets.example.net/{'kernel' * 40}"[:200]
+    template = forge.api.template(project, "true\n", name="Out of use")
+    phone = visit("owner", size=PHONE)
+    phone.page.goto(f"/templates/{template}/disable/")
+    _field(phone.page, "Reason").fill(word)
+    phone.page.get_by_role("button", name="Disable").click()
+    for address in (f"/templates/{template}/history/", f"/projects/{project}/templates/"):
+        phone.page.goto(address)
+        expect(phone.page.get_by_text(word).first).to_be_visible()
+        assert not phone.excess(), phone.too_wide()

@@ -190,3 +190,18 @@ def test_on_a_phone_the_first_contact_is_seen_at_once(visit: Visit, project: int
     expect(page.locator("#contact h2")).to_be_in_viewport()
     expect(page.locator("#token")).to_be_in_viewport()
     assert page.locator("#contact").bounding_box()["y"] < page.locator("#token").bounding_box()["y"]
+
+
+def test_on_a_phone_an_ended_log_is_as_high_as_its_lines_need(
+    visit: Visit, forge: Deployment, project: int
+) -> None:
+    """What comes below a log of two lines is on the screen; a long one fills as much as before."""
+    phone = visit("owner", size=PHONE)
+    heights = []
+    for count in (2, 400):
+        script = f"for n in $(seq {count}); do echo line $n; done"
+        task = forge.api.wait_until(forge.api.run_script(project, script))["id"]
+        phone.page.goto(f"/tasks/{task}/")
+        phone.await_line("line 2")
+        heights.append(phone.page.locator("[data-lines]").bounding_box()["height"])
+    assert heights[0] < 100 < PHONE[1] / 2 < heights[1]

@@ -142,7 +142,7 @@ def test_a_token_is_shown_once(visit: Visit, forge: Deployment) -> None:
 def test_a_page_with_a_token_makes_no_other_runner_when_its_own_is_removed(
     visit: Visit, forge: Deployment
 ) -> None:
-    """It is what a form was answered with: to load it again would send the form again."""
+    """It looks at the runner then, and sends the form that it answered no second time."""
     project = forge.api.project("Removed meanwhile")
     page = visit("owner").page
     page.goto(f"/projects/{project}/runners/new/")
@@ -152,7 +152,7 @@ def test_a_page_with_a_token_makes_no_other_runner_when_its_own_is_removed(
     (row,) = forge.api.get(f"projects/{project}/runners/")["results"]
     forge.api.remove_runner(row["id"])
     expect(page.locator("#token")).to_have_count(0)
-    expect(page.get_by_label("Name", exact=True)).to_have_value("")
+    expect(page.locator("#runner-sentence")).to_contain_text("Removed")
     assert forge.api.get(f"projects/{project}/runners/")["results"] == []
 
 
@@ -164,6 +164,7 @@ def test_a_removed_runner_is_named_with_what_it_ends(visit: Visit, forge: Deploy
     forge.api.await_output(task, b"up")
     page = visit("owner").page
     page.goto(f"/runners/{runner.id}/")
+    page.locator("summary", has_text="More").click()
     page.get_by_role("link", name="Remove").click()
     expect(page.locator(".dlg")).to_contain_text("1 task that it holds ends as failed")
     page.get_by_role("button", name="Remove and end 1 task").click()

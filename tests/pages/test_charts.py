@@ -86,11 +86,24 @@ def test_the_load_of_the_last_hour_counts_tasks_held_at_once(
 
 
 def test_a_runner_that_was_never_heard_has_no_line(runner: Runner) -> None:
-    assert charts.sparkline(runner, None) is None
-    runner.last_heartbeat_at = timezone.now()
-    drawn = charts.sparkline(runner, [0, 2, 1])
+    now = timezone.now()
+    assert charts.sparkline(runner, None, now=now) is None
+    runner.last_heartbeat_at, runner.session = now, "one"
+    drawn = charts.sparkline(runner, [0, 2, 1], now=now)
     assert drawn is not None
     assert drawn.line == "M0 24.0H48.0V3.0H96.0V13.5"
+
+
+def test_a_line_ends_where_the_runner_was_heard_last(runner: Runner) -> None:
+    now = timezone.now()
+    runner.last_heartbeat_at, runner.session = now - timedelta(minutes=29), "one"
+    drawn = charts.sparkline(runner, [0, 2, 1], now=now)
+    assert drawn is not None
+    assert drawn.line == "M0 24.0H48.0V3.0"
+    runner.last_heartbeat_at = now - timedelta(hours=3)
+    silent = charts.sparkline(runner, [0, 0, 0], now=now)
+    assert silent is not None
+    assert (silent.line, silent.words) == ("", "Not heard in the last hour")
 
 
 def test_the_overview_shows_the_charts_with_a_table_behind(

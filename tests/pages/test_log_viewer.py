@@ -131,8 +131,9 @@ def test_bytes_become_lines(
 @pytest.mark.parametrize(
     "sequence",
     [
-        b"\x1b[2J", b"\x1b[10;20H", b"\x1b[?25l", b"\x1b[K", b"\x1b[3G", b"\x1b[3K",
-        b"\x1b[?K", b"\x1b[>4;2m", b"\x1b(B", b"\x1b7", b"\x1bc", b"\x1b]0;a title\x07", b"\x1b]8;;https://evil.example/\x1b\\",
+        b"\x1b[2J", b"\x1b[10;20H", b"\x1b[?25l", b"\x1b[K", b"\x1b[2A", b"\x1b[3K",
+        b"\x1b[?K", b"\x1b[1J", b"\x1b[?2D",
+        b"\x1b[>4;2m", b"\x1b(B", b"\x1b7", b"\x1bc", b"\x1b]0;a title\x07", b"\x1b]8;;https://evil.example/\x1b\\",
         b"\x1bPq#0;2;0;0;0\x1b\\", b"\x1b_app\x1b\\", b"\xc2\x9b31m", b"\x1b[38;2;1;2;3m",
         b"\x1b[48;5;200m", b"\x1b]0;" + b"x" * 5000 + b"\x07",
     ],
@@ -249,6 +250,13 @@ def frames(before: bytes, after: bytes = b"") -> bytes:
         (b"abcdef\b\b\x1b[K.", "abcd."),
         (b"abcdef\b\b\x1b[1K.", "    .f"),
         (b"abc\x1b[2Kdef", "   def"),
+        (b"building |" + b"\x1b[D/\x1b[D-\x1b[1D|" * 10 + b"\x1b[D done", "building  done"),
+        (b"a 10 %\x1b[1000D\x1b[Ka 100 %", "a 100 %"),
+        (b"a 10 %\x1b[G\x1b[Ja 9 %", "a 9 %"),
+        (b"Starting httpd\x1b[20G[ OK ]", "Starting httpd     [ OK ]"),
+        (b"Starting httpd\r\x1b[10GHTTPD\x1b[2C!", "Starting HTTPD  !"),
+        (b"abc\x1b[99999999Gx", "abc" + " " * 197 + "x"),
+        ("🌍🌍🌍\x1b[2Dxy\x1b[2Gz".encode(), "🌍zy"),
     ],
 )
 def test_progress_that_is_drawn_in_one_line_looks_as_in_a_terminal(
@@ -277,6 +285,8 @@ def test_colours_stay_on_their_characters_when_some_are_written_over(log: Any) -
         (b"|\b/\b-\b\\\b", "x" * 3990 + "done"),
         (b"\x1b[1K", " " * 3990 + "done"),
         (b"\x1b[2Ka\b", " " * 3990 + "done"),
+        (b"|\x1b[D/\x1b[D", "x" * 3990 + "done"),
+        (b"\x1b[3G\x1b[4000C", "x" * 3990 + "done"),
     ],
 )
 def test_a_million_turns_of_a_spinner_are_drawn_in_no_time(
@@ -352,7 +362,8 @@ def test_the_search_reads_lines_as_they_are_drawn(data: bytes, log: Any) -> None
 STEPS = [
     "a", "bc", "é", "日", "🌍", "\u202e", "\b", "\b\b", "\r", "\t", "  ", "\x1b[K", "\x1b[1K",
     "\x1b[2K", "\x1b[G", "\x1b[31m", "\x1b[0m", "\x1b]0;x\bx\x07", "\x1b[2G", "\x9b1G", "\x9b1K",
-    "\x1bc",
+    "\x1bc", "\x1b[D", "\x1b[3D", "\x1b[9D", "\x1b[5G", "\x1b[0G",
+    "\x1b[2C", "\x9bC", "\x1b[J", "\x1b[2J",
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -30,7 +31,7 @@ def test_only_the_users_own_projects_are_listed(cast: Cast, browser: Callable[..
     text = text_of(browser(cast.outsider), "/")
     assert "Elsewhere" in text
     assert "Payments" not in text
-    assert "One project. 0 tasks run now, 0 wait." in text
+    assert "1 project. 0 tasks run now, 0 wait." in text
 
 
 def test_a_superuser_sees_every_project(
@@ -109,10 +110,21 @@ def test_the_overview_counts_and_names_the_runner_in_trouble(
     cast: Cast, running_task: Task, runner: Runner, browser: Callable[..., Client]
 ) -> None:
     text = text_of(browser(cast.viewer), f"/projects/{cast.project.pk}/")
-    assert "One task runs now, none waits. No runner is online." in text
+    assert "1 task runs now, none waits. No runner is online." in text
     assert "Never contacted" in text
     assert "web-1" in text
     assert "1 running" in text
+
+
+def test_the_overview_names_what_waits_for_long(
+    cast: Cast, task: Task, browser: Callable[..., Client]
+) -> None:
+    viewer, address = browser(cast.viewer), f"/projects/{cast.project.pk}/"
+    text = text_of(viewer, address)
+    assert "No task runs now, 1 waits." in text and "has waited for" not in text
+    Task.objects.update(queued_at=timezone.now() - timedelta(minutes=12))
+    link = f'<a class="link" id="waits-long" href="/tasks/{task.pk}/">#{task.pk}</a>'
+    assert f"{link} has waited for 12 min" in text_of(viewer, address)
 
 
 def test_the_figures_come_from_finished_tasks(
@@ -151,6 +163,24 @@ def test_the_first_page_shows_what_failed_for_a_day(
     assert "Nothing failed." in text_of(browser(cast.viewer), "/")
 
 
+def test_the_first_page_counts_what_else_failed_and_leads_there(
+    cast: Cast, running_task: Task, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    """The latest of each project alone would hide all others of the day."""
+    now, viewer = timezone.now(), browser(cast.viewer)
+    finish = running_task.finish
+    assert finish(TaskState.FAILED, runner=runner, attempt=1, now=now, reason="Disk full.")
+    assert " failed<" not in text_of(viewer, "/")
+    failed = _copy(Task.objects.get(pk=running_task.pk), cast.project)
+    Task.objects.update(created_at=now - timedelta(hours=25))
+    for _ in range(7):
+        Task.objects.create(**failed)
+    text = text_of(viewer, "/")
+    found = re.search(r'href="([^"]+)">7 failed<', text)
+    assert found, text
+    assert text_of(viewer, found[1].replace("&amp;", "&")).count('id="task-') == 7
+
+
 def test_the_first_page_takes_a_bounded_number_of_queries(
     cast: Cast,
     running_task: Task,
@@ -167,7 +197,7 @@ def test_the_first_page_takes_a_bounded_number_of_queries(
     Runner.objects.update(created_at=now - timedelta(hours=1))
     with django_assert_max_num_queries(20):
         text = text_of(client, "/")
-    assert "8 of 13" in text
+    assert ">All 13<" in text
     assert text.count("It ended.".lower()) == 8
 
 

@@ -127,7 +127,7 @@ def test_the_sentence_tells_who_is_ready_and_who_needs_attention(
     owner: Client, cast: Cast, runner: Runner
 ) -> None:
     path = f"/projects/{cast.project.pk}/runners/"
-    assert "0 of 1 are ready for tasks. One needs attention." in owner.get(path).content.decode()
+    assert "0 of 1 are ready for tasks. 1 needs attention." in owner.get(path).content.decode()
     heard(runner)
     assert "1 of 1 is ready for tasks." in owner.get(path).content.decode()
     heard(runner, seconds_ago=720)
@@ -141,7 +141,7 @@ def test_a_runner_that_cannot_take_tasks_says_why_and_counts_as_trouble(
     heard(runner)
     Runner.objects.update(trouble=why)
     text = owner.get(f"/projects/{cast.project.pk}/runners/").text
-    assert "0 of 1 are ready for tasks. One needs attention." in text
+    assert "0 of 1 are ready for tasks. 1 needs attention." in text
     assert f"Cannot take tasks: {why}; running #{running_task.pk}" in text
     text = owner.get(f"/runners/{runner.pk}/").text
     assert "It cannot take tasks" in text and f"{why}." in text

@@ -150,7 +150,7 @@ def test_the_list_shows_each_templates_last_run(owner: Client, cast: Cast, task:
         project=cast.project, name="Unused", script="true", queue=task.queue
     )
     text = owner.get(f"/projects/{cast.project.pk}/templates/").content.decode()
-    assert "Two templates. One has never run." in text
+    assert "2 templates. 1 has never run." in text
     assert "Queued" in text
 
 

@@ -52,7 +52,7 @@ def test_a_registration_token_is_shown_once_with_the_commands(owner: Client, cas
     assert f"FORGE_REGISTRATION_TOKEN={token}" not in text
     listed = owner.get(path).content.decode()
     assert token not in listed
-    assert "One works: 20 hosts can still add themselves." in listed
+    assert "1 works: 20 hosts can still add themselves." in listed
     assert "0 of 20" in listed
 
 

@@ -50,7 +50,7 @@ def test_all_that_waits_stands_in_order_with_place_and_reason(
     assert numbers(text) == [task.pk for task in waiting]
     assert places(text) == ["1", "1", "2"]
     assert text.count("This project has no runners yet.") == 3
-    assert "Three wait, the first in line on top." in text
+    assert "3 wait, the first in line on top." in text
     assert "Stop all" not in text
 
 

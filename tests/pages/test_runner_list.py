@@ -74,7 +74,7 @@ def test_the_sentence_and_the_filter_count_who_is_ready_alike(
     beat = {"session": "one", "connected_at": now, "last_heartbeat_at": now}
     Runner.objects.filter(pk=runner.pk).update(concurrency=1, **beat)
     text = reader.get(f"/projects/{cast.project.pk}/runners/").text
-    assert "2 of 2 are ready for tasks. One of them has no free slot." in text
+    assert "2 of 2 are ready for tasks. 1 of them has no free slot." in text
     assert re.search(r"status=ready[^>]*>Ready\s*<[^>]*>2<", text)
 
 

@@ -147,7 +147,7 @@ def test_what_is_disabled_is_run_by_nobody_and_says_why(
     assert "The 1 task of it that waits or runs goes on." in question
     assert manager.post(f"/templates/{template.pk}/disable/", {"reason": REASON}).status_code == 302
     listed = operator.get(f"/projects/{cast.project.pk}/templates/").content.decode()
-    assert f"Disabled by manager: {REASON}" in listed
+    assert f'Disabled by <span title="manager">manager</span>: {REASON}' in listed
     assert f"/templates/{template.pk}/run/" not in listed
     read = operator.get(f"/templates/{template.pk}/").content.decode()
     assert f"Disabled: {REASON}" in read

@@ -194,3 +194,37 @@ def test_of_a_sentence_only_what_forge_says_of_a_task_is_a_link() -> None:
     assert linked("Paused by anna: see #7 & <b>") == "Paused by anna: see #7 &amp; &lt;b&gt;"
     text = "The project runs 1 of at most 1 at once, and #12 and 2 more were announced to a runner."
     assert linked(text).count('<a class="link" href="/tasks/12/">#12</a>') == 1
+
+
+def page_of(client: Client, task: Task) -> str:
+    answer = client.get(f"/tasks/{task.pk}/")
+    assert answer.status_code == 200
+    return answer.text
+
+
+def test_the_page_says_why_once_and_leads_to_the_runner_that_it_names(
+    cast: Cast, task: Task, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    hear(runner)
+    Runner.objects.update(last_heartbeat_at=timezone.now() - timedelta(minutes=12))
+    for number in range(6):
+        hear(another(cast, f"mac-{number}", ["macos"]))
+    text = page_of(browser(cast.manager), task)
+    why = ", the only runner that may take it, is offline, last heard 12 min ago."
+    assert text.count(why) == 1
+    assert f'href="/runners/{runner.pk}/">web-1</a>{why}' in text
+    assert f'id="act-look" href="/runners/{runner.pk}/">Diagnose web-1</a>' in text
+    assert ">for linux</span>" in text  # in the timeline
+    assert "0 of 7 can take it" in text and "3 more lack linux" in text
+    assert f'href="/projects/{cast.project.pk}/queue/">Show the queue</a>' in text
+
+
+def test_what_waits_for_approval_does_not_claim_to_start_by_itself(
+    cast: Cast, task: Task, browser: Callable[..., Client]
+) -> None:
+    client = browser(cast.manager)
+    assert "The task starts by itself" in page_of(client, task)
+    Task.objects.filter(pk=task.pk).update(state=TaskState.AWAITING_APPROVAL)
+    text = page_of(client, task)
+    assert "It waits until somebody approves it." in text and ">for approval</span>" in text
+    assert "starts by itself" not in text and "Add a runner" not in text

@@ -55,8 +55,9 @@ def test_sizes(count: int, words: str) -> None:
 def test_counts_and_lists() -> None:
     assert counted(1, "task") == "1 task"
     assert counted(1200, "task") == "1,200 tasks"
-    assert number(4) == "Four"
-    assert number(12) == "12"
+    assert number(0) == "None"
+    assert number(4) == "4"
+    assert number(1200) == "1,200"
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert listed([]) == ""
     assert about(45) == "45 s"

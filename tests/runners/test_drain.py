@@ -122,5 +122,5 @@ def test_the_admin_and_the_lists_do_not_call_it_trouble(cast: Cast, runner: Runn
     client = Client()
     client.force_login(cast.manager)
     listed = client.get(f"/projects/{cast.project.pk}/runners/").text
-    assert "One is paused." in listed and "Need attention" in listed
+    assert "1 is paused." in listed and "Need attention" in listed
     assert ">0 <small>runners</small>" in listed

@@ -149,7 +149,7 @@ def test_pages_and_api_say_who_why_and_until_when(cast: Cast, runner: Runner) ->
     assert "Kernel &lt;b&gt;update&lt;/b&gt;" in answer.text and "<b>update" not in answer.text
     listed = client.get(f"/projects/{cast.project.pk}/runners/").text
     assert "Paused by manager for 59 min more: Kernel &lt;b&gt;" in listed
-    assert "One is paused." in listed
+    assert "1 is paused." in listed
     body = client.get(f"/api/v1/runners/{runner.pk}/").json()
     assert (body["status"], body["paused_by"]) == ("paused", "manager")
     assert body["pause_reason"] == "Kernel <b>update</b>" and body["paused_until"]

@@ -92,11 +92,14 @@ def test_of_a_spinner_that_turns_for_long_the_last_state_is_told(
 ) -> None:
     npm = b"".join(b"\x1b[2K\x1b[1G%c installing %d" % (b"-\\|/"[n % 4], n) for n in range(1_001))
     turning = b"Working |" + b"\b/\b-\b\\\b|" * 4_000 + b"\b done"
-    task = write(running_task, npm + b"\n" + turning + b"\nend\n", size)
+    stepping = b"Working |" + b"\x1b[D/\x1b[1D-" * 4_000 + b"\x1b[D done"
+    drawing = b"".join(b"\x1b[1000D\x1b[K%d %%" % n for n in range(3_001))
+    task = write(running_task, b"\n".join([npm, turning, stepping, drawing, b"end\n"]), size)
     found = read_lines(task, first=0, count=10)
-    first, second, last = (as_seen(text) for text in texts(found))
-    assert (first, second, last) == ("- installing 1000", "Working  done", "end")
-    assert [one.omitted for one in found.long] == [0]
+    assert [as_seen(text) for text in texts(found)] == [
+        "- installing 1000", "Working  done", "Working  done", "3000 %", "end",
+    ]  # fmt: skip
+    assert [one.omitted for one in found.long] == [0, 0]
 
 
 def test_an_answer_ends_when_it_is_long_enough(

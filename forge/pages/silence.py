@@ -1,0 +1,38 @@
+"""What becomes of the tasks of a runner that is not heard any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from tasks.lifecycle import TaskState
+from tasks.models import Task
+from tasks.sentences import clock
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from runners.models import Runner
+
+NAMED = 3
+
+
+class Fate(NamedTuple):
+    """A task, and what stands after its number."""
+
+    pk: int
+    words: str
+
+
+def fates_of_held(runner: Runner, *, now: datetime) -> tuple[list[Fate], int]:
+    """What each of a few of the tasks waits for that it holds, and how many more it holds."""
+    held = Task.objects.held_by(runner).order_by()
+    tasks = sorted(held.defer("script", "environment"), key=lambda task: task.pk)
+    named = tasks[:NAMED]
+    return [Fate(task.pk, _fate(task, now)) for task in named], len(tasks) - len(named)
+
+
+def _fate(task: Task, now: datetime) -> str:
+    if task.state != TaskState.UNREACHABLE or task.wait_ends_at is None:
+        return "was running."
+    then = "is tried anew" if task.may_retry else "counts as lost"
+    return f"waits until {clock(task.wait_ends_at, now)}, then {then}."

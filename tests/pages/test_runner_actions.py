@@ -1,0 +1,116 @@
+"""What the pages of runners offer for each status, and what a silent one's page says to look at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+
+from runners.models import Runner
+from tasks.lifecycle import TaskState
+from tasks.models import Task
+from tests.cast import Cast
+
+Browser = Callable[[User | None], Client]
+AGO = timedelta(minutes=12)
+
+
+def hear(runner: Runner, **fields: Any) -> None:
+    now = timezone.now()
+    told = {"connected_at": now, "last_heartbeat_at": now, "session": "one"} | fields
+    Runner.objects.filter(pk=runner.pk).update(**told)
+
+
+def read(client: Client, address: str) -> str:
+    """The page's words, without markup and with single spaces."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", client.get(address).text))
+
+
+def test_a_silent_runner_says_what_its_tasks_wait_for_and_where_to_look(
+    cast: Cast, running_task: Task, runner: Runner, browser: Browser
+) -> None:
+    now = timezone.now()
+    hear(runner, last_heartbeat_at=now - AGO, host_name="west.example.net")
+    Task.objects.update(
+        state=TaskState.UNREACHABLE, unreachable_at=now - AGO, wait_ends_at=now + AGO
+    )
+    address = f"/runners/{runner.pk}/"
+    text = read(browser(cast.viewer), address)
+    ends = f"{timezone.localtime(now + AGO):%H:%M}"
+    assert "Not heard for 12 min" in text
+    assert re.search(rf"#{running_task.pk} waits until \S*? ?{ends} \w+, then counts as lost", text)
+    assert f'href="/tasks/{running_task.pk}/">#{running_task.pk}</a> waits until' in (
+        browser(cast.viewer).get(address).text
+    )
+    for place in ("west.example.net", "systemctl status forge-runner", "/healthz"):
+        assert place in text
+    Runner.objects.update(session="")
+    assert "Its worker was shut down 12 min ago" in read(browser(cast.viewer), address)
+    hear(runner)
+    assert 'id="silent"' not in browser(cast.viewer).get(address).text
+
+
+@pytest.mark.parametrize(
+    ("fields", "who", "action"),
+    [
+        ({}, "manager", "Pause"),
+        ({}, "viewer", ""),
+        ({"last_heartbeat_at": None, "session": ""}, "viewer", "Set up"),
+        ({"last_heartbeat_at": "silent"}, "viewer", "Diagnose"),
+        ({"trouble": "No space left"}, "manager", "Diagnose"),
+        ({"is_draining": True}, "manager", ""),
+        ({"paused_at": "now", "pause_reason": "Update"}, "manager", "Resume"),
+        ({"paused_at": "now", "pause_reason": "Update"}, "viewer", ""),
+    ],
+)
+def test_the_list_offers_what_a_runner_needs(
+    fields: dict[str, Any], who: str, action: str, cast: Cast, runner: Runner, browser: Browser
+) -> None:
+    now = timezone.now()
+    moments = {"silent": now - AGO, "now": now}
+    hear(runner, **{name: moments.get(value, value) if isinstance(value, str) else value
+                    for name, value in fields.items()})  # fmt: skip
+    text = browser(getattr(cast, who)).get(f"/projects/{cast.project.pk}/runners/").text
+    found = re.findall(rf'id="act-{runner.pk}"[^>]*>([^<]+)<span class="vh"> web-1</span>', text)
+    assert found == [action] * bool(action)
+
+
+def test_a_runner_is_resumed_from_the_list(cast: Cast, runner: Runner, browser: Browser) -> None:
+    hear(runner, paused_at=timezone.now(), pause_reason="Update")
+    manager, address = browser(cast.manager), f"/projects/{cast.project.pk}/runners/"
+    (action,) = re.findall(r'formaction="([^"]+resume[^"]+)"', manager.get(address).text)
+    answer = manager.post(action)
+    assert answer["Location"] == address
+    assert "web-1 takes tasks again." in manager.get(address).text
+    runner.refresh_from_db()
+    assert not runner.is_paused(now=timezone.now())
+
+
+def test_whoever_paused_a_runner_is_named_as_people_know_them(
+    cast: Cast, task: Task, runner: Runner, browser: Browser
+) -> None:
+    cast.manager.first_name, cast.manager.last_name = "Ana", "Ribeiro"
+    cast.manager.save()
+    hear(runner, paused_at=timezone.now(), paused_by=cast.manager, pause_reason="Update")
+    viewer = browser(cast.viewer)
+    assert "Paused by Ana Ribeiro: Update" in read(viewer, f"/projects/{cast.project.pk}/runners/")
+    assert "is paused by Ana Ribeiro: Update" in read(viewer, f"/tasks/{task.pk}/")
+    text = viewer.get(f"/runners/{runner.pk}/").text
+    assert '<span title="manager">Ana Ribeiro</span>' in text
+
+
+def test_what_a_silent_runner_holds_is_grey(
+    cast: Cast, running_task: Task, runner: Runner, browser: Browser
+) -> None:
+    viewer, address = browser(cast.viewer), f"/projects/{cast.project.pk}/runners/"
+    hear(runner)
+    assert '<rect class="on"' in viewer.get(address).text
+    hear(runner, last_heartbeat_at=timezone.now() - AGO)
+    text = viewer.get(address).text
+    assert '<rect class="on"' not in text and '<rect class="hold"' in text

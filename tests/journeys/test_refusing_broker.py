@@ -236,8 +236,9 @@ def test_a_worker_that_comes_to_harm_does_not_look_free(
     worker = forge.worker(runner)
     running = forge.api.run_script(project, GATED.format(gate=gate))
     forge.api.await_output(running, b"begun")
-    # Only the broker's administrator could say this there, and Celery cannot read it.
-    wait_for(lambda: admin.publish(f"forge:project:{project}:/0.celery.pidbox", "[]"), "heard")
+    # Only the broker's administrator could say this there, and Python gives up reading it.
+    deep = "[" * 100_000
+    wait_for(lambda: admin.publish(f"forge:project:{project}:/0.celery.pidbox", deep), "heard")
     forge.api.await_status(runner.id, "draining")
     assert "no longer hears of tasks" in worker.said()
     waiting = forge.api.run_script(project, "echo later")

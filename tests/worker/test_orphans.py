@@ -168,7 +168,8 @@ def test_a_stopped_supervisor_without_a_fork_server_is_continued(worker: TaskWor
 def test_a_process_that_hops_from_pid_to_pid_is_caught(worker: TaskWorker, tmp_path: Path) -> None:
     program = tmp_path / "hop.py"
     program.write_text(HOP)
-    server, supervisor, _, _ = worker.start(f"{sys.executable} {program} & wait")
+    # Not `wait`: it would end with the first of them, before anybody has looked.
+    server, supervisor, _, _ = worker.start(f"{sys.executable} {program} & exec sleep 1000")
     server.kill()
     supervisor.kill()
     assert "died without a report" in worker.ask("wait 0")

@@ -11,6 +11,8 @@ const BAND = { wide: 28, narrow: 44 }; // px, as in forge.css
 // bar of a log with more lines moves a little more than one line's height for each line.
 const TALLEST = CSS.supports("-moz-appearance", "none") ? 17000000 : 33000000;
 
+const UPWARDS = new Set(["Home", "PageUp", "ArrowUp"]);
+
 export class LogView {
   errors = new Errors([]);
   #store;
@@ -50,6 +52,10 @@ export class LogView {
     this.#onChange = onChange;
     this.#store = new LogStore(fetch, () => this.#request(), kept);
     scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    // Before it moves: at the end the next drawing would take the view back there, and end what the
+    // browser has just begun.
+    scroller.addEventListener("keydown", ({ key }) => UPWARDS.has(key) && this.#letGo());
+    scroller.addEventListener("wheel", ({ deltaY }) => deltaY < 0 && this.#letGo(), { passive: true });
     this.#box.addEventListener("click", (event) => this.#clicked(event));
     new ResizeObserver(() => this.#resized()).observe(scroller);
     window.addEventListener("hashchange", () => this.select(location.hash));
@@ -174,6 +180,11 @@ export class LogView {
     return true;
   }
 
+  // Somebody is about to scroll up, if there is anything above.
+  #letGo() {
+    if (this.#following && this.#scroller.scrollTop > 0) this.follow(false);
+  }
+
   #scrollTo(top) {
     this.#scroller.scrollTop = top / this.#stretchBy;
     this.#lastTop = this.#scroller.scrollTop;
@@ -273,7 +284,8 @@ export class LogView {
       this.#lastTop = this.#scroller.scrollTop;
       this.#hold();
     } else if (this.#seenVersion !== this.#layout.version) {
-      this.#scrollTo(this.#layout.topOf(this.#anchor.line) + this.#anchor.beyond);
+      const top = this.#layout.topOf(this.#anchor.line) + this.#anchor.beyond;
+      if (Math.abs(top - this.#scroller.scrollTop * this.#stretchBy) >= 1) this.#scrollTo(top);
     }
     this.#seenVersion = this.#layout.version;
   }

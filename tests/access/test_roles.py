@@ -53,6 +53,7 @@ BY_NUMBER_AT_HAND = {
     ("forge/pages/templates.py", "_last_tasks"),  # numbers from a query of the project's
     ("forge/pages/activity.py", "_rows"),  # numbers from queries of what the user may see
     ("forge/pages/activity.py", "_latest_failures"),  # the same
+    ("forge/pages/activity.py", "_failed_lately"),  # projects of tasks that the user may see
     ("forge/pages/finding.py", "_latest_of"),  # of templates that the user may see
     ("forge/pages/fleet.py", "rows_among"),  # runners at hand
     ("forge/pages/fleet.py", "shown"),  # of rows that were made from runners at hand

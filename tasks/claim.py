@@ -29,6 +29,7 @@ from tasks.transitions import REASON_LENGTH
 
 logger = logging.getLogger(__name__)
 
+NOT_ITS = "it is not this runner's"
 # Of the template only its name goes along: all else was copied into the task, the script too.
 _READ = ("id", "name", "project")
 _UNREAD = tuple(
@@ -63,8 +64,8 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
     """Give the task to the runner. Raises ClaimRefusedError when it is not its to start."""
     rows = Task.objects.select_related("template", "queue").defer(*_UNREAD)
     task = single(rows.filter(pk=request.task, project_id=runner.project_id))
-    if task is None or not runner.may_take(task.queue):
-        raise ClaimRefusedError(request.task, "it is not this runner's")
+    if task is None:
+        raise ClaimRefusedError(request.task, NOT_ITS)
     # Came with the runner; without this line the database would be asked for it again.
     task.project = runner.project
     if is_repeated(task, runner, request):
@@ -101,6 +102,7 @@ class NotNowError(ClaimRefusedError):
 # What decides whether a runner may take something, and may change while it asks.
 _JUDGED = (
     "concurrency",
+    "takes_untagged",
     "removed_at",
     "paused_at",
     "paused_by",
@@ -114,13 +116,15 @@ _JUDGED = (
 def _check_runner(task: Task, runner: Runner, request: ClaimRequest, *, now: datetime) -> None:
     """Raises ClaimRefusedError when the runner may take nothing just now, or not this.
 
-    Its row is locked and read anew: it may have been removed, paused or drained since the request
-    was let in, and of many claims at once none can slip past the count of what it holds.
+    Its row is locked and read anew: it may have been removed, paused, drained or changed since the
+    request was let in, and of many claims at once none can slip past the count of what it holds.
     """
     row = Runner.objects.select_for_update(no_key=True)
     runner.refresh_from_db(fields=_JUDGED, from_queryset=row)
     if runner.removed_at is not None:
         raise NotNowError(task.pk, f"{runner.name} was removed")
+    if not runner.may_take(task.queue):
+        raise ClaimRefusedError(task.pk, NOT_ITS)
     if runner.is_quarantined(now=now):
         raise ClaimRefusedError(task.pk, f"{runner.name} is cut off from the broker")
     if is_fenced(task) and not request.keeps_leases:

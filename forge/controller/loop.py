@@ -28,8 +28,11 @@ class Trouble:
         self._said: set[object] = set()
 
     def note_absence(self, error: Exception, *, period: float) -> None:
-        """Broker or database are away, and asked again every `period` seconds."""
-        if self._is_new(AWAY):
+        """Broker or database are away, and asked again every `period` seconds.
+
+        A broker that answers that it refuses is not away, and its answer is worth a line.
+        """
+        if self._is_new(redis.ResponseError if isinstance(error, redis.ResponseError) else AWAY):
             logger.warning("%s: %s; trying again every %g s", self._name, error, period)
 
     def note_error(self, error: Exception) -> None:

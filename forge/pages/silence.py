@@ -26,7 +26,7 @@ class Fate(NamedTuple):
 def fates_of_held(runner: Runner, *, now: datetime) -> tuple[list[Fate], int]:
     """What each of a few of the tasks waits for that it holds, and how many more it holds."""
     held = Task.objects.held_by(runner).order_by()
-    tasks = sorted(held.defer("script", "environment"), key=lambda task: task.pk)
+    tasks = sorted(held.without_scripts(), key=lambda task: task.pk)
     named = tasks[:NAMED]
     return [Fate(task.pk, _fate(task, now)) for task in named], len(tasks) - len(named)
 

@@ -73,7 +73,10 @@ def test_what_is_away_is_told_without_a_traceback_and_once(
     with running() as duty:
         duty.await_turns("the broker is away", redis.ConnectionError("refused"))
         duty.await_turns("and so it is for another reason", redis.TimeoutError("silent"))
+        # It is there again, and its answer is worth a line.
+        duty.await_turns("the broker is full", redis.ResponseError("used memory > 'maxmemory'"))
     assert [record.getMessage() for record in caplog.records] == [
-        "duty: refused; trying again every 0.005 s"
+        "duty: refused; trying again every 0.005 s",
+        "duty: used memory > 'maxmemory'; trying again every 0.005 s",
     ]
     assert "Traceback" not in caplog.text

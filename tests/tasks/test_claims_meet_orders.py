@@ -11,7 +11,13 @@ from django.utils import timezone
 
 from projects.models import Project
 from runners.models import Runner
-from runners.operations import drain_runner, pause_runner, quarantine_runner, remove_runner
+from runners.operations import (
+    change_runner,
+    drain_runner,
+    pause_runner,
+    quarantine_runner,
+    remove_runner,
+)
 from runners.worker.protocol import ClaimRequest
 from tasks.claim import claim_task
 from tasks.errors import ClaimRefusedError
@@ -63,7 +69,12 @@ def quarantine(runner: Runner, cast: Cast) -> None:
     quarantine_runner(runner=runner, reason="It floods.", now=timezone.now())
 
 
+def change(runner: Runner, cast: Cast) -> None:
+    change_runner(runner=runner, changes={"takes_untagged": False}, tags=["gpu"])
+
+
 ORDERS = [
+    (change, "not this runner's"),
     (remove, "web-1 was removed"),
     (pause, "web-1 is paused by owner"),
     (drain, "web-1 is being drained"),

@@ -74,20 +74,21 @@ class Trail:
         marks = (f"FORGE_TASK_ID={task}", f"FORGE_ATTEMPT={attempt}", f"FORGE_URL={url}")
         self._marks = set(map(os.fsencode, marks))
         self._folder = os.fsencode(folder)
-        self._uid = uid
-        self._space = origin.space
+        here = PidSpace.here()
+        self._is_elsewhere = origin.space.is_other_than(here)
+        self._has_ended = self._is_elsewhere and origin.space.has_ended(here)
+        # Elsewhere, that may be somebody else's number here.
+        self._uid = None if self._is_elsewhere else uid
         self._descent = Descent(origin, self._marks, begun or origin.begun)
 
     def end(self) -> Remains:
         """KILL all of it until nothing is found any more, for at most PATIENCE_SECONDS."""
-        here = PidSpace.here()
-        is_elsewhere = self._space.is_other_than(here)
-        if is_elsewhere and self._space.has_ended(here):
-            return Remains(0, is_certain=True)
         if not are_visible():
-            return Remains(0, is_certain=False)
+            return Remains(0, is_certain=self._has_ended)
         found = self._end_all()
-        return found._replace(is_certain=found.is_certain and not is_elsewhere)
+        if self._is_elsewhere and not self._has_ended:
+            return found._replace(is_certain=False)
+        return found
 
     def _end_all(self) -> Remains:
         begun = time.monotonic()
@@ -133,7 +134,7 @@ class Trail:
             is_its = self._is_its(pid)
             if is_its:
                 found.append(pid)
-            if is_its is None:
+            if is_its is None and not self._has_ended:
                 doubtful.add(pid)
         return found, doubtful
 

@@ -15,7 +15,7 @@ from runners.worker.origin import may_be_from
 from runners.worker.processes import cgroup_of
 from runners.worker.remains import Remains
 from tests.deployment.client import wait_for
-from tests.worker.heirs import GONE, UNSURE, Heir, trail
+from tests.worker.heirs import GONE, UNSURE, Heir, is_over, trail
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and a subreaper")
 
@@ -80,4 +80,15 @@ def test_an_orphan_that_was_moved_into_a_scope_is_suspected(
     name = f"forge-test-{os.getpid()}.{kind}"
     groups(name).joinpath("cgroup.procs").write_text(str(process.pid))
     assert trail(folder, heir.origin).end() == expected
+    process.kill()
+
+
+def test_an_orphan_of_a_login_is_spared_in_the_folder(
+    groups: Callable[[str], Path], heir: Heir, folder: Path
+) -> None:
+    """Such as the `tmux` of somebody who looks at it."""
+    process = heir.leave(folder=folder)
+    groups(f"forge-test-{os.getpid()}.scope").joinpath("cgroup.procs").write_text(str(process.pid))
+    assert trail(folder, heir.origin).end() == UNSURE
+    assert not is_over(process)
     process.kill()

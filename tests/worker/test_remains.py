@@ -123,6 +123,28 @@ def test_what_ends_by_itself_meanwhile_leaves_no_doubt(heir: Heir, folder: Path)
     assert trail(folder, heir.origin).end() == GONE
 
 
+# Each ends when it has begun the next one.
+HOP = """
+hop() {{ sleep 0.5; test $1 -eq 0 || hop $(($1 - 1)) <&- >&- 2>&- & }}
+echo $$; hop {times}
+"""
+
+
+def test_what_ends_soon_leaves_no_doubt_however_much_of_it_comes_and_goes(
+    heir: Heir, folder: Path
+) -> None:
+    """For longer than what lasts is waited for."""
+    heir.leave(HOP.format(times=7))
+    assert trail(folder, heir.origin).end() == GONE
+
+
+def test_what_begins_another_before_it_ends_is_not_waited_for_without_end(
+    heir: Heir, folder: Path
+) -> None:
+    heir.leave(HOP.format(times=10_000))
+    assert trail(folder, heir.origin).end() == UNSURE
+
+
 def test_what_was_there_before_the_attempt_is_not_suspected(heir: Heir, folder: Path) -> None:
     """Other tasks of the same fork server may have left it."""
     process = heir.leave(folder=folder)

@@ -37,6 +37,13 @@ print(os.getppid())
 Name = tuple[int, int]  # pid and ticks
 
 
+def process_name(pid: int) -> Name:
+    """What tells it from a later one with its pid; ticks are 0 if they cannot be read."""
+    with suppress(OSError):
+        return pid, status_of(pid).ticks
+    return pid, 0
+
+
 class Origin(NamedTuple):
     """Where a fork server's tasks come from.
 
@@ -143,6 +150,11 @@ class Descent:
         with suppress(OSError):
             return status_of(pid).parent in (self._heirs or {1})
         return False
+
+    def is_in_other_scope(self, pid: int) -> bool:
+        """Whether it is in a login's control group, or the like, that is not the worker's own."""
+        cgroup = cgroup_of(pid)
+        return cgroup != self._origin.cgroup and _in_scope(cgroup)
 
     def _is_heir(self, pid: int) -> bool:
         if self._heirs is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runners.worker.fields import printable
-from runners.worker.origin import Descent, Origin
+from runners.worker.origin import Descent, Name, Origin, process_name
 from runners.worker.pid_space import PidSpace
 from runners.worker.processes import (
     are_visible,
@@ -32,8 +32,10 @@ logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 30.0
 MOST_TOLD = 20
 LONGEST_NAME = 15
-# How long is waited for what may be its and may be about to end.
+# For how long a process is seen that is not about to end by itself.
 DOUBT_SECONDS = 2.0
+# For how long others are waited for that come and go: one may have begun the next.
+MOST_DOUBT_SECONDS = 10.0
 _PAUSE_SECONDS = 0.05
 # One look may miss what forks at that moment.
 _LOOKS = 2
@@ -74,39 +76,45 @@ class Trail:
         marks = (f"FORGE_TASK_ID={task}", f"FORGE_ATTEMPT={attempt}", f"FORGE_URL={url}")
         self._marks = set(map(os.fsencode, marks))
         self._folder = os.fsencode(folder)
-        self._uid = uid
-        self._space = origin.space
+        here = PidSpace.here()
+        self._is_elsewhere = origin.space.is_other_than(here)
+        self._has_ended = self._is_elsewhere and origin.space.has_ended(here)
+        # Elsewhere, that may be somebody else's number here.
+        self._uid = None if self._is_elsewhere else uid
         self._descent = Descent(origin, self._marks, begun or origin.begun)
 
     def end(self) -> Remains:
         """KILL all of it until nothing is found any more, for at most PATIENCE_SECONDS."""
-        here = PidSpace.here()
-        is_elsewhere = self._space.is_other_than(here)
-        if is_elsewhere and self._space.has_ended(here):
-            return Remains(0, is_certain=True)
         if not are_visible():
-            return Remains(0, is_certain=False)
+            return Remains(0, is_certain=self._has_ended)
         found = self._end_all()
-        return found._replace(is_certain=found.is_certain and not is_elsewhere)
+        if self._is_elsewhere and not self._has_ended:
+            return found._replace(is_certain=False)
+        return found
 
     def _end_all(self) -> Remains:
-        begun = time.monotonic()
+        begun = quiet = time.monotonic()
         ended: set[int] = set()
+        first_seen: dict[Name, float] = {}
         doubtful: set[int] = set()
         is_refused = False
         without = 0
         while without < _LOOKS:
             found, suspected = self._look()
-            waited = time.monotonic() - begun
+            now = time.monotonic()
             is_left = bool(found) or any(map(is_alive, ended))
-            if is_left and waited > PATIENCE_SECONDS:
+            if is_left and now - begun > PATIENCE_SECONDS:
                 return Remains(len(ended), is_certain=False, is_alive=True)
             for pid in found:
                 is_refused |= self._kill(pid, ended)
-            if is_left or (suspected and waited < DOUBT_SECONDS):
+            if is_left:
+                quiet = now
+            newest = max((first_seen.setdefault(name, now) for name in suspected), default=0.0)
+            may_end = bool(suspected) and now - newest < DOUBT_SECONDS
+            if is_left or (may_end and now - quiet < MOST_DOUBT_SECONDS):
                 without, doubtful = 0, set()
             else:
-                without, doubtful = without + 1, doubtful | suspected
+                without, doubtful = without + 1, doubtful | {pid for pid, _ in suspected}
             if without < _LOOKS:
                 time.sleep(_PAUSE_SECONDS)
         self._tell(doubtful)
@@ -124,18 +132,18 @@ class Trail:
                 self._task,
             )
 
-    def _look(self) -> tuple[list[int], set[int]]:
+    def _look(self) -> tuple[list[int], set[Name]]:
         """Its processes, and others that may be its as well."""
         found = []
-        doubtful = set()
+        suspected = set()
         self._descent.look()
         for pid in process_ids():
             is_its = self._is_its(pid)
             if is_its:
                 found.append(pid)
-            if is_its is None:
-                doubtful.add(pid)
-        return found, doubtful
+            if is_its is None and not self._has_ended:
+                suspected.add(process_name(pid))
+        return found, suspected
 
     def _is_its(self, pid: int) -> bool | None:
         """None if nobody can say."""
@@ -150,8 +158,9 @@ class Trail:
             return False
         if self._uid is not None and self._uid in uids_of(pid):
             return True
-        # Anybody may work in its folder, but for whoever does, somebody waits.
-        return True if is_inside and self._descent.is_orphan(pid) else None
+        # Anybody may work in its folder, but for whoever does, somebody waits, or a login has them.
+        is_left = is_inside and self._descent.is_orphan(pid)
+        return True if is_left and not self._descent.is_in_other_scope(pid) else None
 
     def _is_inside(self, directory: bytes) -> bool:
         return directory.removesuffix(b" (deleted)") == self._folder or directory.startswith(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from runners.worker.journal import Entry, Journal
+from tests.worker.heirs import Heir
 
 
 @pytest.fixture
@@ -16,4 +18,18 @@ def entry(tmp_path: Path) -> Entry:
     found = journal.create(7, 1)
     assert found is not None
     found.open(nonce="n" * 16)
+    return found
+
+
+@pytest.fixture
+def heir() -> Iterator[Heir]:
+    heir = Heir()
+    yield heir
+    heir.end()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    found = tmp_path / "work" / "7-1"
+    (found / "folder").mkdir(parents=True)
     return found

@@ -4,106 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import psutil
 import pytest
 
-from runners.worker.origin import Origin, find_heirs, may_be_from
-from runners.worker.processes import cgroup_of, status_of
-from runners.worker.remains import Remains, Trail
+from runners.worker.origin import Origin, find_heirs
+from runners.worker.remains import Remains
 from runners.worker.supervision import boot_seconds
 from tests.deployment.client import wait_for
+from tests.worker.heirs import GONE, MARKS, SLEEP, UNSURE, Heir, is_over, trail
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and a subreaper")
 
 ROOT = Path(__file__).resolve().parents[2]
-GONE = Remains(0, is_certain=True)
-UNSURE = Remains(0, is_certain=False)
-URL = "https://forge.example.net"
-TASK = 987_654_321
-MARKS = {"FORGE_TASK_ID": str(TASK), "FORGE_ATTEMPT": "1", "FORGE_URL": URL}
-SLEEP = "echo $$; exec sleep 1000"
-# As the first process of a container, or a user's service manager, it adopts what is left below
-# it; here, that of this test alone. Starts each script so that it has lost its parent, and says
-# what the script says first.
-HEIR = """
-import ctypes, json, subprocess, sys
-ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
-for line in sys.stdin:
-    order = json.loads(line)
-    parent = subprocess.Popen(
-        ["setsid", "--fork", "bash", "-c", order["script"]],
-        cwd=order["folder"], env=order["environment"], stdout=subprocess.PIPE,
-    )
-    print(parent.stdout.readline().decode().strip(), flush=True)
-    parent.wait()
-"""
-
-
-class Heir:
-    """Whose children the processes of an attempt are, once all that watched over them is dead."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", HEIR], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.pid = self._process.pid
-        self.begun = 0.0
-
-    def leave(
-        self,
-        script: str = SLEEP,
-        folder: Path = Path("/"),
-        marks: Mapping[str, str] = MappingProxyType({}),
-    ) -> psutil.Process:
-        """An orphan, or whatever process the script names first."""
-        self.begun = self.begun or boot_seconds()
-        order: dict[str, Any] = {"script": script, "folder": str(folder)}
-        order["environment"] = {"PATH": os.environ["PATH"], **marks}
-        assert self._process.stdin is not None and self._process.stdout is not None
-        print(json.dumps(order), file=self._process.stdin, flush=True)
-        return psutil.Process(int(self._process.stdout.readline()))
-
-    @property
-    def origin(self) -> Origin:
-        return Origin(self.begun or boot_seconds(), cgroup_of(os.getpid()), (self.name,))
-
-    @property
-    def name(self) -> tuple[int, int]:
-        return self.pid, status_of(self.pid).ticks
-
-    def end(self) -> None:
-        for process in psutil.Process(self.pid).children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        self._process.communicate()
-
-
-@pytest.fixture
-def heir() -> Iterator[Heir]:
-    heir = Heir()
-    yield heir
-    heir.end()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    found = tmp_path / "work" / "7-1"
-    (found / "folder").mkdir(parents=True)
-    return found
-
-
 Start = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -131,17 +51,6 @@ def start() -> Iterator[Start]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-
-
-def trail(folder: Path, origin: Origin, begun: float = 0.0, uid: int | None = None) -> Trail:
-    return Trail(TASK, 1, URL, folder, origin, begun=begun, uid=uid)
-
-
-def is_over(process: psutil.Process) -> bool:
-    """Gone, or dead and not yet collected by whoever has adopted it."""
-    with suppress(psutil.NoSuchProcess):
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
-    return True
 
 
 # What is ended
@@ -212,6 +121,28 @@ def test_so_does_what_is_below_one(heir: Heir, folder: Path) -> None:
 def test_what_ends_by_itself_meanwhile_leaves_no_doubt(heir: Heir, folder: Path) -> None:
     heir.leave("echo $$; exec sleep 0.3")
     assert trail(folder, heir.origin).end() == GONE
+
+
+# Each ends when it has begun the next one.
+HOP = """
+hop() {{ sleep 0.5; test $1 -eq 0 || hop $(($1 - 1)) <&- >&- 2>&- & }}
+echo $$; hop {times}
+"""
+
+
+def test_what_ends_soon_leaves_no_doubt_however_much_of_it_comes_and_goes(
+    heir: Heir, folder: Path
+) -> None:
+    """For longer than what lasts is waited for."""
+    heir.leave(HOP.format(times=7))
+    assert trail(folder, heir.origin).end() == GONE
+
+
+def test_what_begins_another_before_it_ends_is_not_waited_for_without_end(
+    heir: Heir, folder: Path
+) -> None:
+    heir.leave(HOP.format(times=10_000))
+    assert trail(folder, heir.origin).end() == UNSURE
 
 
 def test_what_was_there_before_the_attempt_is_not_suspected(heir: Heir, folder: Path) -> None:
@@ -308,69 +239,3 @@ def test_what_cannot_be_read_and_is_somebodys_child_is_not_suspected(
     origin = heir.origin
     start(HIDDEN)
     assert "is_certain=True" in _search(folder, origin)
-
-
-# Control groups
-
-
-@pytest.mark.parametrize(
-    ("origin", "cgroup", "is_suspected"),
-    [
-        ("/system.slice/runner.service", "/system.slice/runner.service", True),
-        ("/system.slice/runner.service", "/system.slice/runner.service/made", True),
-        ("/system.slice/runner.service", "/user.slice/user-0.slice/session-4.scope", True),
-        ("/system.slice/runner.service", "/system.slice/run-r1.scope", True),
-        ("/system.slice/runner.service", "/system.slice/cron.service", False),
-        ("/system.slice/runner.service", "/system.slice/runner.service2", False),
-        ("/system.slice/runner.service", "/user.slice/user@0.service/init.scope", False),
-        ("/user.slice/user-7.slice/session-2.scope", "/system.slice/cron.service", False),
-        ("/", "/system.slice/cron.service", False),
-        ("/", "/made", True),
-        (None, "/system.slice/cron.service", True),
-    ],
-)
-def test_what_a_login_or_a_scope_moved_is_suspected_and_services_are_not(
-    origin: str | None, cgroup: str, is_suspected: bool
-) -> None:
-    lines = "4:memory:/host\n0::{}\n"
-    whole = None if origin is None else lines.format(origin)
-    assert may_be_from(whole, lines.format(cgroup)) == is_suspected
-
-
-def _is_empty(file: Path) -> bool:
-    return not file.read_text()
-
-
-@pytest.fixture
-def groups() -> Iterator[Callable[[str], Path]]:
-    """Makes control groups at the top of a hierarchy, outside of this test's own."""
-    made: list[Path] = []
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    places = [mount[1] for mount in mounts if mount[2].startswith("cgroup")]
-
-    def make(name: str) -> Path:
-        mine = cgroup_of(os.getpid())
-        for place in map(Path, places):
-            own = re.search(rf":[^:]*\b{place.name}\b[^:]*:(/.+)$", mine, re.M)
-            if own and os.access(place, os.W_OK):
-                made.append(place / name)
-                made[-1].mkdir()
-                return made[-1]
-        pytest.skip("no hierarchy of control groups that this test could leave its own of")
-
-    yield make
-    for path in made:
-        procs = path / "cgroup.procs"
-        wait_for(partial(_is_empty, procs), "nothing is in it any more")
-        path.rmdir()
-
-
-@pytest.mark.parametrize(("kind", "expected"), [("scope", UNSURE), ("service", GONE)])
-def test_an_orphan_that_was_moved_into_a_scope_is_suspected(
-    kind: str, expected: Remains, groups: Callable[[str], Path], heir: Heir, folder: Path
-) -> None:
-    process = heir.leave()
-    name = f"forge-test-{os.getpid()}.{kind}"
-    groups(name).joinpath("cgroup.procs").write_text(str(process.pid))
-    assert trail(folder, heir.origin).end() == expected
-    process.kill()

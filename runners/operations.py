@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from projects.audit.entry import Verb
 from projects.audit.recording import record, record_saved, snapshot
+from projects.people import name_of
 from projects.tokens import RUNNER_PREFIX, digest_of, new_token
 from projects.versions import held_to_version
 from runners import accounts, control
@@ -305,7 +306,7 @@ def drain_runner(
     with transaction.atomic():
         if stays_paused and not runner.pause(reason=reason, until=None, by=by, now=now):
             raise RunnerRemovedError(runner)
-        if runner.is_silent(now=now) or not runner.drain(f"{by.get_username()}: {reason}"):
+        if runner.is_silent(now=now) or not runner.drain(f"{name_of(by)}: {reason}"):
             raise RunnerNotConnectedError(runner)
         logger.info("%s drains runner %s", by.get_username(), runner.name)
         end = " It stays paused." if stays_paused else ""

@@ -54,7 +54,7 @@ class Candidate:
         return "Its slot is taken" if slots == 1 else f"All {slots} slots are taken"
 
     def hindrance(self) -> str:
-        """Why it takes nothing, after its name: `is paused by anna until 14:30 UTC: Update`."""
+        """Why it takes nothing, after its name: `is paused by Anna until 14:30 UTC: Update`."""
         runner = self.runner
         if runner.is_paused(now=self.now):
             until = f" until {clock(runner.paused_until, self.now)}" if runner.paused_until else ""

@@ -215,8 +215,9 @@ def _about_log(task: Task, item: Result) -> dict[str, Any]:
     """What the finished task says of its log. Complete is what nobody has found a fault with."""
     is_same = task.log_bytes == item.log_bytes and digests.matches(task, item.log_sha256)
     problems = (
-        "" if is_same else DIFFERS,
+        # First, for it says why it differs.
         item.log_problem,
+        "" if is_same else DIFFERS,
         ABOVE_LIMIT if item.log_gap_bytes else "",
     )
     problem = next(filter(None, problems), "")

@@ -18,6 +18,7 @@ from projects.operations import (
     write_access_key,
     write_variable_group,
 )
+from projects.people import name_of
 from projects.versions import held_to_version
 from runners.operations import queue_for, remove_runner, tags_named
 from runners.worker.failpoints import reached
@@ -268,7 +269,7 @@ def stop_task(*, task: Task, by: User, now: datetime) -> bool:
     An unreachable one is stopped when its runner is heard again. False if somebody asked for it
     before. Raises TaskFinishedError.
     """
-    reason = f"Stopped by {by.get_username()}."
+    reason = f"Stopped by {name_of(by)}."
     _hold(task)
     if task.stop_before_start(reason=reason, now=now):
         transaction.on_commit(partial(_after_end, task))
@@ -292,7 +293,7 @@ def force_stop_task(*, task: Task, by: User, now: datetime) -> bool:
     because what still runs there is ended only when its runner is heard again. False if somebody
     asked for it before. Raises TaskFinishedError.
     """
-    reason = f"Force-stopped by {by.get_username()}."
+    reason = f"Force-stopped by {name_of(by)}."
     _hold(task)
     if task.stop_before_start(reason=reason, now=now) or _lose_by_force(task, reason, now=now):
         transaction.on_commit(partial(_after_end, task))
@@ -341,7 +342,7 @@ def retire_runner(*, runner: Runner, by: User | None, now: datetime) -> int:
 
     `by` is None when its own host unregisters it. Returns how many tasks ended with it.
     """
-    done = f"removed by {by.get_username()}" if by else "unregistered by its host"
+    done = f"removed by {name_of(by)}" if by else "unregistered by its host"
     reason = f"Runner {runner.name} was {done} while the task was with it."
     ended = 0
     with transaction.atomic():

@@ -17,6 +17,7 @@ from django.db.models import Max
 
 from projects.audit.entry import Verb
 from projects.audit.recording import record
+from projects.people import name_of
 from tasks.errors import TaskFinishedError
 from tasks.live import announce
 from tasks.models import Task
@@ -99,7 +100,7 @@ def _stop_waiting(project: Project, ids: list[int], *, by: User, now: datetime) 
     batch = Task.objects.filter(pk__in=ids)
     # Locked in one order, so that two who do this at once do not wait for each other in a ring.
     held = list(batch.select_for_update().order_by("pk").values_list("pk", flat=True))
-    reason = f"Stopped by {by.get_username()}, with all that waited."
+    reason = f"Stopped by {name_of(by)}, with all that waited."
     stopped = batch.order_by().stop_before_start(reason=reason, now=now)
     if stopped:
         words = "One task" if stopped == 1 else f"{stopped:,} tasks"

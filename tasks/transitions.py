@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Now
 
 from runners.models import Runner
 from tasks.lifecycle import HELD, TaskState, predecessors
@@ -51,7 +52,8 @@ class TaskTransitions(RunPolicy):
     lease_expires_at = models.DateTimeField(null=True)
 
     # When the present attempt was: later than `created_at` only for one that follows another.
-    queued_at = models.DateTimeField()
+    # The default is for processes of a version that does not know the column.
+    queued_at = models.DateTimeField(db_default=Now())
     hinted_at = models.DateTimeField(null=True)
     claimed_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)

@@ -18,10 +18,10 @@ from django.utils.safestring import SafeString, mark_safe
 from forge.pages import made_once
 from forge.pages.icons import ICONS
 from projects.characters import UNSEEN_OR_CONTROL
+from projects.people import name_of
 from projects.words import bytes_in_words, counted, duration_in_words
 from runners.nodes import label_of
 from runners.status import RegistrationStatus, RunnerStatus
-from runners.worker.fields import printable
 from tasks.lifecycle import TaskState
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ REGISTRATION_LOOKS: dict[str, tuple[str, str]] = {
 PIP_WIDTH = 9
 SOON = timedelta(hours=48)
 MAXIMUM_PIPS = 12
-LONGEST_NAME = 200
 _CLOCK_IN_SENTENCE = re.compile(
     r"\b(?:(\d{4}-\d\d-\d\d) )?(\d\d:\d\d(?::\d\d)?) ([A-Z]{2,5}|[+-]\d\d)\b"
 )
@@ -230,9 +229,7 @@ def number(count: int) -> str:
 @register.filter
 def person(user: User | None) -> str:
     """The name to show; a removed user leaves none."""
-    if user is None:
-        return "a removed user"
-    return printable(user.get_full_name() or user.get_username(), LONGEST_NAME)
+    return "a removed user" if user is None else name_of(user)
 
 
 @register.filter

@@ -93,13 +93,6 @@ class BrokerError(WorkerError):
         self.may_pass = may_pass
 
 
-class UnreadableLogError(WorkerError):
-    """The disk does not give back what a task wrote."""
-
-    def __init__(self, task: int, error: OSError) -> None:
-        super().__init__(f"The log of task {task} cannot be read: {error.strerror}.")
-
-
 class UnsuccessfulError(Exception):
     """An attempt ended, and not with success: how Celery is told, and Flower by it.
 

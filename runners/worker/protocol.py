@@ -257,7 +257,8 @@ class Result(Message):
     """How an attempt ended, sent after its whole log.
 
     `is_cut_short`: neither by itself nor by an order; its worker died, or its lease ended. All of
-    its processes are gone. `log_bytes` and `log_sha256` are of the log as it was sent. The process
+    its processes are gone. `log_bytes` and `log_sha256` are of the log as it was sent, but the
+    SHA-256 is of all of it if `log_problem` says that the rest of it cannot be read. The process
     wrote `log_written_bytes`; `log_gap_bytes` of them are left out at `log_gap_offset`.
     `log_problem` says why the log lacks something else.
     """

@@ -5,17 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from runners.worker.client import Client, spread_pause
-from runners.worker.errors import (
-    RefusedError,
-    RevokedError,
-    UnreachableError,
-    UnreadableLogError,
-)
+from runners.worker.errors import RefusedError, RevokedError, UnreachableError
 from runners.worker.fields import MAXIMUM_AGES, MAXIMUM_PIECE_BYTES, ProtocolError
-from runners.worker.journal import Entry, Journal
+from runners.worker.journal import LONGEST_PROBLEM, Entry, Journal
 from runners.worker.protocol import (
     MAXIMUM_REPORT_BYTES,
     Overflow,
@@ -36,6 +32,22 @@ FIRST_PAUSE = 0.2
 MOST_ENTRIES = 500
 # As much unsent log is sent without waiting for the cadence.
 ENOUGH_BYTES = MAXIMUM_REPORT_BYTES // 2
+# About a minute of them; after that an attempt that has ended is reported without its log's rest.
+MOST_READS = 12
+
+
+@dataclass
+class _Unreadable:
+    """A log that the disk does not give back, and when it is read again, in monotonic seconds."""
+
+    reads: int = 0
+    pause: float = 0.0
+    due: float = 0.0
+
+    def put_off(self) -> None:
+        self.reads += 1
+        self.pause = _longer(self.pause)
+        self.due = time.monotonic() + spread_pause(self.pause, 0.0)
 
 
 class Uploader(threading.Thread):
@@ -67,7 +79,8 @@ class Uploader(threading.Thread):
         self._pause = 0.0
         # What was said of this outage: a second reason is worth a line, the same one is not.
         self._said = set[str]()
-        self._unreadable: UnreadableLogError | None = None
+        # By task and attempt: each waits by itself, and the others do not wait for it.
+        self._unreadable = dict[tuple[int, int], _Unreadable]()
 
     def news(self) -> None:
         """There are new log bytes: send them at the cadence that Forge asked for."""
@@ -95,14 +108,14 @@ class Uploader(threading.Thread):
     def run(self) -> None:
         while self._wait():
             try:
-                if not self._hand_over() and self._is_closing:
+                if not self._hand_over() and self._is_closing and not self._unreadable:
                     return
             except RevokedError as error:
                 self._revoked(error)
                 return
             except UnreachableError as error:
                 self._back_off(str(error), error.retry_after)
-            except (RefusedError, UnreadableLogError) as error:
+            except RefusedError as error:
                 self._back_off(str(error))
             except Exception as error:
                 # Whatever it is: without this thread each task here would be running for ever.
@@ -110,20 +123,22 @@ class Uploader(threading.Thread):
                 self._back_off(reason, trace=error)
 
     def _hand_over(self) -> bool:
-        """Report what there is; False if there is nothing. Raises what keeps some of it here."""
+        """Report what there is; False if there is nothing. Raises what keeps it here."""
         report = self._collect()
-        if report is not None:
-            self._apply(report, self._client.report(report))
-        if self._unreadable is not None:
-            raise self._unreadable
-        if report is not None:
-            self._note_arrival()
-        return report is not None
+        if report is None:
+            return False
+        self._apply(report, self._client.report(report))
+        self._note_arrival()
+        return True
 
     def _wait(self) -> bool:
         """Until there is something to send and its time has come."""
         with self._condition:
-            self._condition.wait_for(lambda: self._has_news or self._is_closing)
+            # One who closes waits for what may still be read, until the time for it is over.
+            self._condition.wait_for(
+                lambda: self._has_news or (self._is_closing and not self._unreadable),
+                self._until_next_read(),
+            )
             due = self._last_sent + self._cadence - time.monotonic()
             if due > 0:
                 self._condition.wait_for(lambda: self._is_urgent or self._is_closing, due)
@@ -131,12 +146,19 @@ class Uploader(threading.Thread):
         self._last_sent = time.monotonic()
         return True
 
+    def _until_next_read(self) -> float | None:
+        """Seconds until a log that could not be read is read again; None if there is none."""
+        if not self._unreadable:
+            return None
+        first = min(unreadable.due for unreadable in self._unreadable.values())
+        return max(0.0, first - time.monotonic())
+
     def _back_off(self, reason: str, asked: float = 0.0, *, trace: Exception | None = None) -> None:
         """Wait before the next try, longer each time; nothing is given up."""
         if reason not in self._said:
             self._said.add(reason)
             logger.warning("Logs and results wait here: %s", reason, exc_info=trace)
-        self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+        self._pause = _longer(self._pause)
         time.sleep(spread_pause(self._pause, asked))
         self.urgent()
 
@@ -156,26 +178,54 @@ class Uploader(threading.Thread):
         pieces: list[Piece] = []
         results: list[Result] = []
         room = MAXIMUM_REPORT_BYTES
-        self._unreadable = None
+        self._forget_unreadable(entries)
         for index, entry in enumerate(entries):
-            is_over = entry.result is not None
-            end = entry.sent
+            if self._waits_for_disk(entry):
+                continue
+            is_over, end, error = entry.result is not None, entry.sent, None
             try:
                 for piece in _pieces(entry, room // (len(entries) - index)):
                     pieces.append(piece)
                     end += len(piece.data)
                     room -= len(piece.data)
-            except OSError as error:
-                # The others need not wait for it.
-                self._unreadable = UnreadableLogError(entry.task, error)
-                continue
-            if is_over and end == entry.length:
+            except OSError as caught:
+                error = caught
+            reads = self._note_reading(entry, error)
+            if is_over and error is not None and reads >= MOST_READS:
+                results.append(_result_without_rest(entry, end, error))
+            elif is_over and end == entry.length:
                 results.append(_result(entry))
         started = tuple(_start(entry) for entry in entries if _has_started(entry))
         overflows = tuple(_overflow(entry) for entry in entries if _has_overflown(entry))
         if not (started or pieces or results or overflows):
             return None
         return Report(started, tuple(pieces), tuple(results), overflows)
+
+    def _forget_unreadable(self, entries: Iterable[Entry]) -> None:
+        """Those of which nothing is to be sent any more: nobody waits for them."""
+        held = {(entry.task, entry.attempt) for entry in entries}
+        self._unreadable = {one: how for one, how in self._unreadable.items() if one in held}
+
+    def _waits_for_disk(self, entry: Entry) -> bool:
+        unreadable = self._unreadable.get((entry.task, entry.attempt))
+        return unreadable is not None and unreadable.due > time.monotonic()
+
+    def _note_reading(self, entry: Entry, error: OSError | None) -> int:
+        """How many times in a row the entry's log could not be read."""
+        key = (entry.task, entry.attempt)
+        if error is None:
+            if self._unreadable.pop(key, None):
+                logger.warning("The log of task %d can be read again.", entry.task)
+            return 0
+        unreadable = self._unreadable.setdefault(key, _Unreadable())
+        unreadable.put_off()
+        if unreadable.reads == 1:
+            logger.warning(
+                "The log of task %d cannot be read, and is tried again: %s.",
+                entry.task,
+                error.strerror,
+            )
+        return unreadable.reads
 
     def _apply(self, report: Report, reply: ReportReply) -> None:
         self._cadence = reply.cadence_seconds
@@ -186,7 +236,9 @@ class Uploader(threading.Thread):
         for receipt in reply.receipts:
             if entry := self._journal.get(receipt.task, receipt.attempt):
                 has_moved |= self._confirm(entry, receipt)
-        left = list(filter(_has_something, self._journal))
+        left = [
+            one for one in self._journal if _has_something(one) and not self._waits_for_disk(one)
+        ]
         is_much = sum(map(_backlog, left)) >= ENOUGH_BYTES or any(entry.result for entry in left)
         if has_moved and is_much:
             self.urgent()
@@ -203,10 +255,17 @@ class Uploader(threading.Thread):
         if receipt.remark:
             logger.warning("%s", receipt.remark)
         if receipt.is_finished and entry.result is not None:
+            if (entry.task, entry.attempt) in self._unreadable:
+                logger.error("Task %d has ended without the rest of its log.", entry.task)
             self._journal.forget(entry)
         elif receipt.is_finished or not receipt.is_held:
             self._refused(entry)
         return receipt.is_finished or entry.sent != before
+
+
+def _longer(pause: float) -> float:
+    """The next pause, in seconds, of one who has tried in vain."""
+    return min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
 
 
 def _has_something(entry: Entry) -> bool:
@@ -267,3 +326,13 @@ def _read_result(entry: Entry) -> Result:
     """Raises ProtocolError."""
     about = {"task": entry.task, "attempt": entry.attempt, "age_seconds": entry.seconds_since_end}
     return Result.read({**(entry.result or {}), **about}, "result.json")
+
+
+def _result_without_rest(entry: Entry, end: int, error: OSError) -> Result:
+    """How it ended, where the disk keeps what its log holds after byte `end`."""
+    problem = f"The rest of it cannot be read on the runner's disk: {error.strerror}."
+    result = replace(_result(entry), log_bytes=end, log_problem=problem[:LONGEST_PROBLEM])
+    if result.log_gap_offset is not None and result.log_gap_offset > end:
+        # What stands before it is missing too.
+        result = replace(result, log_gap_offset=None, log_gap_bytes=0)
+    return result

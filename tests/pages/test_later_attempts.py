@@ -9,6 +9,8 @@ from importlib import import_module
 
 import pytest
 from django.apps import apps
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from django.test import Client
 from django.utils import timezone
 
@@ -19,7 +21,7 @@ from tasks.models import Task
 from tasks.operations import run_template
 from tests.cast import Cast
 
-migration = import_module("tasks.migrations.0009_queued_at")
+migration = import_module("tasks.migrations.0010_fill_queued_at")
 
 
 @pytest.fixture
@@ -80,13 +82,60 @@ def test_once_it_was_taken(
     assert "+7 s" in words(client.get(f"/tasks/{second.pk}/").text)
 
 
-def test_an_upgrade_tells_it_of_the_tasks_that_there_are(second: Task) -> None:
+def test_an_upgrade_tells_it_of_the_tasks_that_there_are(
+    second: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migration, "ROWS", 1)
     first = Task.objects.get(pk=second.pk)
     first.pk, first.attempt = None, 1
     first.save()
     nonsense = timezone.now() + timedelta(days=9)
     Task.objects.update(queued_at=nonsense)
+    # What was broken off is run again.
+    for _ in range(2):
+        migration.tell_since_when(apps, None)
+        ended = second.earlier_attempts.get().ended_at
+        assert Task.objects.get(pk=second.pk).queued_at == ended
+        assert Task.objects.get(pk=first.pk).queued_at == first.created_at
+
+
+def test_an_upgrade_has_nothing_to_tell_where_there_are_no_tasks(db: None) -> None:
     migration.tell_since_when(apps, None)
+
+
+def test_processes_of_the_version_before_add_tasks_after_the_upgrade(second: Task) -> None:
+    """They know no such column: the database must."""
+    begin = timezone.now() - timedelta(minutes=1)
+    names = [field.column for field in Task._meta.concrete_fields]
+    columns = ", ".join(f'"{name}"' for name in names if name not in ("id", "queued_at"))
+    with connection.cursor() as cursor:
+        cursor.execute(f"INSERT INTO tasks_task ({columns}) SELECT {columns} FROM tasks_task")  # noqa: S608
+    (added,) = Task.objects.exclude(pk=second.pk)
+    assert begin < added.queued_at < timezone.now() + timedelta(minutes=1)
+
+
+def _written() -> object:
+    """Where PostgreSQL keeps the tasks, and what wrote the row; none of it is told by SQLite."""
+    if connection.vendor != "postgresql":
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_relation_filenode('tasks_task'), xmin::text FROM tasks_task")
+        return cursor.fetchone()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_upgrade_writes_no_row_while_it_keeps_others_from_the_tasks(second: Task) -> None:
+    def migrate(name: str) -> None:
+        MigrationExecutor(connection).migrate([("tasks", name)])
+
     ended = second.earlier_attempts.get().ended_at
-    assert Task.objects.get(pk=second.pk).queued_at == ended
-    assert Task.objects.get(pk=first.pk).queued_at == first.created_at
+    migrate("0008_log_lines")
+    try:
+        before = _written()
+        migrate("0009_queued_at")
+        assert _written() == before
+        assert Task.objects.get().queued_at > second.created_at
+    finally:
+        executor = MigrationExecutor(connection)
+        executor.migrate(executor.loader.graph.leaf_nodes())
+    assert Task.objects.get().queued_at == ended

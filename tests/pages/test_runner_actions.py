@@ -105,6 +105,21 @@ def test_whoever_paused_a_runner_is_named_as_people_know_them(
     assert '<span title="manager">Ana Ribeiro</span>' in text
 
 
+def test_so_is_whoever_drains_one_or_stops_a_task(
+    cast: Cast, running_task: Task, runner: Runner, browser: Browser
+) -> None:
+    for member, first in ((cast.manager, "Ana"), (cast.operator, "A\u202eda\n")):
+        member.first_name, member.last_name = first, "Ribeiro"
+        member.save()
+    hear(runner)
+    assert browser(cast.manager).post(f"/runners/{runner.pk}/drain/", {"reason": "Update"})
+    page = f"/tasks/{running_task.pk}/"
+    browser(cast.operator).post(f"{page}stop/")
+    viewer = browser(cast.viewer)
+    assert "Drained by Ana Ribeiro: Update" in read(viewer, f"/projects/{cast.project.pk}/runners/")
+    assert "Stopped by Ada Ribeiro." in read(viewer, page)
+
+
 def test_what_a_silent_runner_holds_is_grey(
     cast: Cast, running_task: Task, runner: Runner, browser: Browser
 ) -> None:

@@ -200,6 +200,19 @@ def test_what_the_runner_could_not_keep_is_said(running_task: Task, runner: Runn
 
 
 @pytest.mark.django_db
+def test_a_log_whose_rest_cannot_be_read_ends_its_task_and_says_why(
+    running_task: Task, runner: Runner
+) -> None:
+    problem = "The rest of it cannot be read on the runner's disk: Input/output error."
+    whole = replace(result(running_task, b"abcdef"), log_bytes=3, log_problem=problem)
+    sent = Piece(running_task.pk, 1, 0, b"abc")
+    assert send(runner, sent, replace(whole, log_written_bytes=6)).is_finished
+    running_task.refresh_from_db()
+    assert not running_task.log_complete and running_task.log_lack == problem
+    assert (running_task.log_bytes, running_task.written_bytes) == (3, 6)
+
+
+@pytest.mark.django_db
 def test_a_runner_that_ignores_the_limit_fills_no_disk(
     task: Task, runner: Runner, settings: Any
 ) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from runners.worker import uploader as uploader_module
 from runners.worker.client import Client
 from runners.worker.configuration import Configuration
 from runners.worker.errors import UnreachableError
@@ -153,18 +154,75 @@ def test_a_result_that_nests_without_end_is_no_result(tmp_path: Path) -> None:
     journal.close()
 
 
+@contextmanager
+def unreadable(entry: Entry, folder: Path) -> Iterator[Callable[[], object]]:
+    """What reads a folder gets an error, as of a bad sector. Given is what ends that."""
+    file, instead = entry.log.open(), os.open(folder, os.O_RDONLY)
+    kept = os.dup(file)
+    os.dup2(instead, file)
+    try:
+        yield lambda: os.dup2(kept, file)
+    finally:
+        for one in (instead, kept):
+            os.close(one)
+
+
 def test_a_log_that_the_disk_does_not_give_back_waits_alone(
+    journal: Journal,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Whoever waits for such a log waits for longer than this test may take.
+    monkeypatch.setattr(uploader_module, "FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr(uploader_module, "LONGEST_PAUSE", 3600.0)
+    entry, forge = begin(journal, 8), Forge(tmp_path)
+    other = journal.get(7, 1)
+    assert other is not None
+    with unreadable(entry, tmp_path), uploading(journal, forge) as uploader:
+        wait_for(lambda: forge.logs == {7: b"one\n"}, "the other log arrives")
+        said = "The log of task 8 cannot be read, and is tried again: Is a directory."
+        wait_for(lambda: said in caplog.text, "it is said")
+        other.append(b"two\n")
+        uploader.news()
+        wait_for(lambda: forge.logs[7] == b"one\ntwo\n", "more of it arrives")
+        other.end("succeeded", 0, "Done.")
+        uploader.urgent()
+        wait_for(lambda: 7 in forge.results, "its end arrives")
+        assert caplog.messages == [said]
+        journal.forget(entry)
+        uploader.urgent()
+
+
+def test_a_log_that_can_be_read_again_arrives(
     journal: Journal, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    unreadable, forge = begin(journal, 8), Forge(tmp_path)
-    # What reads a folder gets an error, as of a bad sector.
-    file, folder = unreadable.log.open(), os.open(tmp_path, os.O_RDONLY)
-    kept = os.dup(file)
-    os.dup2(folder, file)
-    with uploading(journal, forge):
-        wait_for(lambda: forge.logs == {7: b"one\n"}, "the other log arrives")
-        wait_for(lambda: "The log of task 8 cannot be read: Is a dir" in caplog.text, "it is said")
-        os.dup2(kept, file)
-        wait_for(lambda: forge.logs.get(8) == b"one\n", "it arrives once it can be read")
-    for one in (folder, kept):
-        os.close(one)
+    entry, forge = begin(journal, 8), Forge(tmp_path)
+    with unreadable(entry, tmp_path) as mend, uploading(journal, forge):
+        wait_for(lambda: "The log of task 8 cannot be read" in caplog.text, "it is said")
+        mend()
+        wait_for(lambda: forge.logs.get(8) == b"one\n", "it arrives")
+    assert "The log of task 8 can be read again." in caplog.text
+
+
+def test_an_attempt_whose_log_stays_unreadable_ends_without_the_rest_of_it(
+    journal: Journal,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uploader_module, "LONGEST_PAUSE", 0.01)
+    entry, forge = begin(journal, 8), Forge(tmp_path)
+    forge.logs[8], entry.sent = b"one\n", 4
+    entry.append(b"two\n")
+    entry.end("failed", 3, "It exited with 3.")
+    with unreadable(entry, tmp_path), uploading(journal, forge):
+        wait_for(lambda: journal.get(8, 1) is None, "it is handed over")
+    told = forge.results[8]
+    assert (told.outcome, told.exit_code, told.reason) == ("failed", 3, "It exited with 3.")
+    assert (told.log_bytes, told.log_written_bytes) == (4, 8)
+    assert told.log_problem == (
+        "The rest of it cannot be read on the runner's disk: Is a directory."
+    )
+    assert forge.logs == {7: b"one\n", 8: b"one\n"}
+    assert "Task 8 has ended without the rest of its log." in caplog.messages

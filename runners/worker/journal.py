@@ -27,6 +27,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,6 +100,9 @@ class Entry:
         self.url = str(claim.get("url", ""))
         self.result = _read(self.folder / "result.json")
         self.log.recover(is_sealed=self.result is not None)
+        if self.result and self.result.get("has_run") is True:
+            # That worker may have been killed before it could tell of the start.
+            self.started = time.monotonic() - self._seconds_since_start()
 
     def note_start(self, uid: int | None = None) -> None:
         """The program is about to be started, as a user of its own if there is a `uid`.
@@ -124,6 +128,15 @@ class Entry:
         noted = _read(self.folder / "started") or {}
         uid = noted.get("uid")
         return Start(past(noted.get("begun")), uid if isinstance(uid, int) else None)
+
+    def _seconds_since_start(self) -> float:
+        """By the clock of the boot; if the host was restarted since, by the time of day."""
+        begun = self.start.begun
+        if begun and self.boot and self.boot == boot():
+            return boot_seconds() - begun
+        with suppress(OSError):
+            return max(0.0, time.time() - (self.folder / "started").stat().st_mtime)
+        return 0.0
 
     @property
     def length(self) -> int:
@@ -176,6 +189,7 @@ class Entry:
             "exit_code": exit_code,
             "reason": reason,
             "is_cut_short": is_cut_short,
+            "has_run": self.started is not None,
             **self.about_log(),
         }
         try:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,43 @@ def test_a_result_is_found_again(tmp_path: Path) -> None:
     found = opened(tmp_path).get(7, 1)
     assert found is not None and found.result is not None
     assert found.result["outcome"] == "succeeded"
+
+
+def test_a_start_that_nobody_was_told_of_is_told_with_the_result(tmp_path: Path) -> None:
+    """The worker was killed between the end of a short program and its next report."""
+    before = time.monotonic()
+    journal = opened(tmp_path)
+    ran, failed = entry_in(journal, 7), entry_in(journal, 8)
+    for entry in (ran, failed):
+        entry.note_start()
+    ran.started = time.monotonic()
+    ran.end("succeeded", 0, "Done.")
+    failed.end("failed", None, "The program could not be started.")
+    journal.close()
+    later = opened(tmp_path)
+    found, other = later.get(7, 1), later.get(8, 1)
+    assert found is not None and found.started is not None
+    # The clock of the boot may be read a moment later than the other.
+    assert before - 1 < found.started < time.monotonic()
+    assert other is not None and other.started is None
+
+
+def test_a_start_of_before_a_restart_of_the_host_is_known_by_the_time_of_day(
+    tmp_path: Path,
+) -> None:
+    journal = opened(tmp_path)
+    entry = entry_in(journal)
+    entry.note_start()
+    an_hour_ago = time.time() - 3600
+    os.utime(entry.folder / "started", (an_hour_ago, an_hour_ago))
+    claim = entry.folder / "claim.json"
+    claim.write_text(json.dumps(json.loads(claim.read_text()) | {"boot": "another"}))
+    entry.started = time.monotonic()
+    entry.end("succeeded", 0, "Done.")
+    journal.close()
+    found = opened(tmp_path).get(7, 1)
+    assert found is not None and found.started is not None
+    assert 3590 < time.monotonic() - found.started < 4000
 
 
 def test_a_result_that_cannot_be_written_is_kept_in_memory(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from runners.worker.host import boot, host
@@ -9,6 +10,9 @@ from runners.worker.journal import Entry, Journal
 from runners.worker.predecessor import End, Predecessor
 from runners.worker.remains import Remains, Trail
 from runners.worker.workplace import Workplaces
+
+# Searches of all processes that go on side by side.
+MOST_AT_ONCE = 16
 
 
 class Leftovers:
@@ -26,12 +30,20 @@ class Leftovers:
         if self._end is not End.KILLED:
             return
         origin = self._predecessor.origin
+        trails: dict[Entry, Trail] = {}
         for entry in self._journal:
             if entry.result is None and entry.has_started and not _is_of_other_boot(entry):
                 folder = workplaces.of(entry.task, entry.attempt, None, has_secrets=False).place
                 known = entry.task, entry.attempt, entry.url, folder
-                trail = Trail(*known, origin, begun=entry.start.begun, uid=entry.start.uid)
-                self._remains[entry] = trail.end()
+                start = entry.start
+                trails[entry] = Trail(*known, origin, begun=start.begun, uid=start.uid)
+        if not trails:
+            return
+        # At once, and not one after the other: each may wait for seconds, and what nobody can say
+        # has to be said before the leases end, after which Forge lets other attempts begin.
+        with ThreadPoolExecutor(min(len(trails), MOST_AT_ONCE)) as pool:
+            found = pool.map(Trail.end, trails.values())
+            self._remains = dict(zip(trails, found, strict=True))
 
     def close(self) -> None:
         """Note how they ended."""

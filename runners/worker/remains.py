@@ -109,8 +109,9 @@ class Trail:
                 is_refused |= self._kill(pid, ended)
             if is_left:
                 quiet = now
-            newest = max((first_seen.setdefault(name, now) for name in suspected), default=0.0)
-            may_end = bool(suspected) and now - newest < DOUBT_SECONDS
+            # One that lasts is enough of a doubt, and Forge has to hear of it before the lease ends.
+            oldest = min((first_seen.setdefault(name, now) for name in suspected), default=0.0)
+            may_end = bool(suspected) and now - oldest < DOUBT_SECONDS
             if is_left or (may_end and now - quiet < MOST_DOUBT_SECONDS):
                 without, doubtful = 0, set()
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import shutil
@@ -18,11 +17,11 @@ import psutil
 import pytest
 
 from runners.worker.processes import is_alive
+from tests.adoption import adopting
 from tests.deployment.attempts import RETRY, STUBBORN, Place, attempt_in
 from tests.deployment.client import wait_for
 from tests.deployment.deployment import Deployment, Worker, processes_with
 
-PR_SET_CHILD_SUBREAPER = 36
 # In a session of its own it outlives the program, and with it holds the lock.
 LEFT = 'trap "" INT TERM HUP; echo up; exec -a {folder}/left.$FORGE_ATTEMPT sleep 600'
 SCRIPT = STUBBORN.replace("echo begun", f"setsid bash -c '{LEFT}' &\necho begun")
@@ -30,19 +29,8 @@ SCRIPT = STUBBORN.replace("echo begun", f"setsid bash -c '{LEFT}' &\necho begun"
 
 @pytest.fixture(scope="module", autouse=True)
 def heir() -> Iterator[None]:
-    """This process adopts what is left, as the first process of a container does.
-
-    Else that is the host's first process, and orphans of other suites that run at this moment, such
-    as a database that was just started, would be suspected as well.
-    """
-    libc = ctypes.CDLL(None)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    yield
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-    for child in psutil.Process().children():
-        if child.status() == psutil.STATUS_ZOMBIE:
-            with suppress(ChildProcessError):
-                os.waitpid(child.pid, os.WNOHANG)
+    with adopting():
+        yield
 
 
 @pytest.fixture

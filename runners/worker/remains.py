@@ -109,7 +109,7 @@ class Trail:
                 is_refused |= self._kill(pid, ended)
             if is_left:
                 quiet = now
-            # One that lasts is enough of a doubt, and Forge has to hear of it before the lease ends.
+            # One that lasts is doubt enough, and Forge has to hear of it before the lease ends.
             oldest = min((first_seen.setdefault(name, now) for name in suspected), default=0.0)
             may_end = bool(suspected) and now - oldest < DOUBT_SECONDS
             if is_left or (may_end and now - quiet < MOST_DOUBT_SECONDS):

@@ -130,12 +130,14 @@ class Entry:
         return Start(past(noted.get("begun")), uid if isinstance(uid, int) else None)
 
     def _seconds_since_start(self) -> float:
-        """By the clock of the boot; if the host was restarted since, by the time of day."""
+        """By the clock of the boot. If the host was restarted since, what went by until the end:
+        that counts as just now."""
         begun = self.start.begun
         if begun and self.boot and self.boot == boot():
             return boot_seconds() - begun
         with suppress(OSError):
-            return max(0.0, time.time() - (self.folder / "started").stat().st_mtime)
+            written = [(self.folder / name).stat().st_mtime for name in ("started", "result.json")]
+            return max(0.0, written[1] - written[0])
         return 0.0
 
     @property

@@ -27,6 +27,7 @@ _REAL = ("os", "select", "socket", "subprocess", "thread", "threading", "time")
 class RunnerApp(Celery):
     """A Celery app whose worker configures itself from Forge."""
 
+    events_cls = "runners.worker.events:RunnerEvents"
     agent: Agent
     credentials: CredentialProvider | None = None
 

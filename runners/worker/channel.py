@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 # What kombu and Celery raise where a message is none, or lacks what they take for granted.
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
 _KOMBUS_ERRORS = redis.Transport.connection_errors
+LOST = "the connection was lost before"
 # What kombu says in terms of its own when it waits for an answer no longer, and what is said here.
 SILENCE = {
     "Redis BRPOP got no reply for %.0f seconds; dropping stale connection": (
@@ -47,6 +48,9 @@ class RunnerChannel(redis.Channel):  # type: ignore[misc]
         self.connection_errors = _KOMBUS_ERRORS
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        if self._transport.client is None:
+            # kombu has closed it, and Celery's steps take their leave only now.
+            raise LostError(LOST)
         found: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]
         found["connection_class"] = _ending_with(self._transport, found["connection_class"])
         return found
@@ -77,7 +81,7 @@ def _ending_with(transport: Any, base: type[Any]) -> type[Any]:
     class Ending(base):  # type: ignore[misc]  # which one depends on the address
         def connect(self, *arguments: Any, **options: Any) -> Any:
             if getattr(transport, "is_given_up", False):
-                raise LostError("the connection was lost before")
+                raise LostError(LOST)
             return super().connect(*arguments, **options)
 
     return Ending

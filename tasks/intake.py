@@ -186,7 +186,7 @@ def _take_result(task: Task, runner: Runner, item: Result, *, now: datetime) -> 
         return False
     log = _about_log(task, item)
     ended_at = _moment(task, item.age_seconds, now=now)
-    if item.is_cut_short and task.may_retry and _retry(task, item, log, now=ended_at):
+    if item.is_cut_short and task.may_retry and _retry(task, runner, item, log, now=ended_at):
         return True
     if task.state == TaskState.STARTING and item.outcome == "succeeded":
         task.start(runner=runner, attempt=item.attempt, now=ended_at)
@@ -201,12 +201,17 @@ def _take_result(task: Task, runner: Runner, item: Result, *, now: datetime) -> 
     return is_finished
 
 
-def _retry(task: Task, item: Result, log: dict[str, Any], *, now: datetime) -> bool:
+def _retry(task: Task, runner: Runner, item: Result, log: dict[str, Any], *, now: datetime) -> bool:
     """The attempt was cut short and all of it is gone: the next one need not wait for a lease."""
+    is_begun = False
     with transaction.atomic():
-        task.mark_unreachable(now=now)
-        end = {"state": TaskState.FAILED, "reason": item.reason, "now": now, **log}
-        is_begun = begin_next_attempt(task=task, is_over=True, **end)
+        # Locked first: a heartbeat that says that the runner has it would bring back what was
+        # unreachable, between the two changes here.
+        row = Task.objects.without_scripts().select_for_update().get(pk=task.pk)
+        if is_held_by(row, runner, item.attempt):
+            row.mark_unreachable(now=now)
+            end = {"state": TaskState.FAILED, "reason": item.reason, "now": now, **log}
+            is_begun = begin_next_attempt(task=row, is_over=True, **end)
     task.refresh_from_db()
     return is_begun
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import connection
+from django.db import connection, connections
+
+from tests.deployment.client import wait_for
 
 
 @contextmanager
@@ -37,3 +40,25 @@ def is_waited_for() -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
         return bool(cursor.fetchone()[0])
+
+
+def meanwhile(do: Callable[[], object]) -> tuple[Callable[[], None], threading.Thread]:
+    """Something on a connection of its own: what begins it, and waits until it has happened or
+    waits itself for whoever began it; and its thread.
+    """
+
+    def run() -> None:
+        try:
+            do()
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run)
+
+    def begin() -> None:
+        thread.start()
+        # SQLite lets one transaction write at a time: the other one waits, and cannot be seen to.
+        if connection.vendor == "postgresql":
+            wait_for(lambda: not thread.is_alive() or is_waited_for(), "the two to meet")
+
+    return begin, thread

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import pytest
-from django.db import connection, connections
 from django.utils import timezone
 
 from runners.models import Runner
@@ -16,8 +14,7 @@ from tasks.lifecycle import TaskState
 from tasks.models import Task
 from tasks.operations import force_stop_task, stop_task
 from tests.cast import Cast
-from tests.deployment.client import wait_for
-from tests.meeting import is_waited_for, once_read
+from tests.meeting import meanwhile, once_read
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -25,28 +22,6 @@ SESSION = "s" * 16
 ASKS_THE_RUNNER = '"stop_reason" ='
 FIRST_LOOK = 'FROM "tasks_task"'
 Stop = Callable[..., bool]
-
-
-def meanwhile(do: Callable[[], object]) -> tuple[Callable[[], None], threading.Thread]:
-    """Something on a connection of its own: what begins it, and waits until it has happened or
-    waits itself for whoever began it; and its thread.
-    """
-
-    def run() -> None:
-        try:
-            do()
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=run)
-
-    def begin() -> None:
-        thread.start()
-        # SQLite lets one transaction write at a time: the other one waits, and cannot be seen to.
-        if connection.vendor == "postgresql":
-            wait_for(lambda: not thread.is_alive() or is_waited_for(), "the two to meet")
-
-    return begin, thread
 
 
 def come_back(task: Task, runner: Runner) -> object:

@@ -86,7 +86,18 @@ def _references(report: Report) -> list[tuple[int, int]]:
 
 def _tasks_of(report: Report) -> dict[int, Task]:
     ids = {task for task, _ in _references(report)}
-    return Task.objects.without_scripts().in_bulk(ids)
+    tasks = Task.objects.without_scripts().in_bulk(ids)
+    return {pk: task for pk, task in tasks.items() if _is_of_its_claim(task, report)}
+
+
+def _is_of_its_claim(task: Task, report: Report) -> bool:
+    """Whether the task was not claimed anew, in the same attempt, since a result was sent.
+
+    A worker can be killed before its claim arrives. The next one reports that nothing was run, and
+    claims it again; a copy of that report, which was held up, must not end what runs now.
+    """
+    told = {item.nonce for item in report.results if _concerns(task, item) and item.nonce}
+    return told <= {task.nonce}
 
 
 def is_held_by(task: Task, runner: Runner, attempt: int) -> bool:

@@ -42,6 +42,7 @@ from runners.worker.writing_times import WritingTimes
 logger = logging.getLogger(__name__)
 
 _ENTRY = re.compile(r"\A([0-9]{1,19})-([0-9]{1,7})\Z")
+_NONCE = re.compile(r"[0-9a-z]{8,64}")
 LONGEST_PROBLEM = 200
 # What a probe writes: less room than this is none for a task and its log.
 PROBE_BYTES = 64 * 1024
@@ -94,7 +95,9 @@ class Entry:
     def recover(self) -> None:
         """Read back what an earlier worker left here."""
         claim = _read(self.folder / "claim.json") or {}
-        self.nonce = str(claim.get("nonce", ""))
+        nonce = str(claim.get("nonce", ""))
+        # Damaged on the disk it would say that the result is of another claim.
+        self.nonce = nonce if _NONCE.fullmatch(nonce) else ""
         self.boot = str(claim.get("boot", ""))
         self.host = str(claim.get("host", ""))
         self.url = str(claim.get("url", ""))

@@ -260,7 +260,8 @@ class Result(Message):
     its processes are gone. `log_bytes` and `log_sha256` are of the log as it was sent, but the
     SHA-256 is of all of it if `log_problem` says that the rest of it cannot be read. The process
     wrote `log_written_bytes`; `log_gap_bytes` of them are left out at `log_gap_offset`.
-    `log_problem` says why the log lacks something else.
+    `log_problem` says why the log lacks something else. `nonce` is that of the claim: one that was
+    never granted can have been followed by another of the same runner and attempt.
     """
 
     task: int = value(_id)
@@ -276,6 +277,7 @@ class Result(Message):
     log_gap_offset: int | None = value(optional(_count), default=None)
     log_gap_bytes: int = value(_count, default=0)
     log_problem: str = value(label(200), default="")
+    nonce: str | None = value(optional(_session), default=None)
 
 
 @dataclass(frozen=True)

@@ -324,7 +324,12 @@ def _result(entry: Entry) -> Result:
 
 def _read_result(entry: Entry) -> Result:
     """Raises ProtocolError."""
-    about = {"task": entry.task, "attempt": entry.attempt, "age_seconds": entry.seconds_since_end}
+    about = {
+        "task": entry.task,
+        "attempt": entry.attempt,
+        "nonce": entry.nonce or None,
+        "age_seconds": entry.seconds_since_end,
+    }
     return Result.read({**(entry.result or {}), **about}, "result.json")
 
 

@@ -55,6 +55,7 @@ RESULT = {
     "log_gap_offset": None,
     "log_gap_bytes": 0,
     "log_problem": "",
+    "nonce": "n" * 16,
 }
 OVERFLOW = {**HELD, "gap_offset": 0, "written_bytes": 1}
 GOOD: dict[str, dict[str, Any]] = {

@@ -17,13 +17,14 @@ from tasks.models import Task
 from tests.meeting import meanwhile, once_read
 
 SESSION = "s" * 16
-FIRST = "first-nonce-012345"
+FIRST, SECOND = "first-nonce-012345", "second-nonce-01234"
 CALLS_IT_UNREACHABLE = '"unreachable_at" ='
 
 
-def nothing_was_run(task: Task) -> Report:
+def nothing_was_run(task: Task, nonce: str | None = None) -> Report:
     digest, reason = hashlib.sha256().hexdigest(), "Nothing was run."
-    result = Result(task.pk, 1, "failed", None, reason, 0, digest, 0.0, is_cut_short=True)
+    cut = {"is_cut_short": True, "nonce": nonce}
+    result = Result(task.pk, 1, "failed", None, reason, 0, digest, 0.0, **cut)  # type: ignore[arg-type]
     return Report((), (), (result,))
 
 
@@ -61,7 +62,33 @@ def test_what_was_cut_short_is_run_again_also_when_its_runner_comes_back_at_that
     assert retried.mark_unreachable(now=timezone.now())
     begin, thread = meanwhile(lambda: come_back(retried, runner))
     with once_read(CALLS_IT_UNREACHABLE, begin):
-        take(runner, nothing_was_run(retried))
+        take(runner, nothing_was_run(retried, FIRST))
     thread.join()
+    retried.refresh_from_db()
+    assert (retried.state, retried.attempt) == (TaskState.QUEUED, 2)
+
+
+@pytest.mark.django_db
+def test_a_late_copy_of_what_an_earlier_worker_left_ends_nothing_that_was_claimed_since(
+    retried: Task, runner: Runner
+) -> None:
+    """The first claim never came: its worker was killed."""
+    left = nothing_was_run(retried, FIRST)
+    assert not take(runner, left).is_held
+    claim(retried, runner, SECOND)
+    receipt = take(runner, left)
+    assert not receipt.is_held and not receipt.is_finished
+    retried.refresh_from_db()
+    assert (retried.state, retried.attempt) == (TaskState.STARTING, 1)
+    take(runner, nothing_was_run(retried, SECOND))
+    retried.refresh_from_db()
+    assert (retried.state, retried.attempt) == (TaskState.QUEUED, 2)
+
+
+@pytest.mark.django_db
+def test_a_worker_that_sends_no_nonce_is_believed(retried: Task, runner: Runner) -> None:
+    """Of an earlier version, or one that cannot read its own note of the claim."""
+    claim(retried, runner, FIRST)
+    take(runner, nothing_was_run(retried))
     retried.refresh_from_db()
     assert (retried.state, retried.attempt) == (TaskState.QUEUED, 2)

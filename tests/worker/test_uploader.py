@@ -141,6 +141,33 @@ def test_a_note_of_the_end_that_cannot_be_read_fails_its_task_and_no_other(
     assert caplog.text.count("The note of how task 7 ended cannot be read: ") == 1
 
 
+@pytest.mark.parametrize(
+    ("claim", "nonce"),
+    [
+        (None, "0" * 32),
+        ("", None),
+        ('{"nonce": 5}', None),
+        ('{"nonce": "\\ud800"}', None),
+        ('{"nonce": "00"}', None),
+    ],
+)
+def test_a_result_names_its_claim_if_the_note_of_that_can_be_read(
+    claim: str | None, nonce: str | None, tmp_path: Path
+) -> None:
+    before = Journal(tmp_path)
+    before.open()
+    begin(before, 7).end("succeeded", 0, "Done.")
+    if claim is not None:
+        (tmp_path / "tasks" / "7-1" / "claim.json").write_text(claim)
+    before.close()
+    journal, forge = Journal(tmp_path), Forge(tmp_path)
+    journal.open()
+    with uploading(journal, forge):
+        wait_for(lambda: len(journal) == 0, "it is handed over")
+    journal.close()
+    assert (forge.results[7].outcome, forge.results[7].nonce) == ("succeeded", nonce)
+
+
 def test_a_result_that_nests_without_end_is_no_result(tmp_path: Path) -> None:
     before = Journal(tmp_path)
     before.open()

@@ -96,8 +96,12 @@ class BoundedLog:
         """Keep no more than that of what comes from now on."""
         self._head_bytes, self._tail_bytes = head_bytes, tail_bytes
 
-    def recover(self, *, is_sealed: bool) -> None:
-        """Read back what an earlier worker left; an unsealed tail is kept as it was found."""
+    def recover(self, *, is_sealed: bool) -> OSError | None:
+        """Read back what an earlier worker left; an unsealed tail is kept as it was found.
+
+        Returns why a part of it could not be read: its length is known then, its SHA-256 is not.
+        Raises OSError if it cannot even be opened.
+        """
         file = self.open()
         found = _segments_in(self._folder)
         if is_sealed:
@@ -108,12 +112,17 @@ class BoundedLog:
             # A seal that was not finished is done again.
             os.ftruncate(file, found[0].head)
             self._tail_bytes = found[0].most
-        while piece := os.pread(file, READ_BYTES, self.length):
-            self._digest.update(piece)
-            self.length += len(piece)
+        trouble = None
+        try:
+            while piece := os.pread(file, READ_BYTES, self.length):
+                self._digest.update(piece)
+                self.length += len(piece)
+        except OSError as error:
+            self.length, trouble = os.fstat(file).st_size, error
         self.written = self.length
         if self._segments:
             self.written = self._segments[-1].end
+        return trouble
 
     @property
     def is_above_limit(self) -> bool:

@@ -15,7 +15,7 @@ from redis.exceptions import NoPermissionError, RedisError
 logger = logging.getLogger(__name__)
 
 # What kombu and Celery raise where a message is none, or lacks what they take for granted.
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _KOMBUS_ERRORS = redis.Transport.connection_errors
 LOST = "the connection was lost before"
 # What kombu says in terms of its own when it waits for an answer no longer, and what is said here.

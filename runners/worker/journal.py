@@ -93,7 +93,7 @@ class Entry:
         self.log.open()
 
     def recover(self) -> None:
-        """Read back what an earlier worker left here."""
+        """Read back what an earlier worker left here. Raises OSError if its log does not open."""
         claim = _read(self.folder / "claim.json") or {}
         nonce = str(claim.get("nonce", ""))
         # Damaged on the disk it would say that the result is of another claim.
@@ -102,7 +102,8 @@ class Entry:
         self.host = str(claim.get("host", ""))
         self.url = str(claim.get("url", ""))
         self.result = _read(self.folder / "result.json")
-        self.log.recover(is_sealed=self.result is not None)
+        if trouble := self.log.recover(is_sealed=self.result is not None):
+            self.doubt(f"A part of it could not be read on the runner's disk: {trouble.strerror}.")
         if self.result and self.result.get("has_run") is True:
             # That worker may have been killed before it could tell of the start.
             self.started = time.monotonic() - self._seconds_since_start()
@@ -298,8 +299,13 @@ class Journal:
             match = _ENTRY.match(folder.name)
             if match and folder.is_dir():
                 entry = Entry(folder, int(match[1]), int(match[2]))
-                entry.recover()
-                self._entries[entry.task, entry.attempt] = entry
+                try:
+                    entry.recover()
+                except OSError as error:
+                    # The host's other tasks do not wait for its disk to be mended.
+                    logger.error("%s cannot be read and is left: %s.", folder, error.strerror)
+                else:
+                    self._entries[entry.task, entry.attempt] = entry
 
     def probe(self) -> None:
         """Write something where the tasks are, down to the disk, and delete it. Raises OSError."""

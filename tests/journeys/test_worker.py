@@ -350,8 +350,10 @@ def test_what_is_no_command_on_the_control_channel_is_passed_over(forge: Deploym
     project = forge.api.project("Rubbish on the control channel")
     worker = forge.worker(forge.api.runner(project, "rubbish-2"))
     empty = {"properties": {"delivery_tag": "x", "delivery_info": {}}, "headers": {}}
-    bodies = ("5", "[]", "!", '{"method": 5}', '{"method": "no such command"}')
+    nested = "[" * 100_000
+    bodies = ("5", "[]", "!", '{"method": 5}', '{"method": "no such command"}', nested)
     messages = ["ping", "5", "[]", "null", "{}", b"\xff\xfe", '{"body": 5, "properties": {}}']
+    messages.append(nested)
     messages += [json.dumps({**empty, "body": body}) for body in bodies]
     channel = f"forge:project:{project}:/0.celery.pidbox"
     with redis.Redis.from_url(forge.place["broker_url"]) as broker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -108,6 +109,43 @@ def test_a_half_written_result_counts_as_none(tmp_path: Path) -> None:
     journal.close()
     found = opened(tmp_path).get(7, 1)
     assert found is not None and found.result is None
+
+
+def test_a_log_that_the_disk_does_not_give_back_ends_no_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = opened(tmp_path)
+    entry_in(before).append(b"one\n")
+    before.close()
+
+    def fail(*ignored: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as bad_sector:
+        bad_sector.setattr(os, "pread", fail)
+        journal = opened(tmp_path)
+    entry = journal.get(7, 1)
+    assert entry is not None and entry.length == 4
+    entry.end("failed", None, "The runner's worker was killed.")
+    assert entry.result is not None
+    problem = "A part of it could not be read on the runner's disk: Input/output error."
+    assert entry.result["log_problem"] == problem
+    journal.close()
+
+
+def test_what_does_not_open_is_left_and_ends_no_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = opened(tmp_path)
+    log = entry_in(before).folder / "log"
+    entry_in(before, 8)
+    before.close()
+    log.unlink()
+    log.mkdir()
+    journal = opened(tmp_path)
+    assert journal.get(7, 1) is None and journal.get(8, 1) is not None
+    assert caplog.messages == [f"{log.parent} cannot be read and is left: Is a directory."]
+    journal.close()
 
 
 def test_the_same_attempt_is_taken_once(tmp_path: Path) -> None:

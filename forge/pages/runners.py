@@ -30,6 +30,7 @@ from forge.pages.shell import page
 from forge.pages.silence import fates_of_held
 from forge.pages.tag_waits import waits_by_tag
 from projects.audit.entry import Kind
+from projects.errors import ForgeError
 from projects.permissions import Action
 from projects.words import whole_number
 from runners.errors import RunnerNameTakenError
@@ -40,6 +41,7 @@ from runners.wheel import NAME as WHEEL
 from tasks.lifecycle import TaskState
 from tasks.models import Task
 from tasks.operations import retire_runner
+from tasks.trial import run_trial
 from tasks.unserved import unserved
 
 if TYPE_CHECKING:
@@ -252,3 +254,18 @@ def lift(request: HttpRequest, pk: int) -> HttpResponse:
     if lift_quarantine(runner=row, by=signed_in(request), now=timezone.now()):
         messages.success(request, f"{row.name} may use the broker again.")
     return redirect("runner", row.pk)
+
+
+@login_required
+@require_POST
+def test(request: HttpRequest, pk: int) -> HttpResponse:
+    """Run a test task for the runner's tags; the first one makes its template."""
+    row = _runner_for(request, pk)
+    demand(request, row.project, Action.TEMPLATE_CHANGE)
+    demand(request, row.project, Action.TASK_RUN)
+    try:
+        task = run_trial(runner=row, by=signed_in(request), now=timezone.now())
+    except ForgeError as error:
+        messages.error(request, str(error))
+        return redirect("templates", row.project_id)
+    return redirect("task", task.pk)

@@ -59,6 +59,7 @@ urlpatterns = [
     path("projects/<int:pk>/runners/new/", runners.new, name="runner-new"),
     path("runners/<int:pk>/", runners.runner, name="runner"),
     path("runners/<int:pk>/contact/", runners.contact, name="runner-contact"),
+    path("runners/<int:pk>/test/", runners.test, name="runner-test"),
     path("runners/<int:pk>/lift/", runners.lift, name="runner-lift"),
     path("runners/<int:pk>/remove/", runners.remove, name="runner-remove"),
     path("runners/<int:pk>/change/", runner_changes.change, name="runner-change"),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser.conftest import Visit
+from tests.browser.visitor import PHONE, WIDE
 from tests.deployment.client import wait_for
 from tests.deployment.deployment import Deployment
 
@@ -110,13 +111,23 @@ def test_a_pasted_command_turns_the_page_green(
     expect(page.get_by_text("Copied")).to_be_visible()
     assert "ExecStart=" in visitor.clipboard() and token not in visitor.clipboard()
 
-    ready.get_by_role("link", name="Open runner").click()
+    # On a phone all that it offers next is within the panel.
+    page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    last, panel = ready.get_by_role("link", name="Add another").bounding_box(), ready.bounding_box()
+    assert last["x"] + last["width"] <= panel["x"] + panel["width"]
+    page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
+
+    ready.get_by_role("button", name="Run a test task").click()
+    expect(page.locator("#task-head h1")).to_contain_text("Test task (zone-b)")
+    expect(page.locator("#task-head .head .st")).to_contain_text("Succeeded")
+    visitor.await_line("zone-b-1")
+    assert "Runner            zone-b-1" in visitor.lines()
+
+    page.goto(f"/projects/{project}/runners/")
+    page.get_by_role("link", name="zone-b-1", exact=True).click()
     expect(page.locator("#runner-sentence")).to_contain_text("Idle")
     assert token not in page.content()
-    task = forge.api.run_script(project, "echo from $FORGE_RUNNER", tags=["zone-b"])
-    assert forge.api.wait_until(task)["state"] == "succeeded"
-    assert forge.api.log(task) == b"from zone-b-1\n"
-    expect(page.locator("td.a-name")).to_contain_text(["template"])
+    expect(page.locator("td.a-name")).to_contain_text(["Test task (zone-b)"])
 
 
 def test_a_token_is_shown_once(visit: Visit, forge: Deployment) -> None:

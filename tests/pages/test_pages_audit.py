@@ -18,6 +18,7 @@ from runners.models import RegistrationToken, Runner
 from runners.operations import rotate_token
 from tasks.models import Task, TaskTemplate
 from tasks.operations import remove_template, save_template
+from tasks.trial import run_trial
 from tests.cast import CANARY, Cast
 from tests.pages.test_pages_access import NOT_A_METHOD, PATHS, TABLE
 from tests.writes import (
@@ -46,6 +47,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "runner-resume": {},
     "runner-drain": {"reason": "Kernel update", "stays_paused": "on"},
     "runner-change": {"tags": "linux, gpu", "concurrency": 2},
+    "runner-test": {},
     "runner-lift": {},
     "runner-remove": {},
     "access-key-new": {"name": "New", "kind": "string", "value": CANARY},
@@ -98,6 +100,9 @@ def test_every_form_that_is_sent_leaves_exactly_one_entry_and_no_secret(
     client = browser(cast.owner)
     if name == "template-enable":
         disabled(template, cast)
+    if name == "runner-test":
+        # The first one also makes a template, which is an entry of its own.
+        run_trial(runner=runner, by=cast.owner, now=timezone.now())
     with one_entry() as entries:
         answer = client.post(PATHS[name].format(**ids), FORMS[name])
         assert answer.status_code in (200, 302), answer.context["form"].errors

@@ -247,12 +247,11 @@ def test_two_clicks_at_once_make_one_template_and_two_tasks(
 PROGRAMS = ("bash", "python3", "ansible-playbook", "terraform", "git")
 
 
-@pytest.mark.parametrize("shell", ["sh", "bash", "dash", "busybox"])
+@pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_any_posix_shell_says_what_an_operator_wants_to_know_first(
     shell: str, tmp_path: Path
 ) -> None:
-    if not (found := shutil.which(shell)):
-        pytest.skip(f"{shell} is not installed")
+    found = str(shutil.which(shell))
     path, home = tmp_path / "bin", tmp_path / "home"
     for folder in (path, home):
         folder.mkdir()
@@ -260,9 +259,8 @@ def test_any_posix_shell_says_what_an_operator_wants_to_know_first(
         (path / name).symlink_to(str(shutil.which(name)))
     for name in ("git", "python3"):
         (path / name).touch(mode=0o755)
-    command = [found, "sh"] if shell == "busybox" else [found]
     done = subprocess.run(
-        [*command, "-c", SCRIPT],
+        [found, "-c", SCRIPT],
         env={"PATH": str(path), "FORGE_RUNNER": "web-1"},
         cwd=home,
         capture_output=True,
@@ -277,7 +275,6 @@ def test_any_posix_shell_says_what_an_operator_wants_to_know_first(
     assert said["System"] == f"{uname.sysname} {uname.release} {uname.machine}"
     assert said["User"] and re.match(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d ", said["Date"])
     assert said["Folder"] == str(home)
-    if shell != "busybox":  # which takes itself for some of them
-        assert {name for name in PROGRAMS if said[name] == str(path / name)} == {"git", "python3"}
+    assert {name for name in PROGRAMS if said[name] == str(path / name)} == {"git", "python3"}
     assert said["terraform"] == said["ansible-playbook"] == "not on the PATH"
     assert not done.stderr and not list(home.iterdir())

@@ -16,6 +16,8 @@ from runners.status import RunnerStatus
 from tasks.models import Leadership, Task
 from tasks.sentences import ago, clock
 
+NEAREST = 4
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -80,6 +82,41 @@ class Candidate:
         return f"cannot take tasks: {runner.trouble.rstrip('.')}"
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """A project's runners, seen from tasks that require the same tags: those that come nearest to
+    taking one first. What is told of them is told once, for however many tasks.
+    """
+
+    all: tuple[Candidate, ...]
+
+    @cached_property
+    def entitled(self) -> list[Candidate]:
+        return [one for one in self.all if one.is_entitled]
+
+    @cached_property
+    def online(self) -> list[Candidate]:
+        return [one for one in self.entitled if one.is_online]
+
+    @cached_property
+    def free(self) -> list[Candidate]:
+        return [one for one in self.online if one.is_free]
+
+    @property
+    def nearest(self) -> tuple[Candidate, ...]:
+        return self.all[:NEAREST]
+
+    @cached_property
+    def others_in_words(self) -> str:
+        """`5 more lack gpu`, `1 more lacks gpu and linux`, `5 more`; empty without any."""
+        others = self.all[NEAREST:]
+        if not others:
+            return ""
+        common = set.intersection(*(set(one.lacking) for one in others))
+        verb = "lacks" if len(others) == 1 else "lack"
+        return f"{len(others)} more" + (f" {verb} {listed(sorted(common))}" if common else "")
+
+
 class Situation:
     """One project at one moment: its runners and what they hold, read once for many tasks."""
 
@@ -99,9 +136,12 @@ class Situation:
             (runner, counts[runner.pk], frozenset(tags[runner.pk]))
             for runner in runners.at_a_glance()
         ]
+        self._statuses = {
+            runner.pk: runner.status_at(now, running=held) for runner, held, _ in self.runners
+        }
         self.running = counts.total()
         # By the tags that are required: many tasks require the same.
-        self._candidates: dict[tuple[str, ...], list[Candidate]] = {}
+        self._candidates: dict[tuple[str, ...], Candidates] = {}
 
     @cached_property
     def leads_until(self) -> datetime | None:
@@ -130,20 +170,15 @@ class Situation:
 
     def free_slots(self, required: Iterable[str]) -> int:
         """How many such tasks could start at this moment."""
-        return sum(
-            one.runner.slots - one.held
-            for one in self.candidates(sorted(required))
-            if one.is_entitled and one.is_free
-        )
+        free = self.candidates(sorted(required)).free
+        return sum(one.runner.slots - one.held for one in free)
 
-    def candidates(self, required: Sequence[str]) -> list[Candidate]:
-        """All runners, those that come nearest to taking the task first."""
+    def candidates(self, required: Sequence[str]) -> Candidates:
         key = tuple(required)
         if key not in self._candidates:
             found = [self._candidate(*row, required) for row in self.runners]
-            self._candidates[key] = sorted(
-                found, key=lambda one: (len(one.lacking), not one.is_entitled, not one.is_online)
-            )
+            found.sort(key=lambda one: (len(one.lacking), not one.is_entitled, not one.is_online))
+            self._candidates[key] = Candidates(tuple(found))
         return self._candidates[key]
 
     def _candidate(
@@ -152,7 +187,7 @@ class Situation:
         lacking = tuple(name for name in required if name not in tags)
         return Candidate(
             runner=runner,
-            status=runner.status_at(self.now, running=held),
+            status=self._statuses[runner.pk],
             held=held,
             tags=tags,
             lacking=lacking,

@@ -12,13 +12,12 @@ from datetime import datetime, timedelta
 from projects.words import listed
 from runners.contact import BrokerTrouble
 from runners.status import RunnerStatus
-from tasks.candidates import Candidate, Situation
+from tasks.candidates import Candidate, Candidates, Situation
 from tasks.lifecycle import TaskState
 from tasks.line import MAXIMUM_COUNTED, Line, lines_of
 from tasks.models import Task
 from tasks.sentences import ago, ahead_in_words, clock, tags_in_words
 
-NEAREST = 4
 RUNNER, PLACE = "Runner", "Place in line"
 NAMED = 3
 # A hint that was put out so recently may reach a runner without the controller's help.
@@ -103,25 +102,16 @@ def explain(
     hindrance = next((check for check in checks if not check.is_met), None)
     place = ahead_in_words(ahead, MAXIMUM_COUNTED)
     in_line = Check(PLACE, is_met=True, text=f"{place[0].upper()}{place[1:]}")
-    entitled = [one for one in candidates if one.is_entitled]
+    entitled = candidates.entitled
     is_named = hindrance is not None and hindrance.name == RUNNER and len(entitled) == 1
     return Waiting(
-        sentence=hindrance.text if hindrance else _about_to_start(candidates, ahead),
+        sentence=hindrance.text if hindrance else _about_to_start(candidates.free[0], ahead),
         checks=(*checks, in_line),
-        nearest=tuple(candidates[:NEAREST]),
+        nearest=candidates.nearest,
         waits_for=hindrance.waits_for if hindrance else place,
         only=entitled[0] if is_named else None,
-        others=_others_in_words(candidates[NEAREST:]),
+        others=candidates.others_in_words,
     )
-
-
-def _others_in_words(others: Sequence[Candidate]) -> str:
-    """`5 more lack gpu`, `1 more lacks gpu and linux`, `5 more`; empty without any."""
-    if not others:
-        return ""
-    common = set.intersection(*(set(one.lacking) for one in others))
-    verb = "lacks" if len(others) == 1 else "lack"
-    return f"{len(others)} more" + (f" {verb} {listed(sorted(common))}" if common else "")
 
 
 def _check_template(task: Task, line: Line) -> Check:
@@ -166,21 +156,19 @@ def _limited(text: str, running: int, limit: int) -> Check:
     return Check("Project limit", is_met=False, text=text, brief=brief, waits_for=waits_for)
 
 
-def _check_runner(required: Sequence[str], candidates: Sequence[Candidate], ahead: int) -> Check:
-    entitled = [one for one in candidates if one.is_entitled]
-    online = [one for one in entitled if one.is_online]
-    free = [one for one in online if one.is_free]
-    if free:
-        text = f"{len(free)} of {len(candidates)} can take it now"
+def _check_runner(required: Sequence[str], candidates: Candidates, ahead: int) -> Check:
+    entitled, online, count = candidates.entitled, candidates.online, len(candidates.all)
+    if candidates.free:
+        text = f"{len(candidates.free)} of {count} can take it now"
         return Check(RUNNER, is_met=True, text=text)
-    brief = f"0 of {len(candidates)} can take it" if candidates else "There is none"
+    brief = f"0 of {count} can take it" if count else "There is none"
     waits_for = f"for {listed(required)}" if required else "for a runner"
     if online:
         text, waits_for = _all_busy(online, len(entitled), ahead), "for a free slot"
     elif entitled:
         text = _none_online(entitled)
     else:
-        text = _none_entitled(required, candidates)
+        text = _none_entitled(required, candidates.all)
     return Check(RUNNER, is_met=False, text=text, brief=brief, waits_for=waits_for)
 
 
@@ -256,8 +244,7 @@ def _broker_text(trouble: BrokerTrouble, now: datetime) -> str:
     return f"The controller cannot reach the broker since {since}."
 
 
-def _about_to_start(candidates: Sequence[Candidate], ahead: int) -> str:
-    free = next(one for one in candidates if one.is_entitled and one.is_free)
+def _about_to_start(free: Candidate, ahead: int) -> str:
     if ahead:
         return f"{free.runner} is free, and {ahead_in_words(ahead, MAXIMUM_COUNTED)}."
     return f"{free.runner} is free and takes it in a moment."

@@ -89,7 +89,7 @@ def test_a_waiting_task_names_it_and_does_not_count_on_it(ill: Runner, task: Tas
     )
     situation = Situation(task.project_id, now=timezone.now())
     assert situation.free_slots(["linux"]) == 0
-    (found,) = situation.candidates(["linux"])
+    (found,) = situation.candidates(["linux"]).all
     assert not found.is_free and found.why_not == f"Matches, but cannot take tasks: {WHY}"
 
 
@@ -121,6 +121,6 @@ def test_a_host_with_one_user_for_tasks_is_busy_with_one(
     waits.refresh_from_db()
     situation = Situation(waits.project_id, now=timezone.now())
     assert situation.free_slots(["linux"]) == 0
-    (found,) = situation.candidates(["linux"])
+    (found,) = situation.candidates(["linux"]).all
     assert found.why_not == "Its slot is taken"
     assert "web-1, the only runner for it, is busy" in why_waiting(waits, timezone.now())

@@ -118,13 +118,25 @@ class Candidates:
 
 
 class Situation:
-    """One project at one moment: its runners and what they hold, read once for many tasks."""
+    """One project at one moment: its runners and what they hold, read once for many tasks.
 
-    def __init__(self, project_id: int, *, now: datetime) -> None:
-        # Without the model's ordering, for which the database would read all finished tasks too.
-        held = Task.objects.filter(project_id=project_id).held().order_by()
-        counts = Counter(held.values_list("runner_id", flat=True))
-        runners = Runner.objects.present().filter(project_id=project_id).order_by("name")
+    runners: all of them as seen at a glance, each with how many tasks it holds, if somebody has
+    read them at that moment.
+    """
+
+    def __init__(
+        self, project_id: int, *, now: datetime, runners: Iterable[tuple[Runner, int]] | None = None
+    ) -> None:
+        if runners is None:
+            # Without the model's ordering, for which the database would read what has ended too.
+            tasks = Task.objects.filter(project_id=project_id).held().order_by()
+            counts = Counter(tasks.values_list("runner_id", flat=True))
+            rows = Runner.objects.present().filter(project_id=project_id).order_by()
+            known = [(runner, counts[runner.pk]) for runner in rows.at_a_glance()]
+            self.running = counts.total()
+        else:
+            known = list(runners)
+            self.running = sum(held for _, held in known)
         # As pairs, not as rows of their own: a project may have hundreds of runners.
         tags: dict[int, set[str]] = defaultdict(set)
         pairs = Runner.tags.through.objects.filter(runner__project_id=project_id)
@@ -133,13 +145,12 @@ class Situation:
         self.now = now
         self._project_id = project_id
         self.runners = [
-            (runner, counts[runner.pk], frozenset(tags[runner.pk]))
-            for runner in runners.at_a_glance()
+            (runner, held, frozenset(tags[runner.pk]))
+            for runner, held in sorted(known, key=lambda pair: pair[0].name)
         ]
         self._statuses = {
             runner.pk: runner.status_at(now, running=held) for runner, held, _ in self.runners
         }
-        self.running = counts.total()
         # By the tags that are required: many tasks require the same.
         self._candidates: dict[tuple[str, ...], Candidates] = {}
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from projects.words import counted
@@ -79,11 +80,18 @@ def grouped(rows: list[TaskRow], active: set[int]) -> list[TaskRow]:
     return [replace(row, group=name) for name, group in named for row in group]
 
 
-def rows_of(tasks: Iterable[Task], *, now: datetime) -> list[TaskRow]:
+def rows_of(
+    tasks: Iterable[Task],
+    *,
+    now: datetime,
+    situation_of: Callable[[int], Situation] | None = None,
+) -> list[TaskRow]:
+    """situation_of: how a project, by its number, stands, where its runners are read already."""
     rows = list(tasks)
     queued = [task for task in rows if task.state == TaskState.QUEUED]
     projects = {task.project_id for task in queued}
-    situations = {project: Situation(project, now=now) for project in sorted(projects)}
+    look = situation_of or partial(Situation, now=now)
+    situations = {project: look(project) for project in sorted(projects)}
     lines = lines_of(queued) if queued else {}
     return [
         TaskRow(task, _note(task, situations.get(task.project_id), line, now), line)

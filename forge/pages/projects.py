@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.decorators import login_required
@@ -23,6 +24,7 @@ from forge.pages.periods import (
 )
 from forge.pages.shell import page
 from projects.words import about, counted, duration_in_words, number
+from tasks.candidates import Situation
 from tasks.lifecycle import TaskState
 from tasks.models import Task
 
@@ -55,10 +57,12 @@ def _context(project: Project, period: Period, now: datetime) -> dict[str, Any]:
     waiting = tasks.filter(state=TaskState.QUEUED).count()
     running = tasks.held().count()
     figures = figures_of(project, period, now=now)
+    held = [(row.runner, len(row.held)) for row in runners]
+    situation = partial(Situation, now=now, runners=held)
     return {
         "period": period,
         "periods": PERIODS.values(),
-        "rows": rows_of(for_rows(tasks)[:LATEST], now=now),
+        "rows": rows_of(for_rows(tasks)[:LATEST], now=now, situation_of=situation),
         "runner_count": len(runners),
         "trouble": fleet.shown(trouble[:SHOWN], now=now),
         "more_trouble": max(len(trouble) - SHOWN, 0),

@@ -143,5 +143,8 @@ class TaskQuerySet(models.QuerySet["Task"]):
         return self.filter(state=TaskState.QUEUED, hinted_at__isnull=False)
 
     def silent_since(self, limit: datetime) -> TaskQuerySet:
-        """Held tasks whose runner was last heard before `limit`."""
-        return self.held().filter(runner__last_heartbeat_at__lt=limit)
+        """Held tasks whose runner was last heard before `limit`, and claimed them before that too.
+
+        One that comes back may claim before its first heartbeat arrives.
+        """
+        return self.held().filter(runner__last_heartbeat_at__lt=limit, claimed_at__lt=limit)

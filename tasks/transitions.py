@@ -176,11 +176,12 @@ class TaskTransitions(RunPolicy):
     def mark_unreachable(self, *, now: datetime, silent_since: datetime | None = None) -> bool:
         """`starting | running | stopping -> unreachable`: its runner went silent, or lost it.
 
-        With `silent_since` only if the runner has not been heard after that moment.
+        With `silent_since` only if the runner has not been heard after that moment, be it that it
+        claimed the task.
         """
         fence = Q(attempt=self.attempt)
         if silent_since is not None:
-            fence &= Q(runner__last_heartbeat_at__lt=silent_since)
+            fence &= Q(runner__last_heartbeat_at__lt=silent_since, claimed_at__lt=silent_since)
         end = self._wait_end(now)
         return self._move(TaskState.UNREACHABLE, fence=fence, unreachable_at=now, wait_ends_at=end)
 

@@ -422,6 +422,23 @@ def test_a_silence_that_ends_at_the_last_moment_costs_nothing(
     assert not stale[0].mark_unreachable(now=now, silent_since=now - SILENCE)
 
 
+@pytest.mark.django_db
+def test_a_runner_that_claims_before_its_first_heartbeat_after_a_silence_is_not_lost(
+    template: TaskTemplate, runner: Runner, cast: Cast
+) -> None:
+    """Its broker was in reach a moment before Forge was, or its heart was in a pause."""
+    TaskTemplate.objects.filter(pk=template.pk).update(lost_runner_policy="fail")
+    template.refresh_from_db()
+    task = run_template(template=template, by=cast.operator, now=timezone.now())
+    Runner.objects.filter(pk=runner.pk).update(last_heartbeat_at=timezone.now())
+    claimed = timezone.now() + 2 * SILENCE
+    claim(task, runner, now=claimed)
+    assert mark_silent(now=claimed + A_MOMENT, after=SILENCE) == 0
+    stale = Task.objects.get(pk=task.pk)
+    assert not stale.mark_unreachable(now=claimed, silent_since=claimed - SILENCE)
+    assert mark_silent(now=claimed + SILENCE + A_MOMENT, after=SILENCE) == 1
+
+
 # Claims
 
 

@@ -39,6 +39,8 @@ class Leftovers:
                 trails[entry] = Trail(*known, origin, begun=start.begun, uid=start.uid)
         if not trails:
             return
+        for trail in trails.values():
+            trail.beside(trails.values())
         # At once, and not one after the other: each may wait for seconds, and what nobody can say
         # has to be said before the leases end, after which Forge lets other attempts begin.
         with ThreadPoolExecutor(min(len(trails), MOST_AT_ONCE)) as pool:

@@ -102,8 +102,8 @@ def find_heirs() -> tuple[Name, ...] | None:
 class Descent:
     """Tells the processes that may come from an attempt from those that cannot.
 
-    marks: what its environment holds, `FORGE_TASK_ID=…` and so on. since: when the attempt was
-    started, in boot seconds.
+    since: when the attempt was started, in boot seconds. beside: what the environments hold of the
+    attempts whose processes others search for and end at this moment, `FORGE_TASK_ID=…` and so on.
 
     Nothing leaves a trail of its own that a program could not take off; but what is begun by an
     attempt is begun after it, and when its parents are dead, up to the worker, it is the child of
@@ -111,9 +111,9 @@ class Descent:
     host's first process itself started it; and services have control groups of their own.
     """
 
-    def __init__(self, origin: Origin, marks: Collection[bytes], since: float) -> None:
+    def __init__(self, origin: Origin, since: float) -> None:
         self._origin = origin
-        self._marks = frozenset(marks)
+        self.beside: list[Collection[bytes]] = []
         self._since = since - _SLACK_SECONDS
         self._spared: set[int] = set()
         self._heirs: set[int] | None = None
@@ -170,16 +170,18 @@ class Descent:
             or is_watcher(pid)  # of another runner, as those of this one are dead
             or b"runners.worker" in command_of(pid)
             or not may_be_from(self._origin.cgroup, cgroup_of(pid))
-            or self._has_other_marks(pid)
+            or self._is_searched_for(pid)
         )
 
-    def _has_other_marks(self, pid: int) -> bool:
+    def _is_searched_for(self, pid: int) -> bool:
+        """Whether it is ended as another attempt's. That its marks are not those of this attempt
+        says nothing else: a script may export a FORGE_URL of its own.
+        """
         try:
-            names = (b"FORGE_TASK_ID=", b"FORGE_ATTEMPT=", b"FORGE_URL=")
-            given = {text for text in environment_of(pid) if text.startswith(names)}
+            given = environment_of(pid)
         except OSError:
             return False
-        return any(text.startswith(names[0]) for text in given) and not given <= self._marks
+        return any(given.issuperset(marks) for marks in self.beside)
 
 
 def _living(heirs: tuple[Name, ...] | None) -> set[int] | None:

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,9 +56,9 @@ class Remains(NamedTuple):
 class Trail:
     """By what the processes of an attempt are known: environment, user, or the folder they are in.
 
-    url: Forge's, as it was given to them. folder: the one that was made for the attempt. begun:
-    when it was started, in boot seconds; 0 if only its fork server's time is known. uid: of the
-    Unix user that it had for itself, if it had one.
+    url: Forge's, as it was given to them; empty if that is not known. folder: the one that was made
+    for the attempt. begun: when it was started, in boot seconds; 0 if only its fork server's time
+    is known. uid: of the Unix user that it had for itself, if it had one.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Trail:
     ) -> None:
         self._task, self._attempt = task, attempt
         # Another Forge on this host may have a task of the same number.
+        self._is_known = bool(url)
         marks = (f"FORGE_TASK_ID={task}", f"FORGE_ATTEMPT={attempt}", f"FORGE_URL={url}")
         self._marks = set(map(os.fsencode, marks))
         self._folder = os.fsencode(folder)
@@ -81,7 +83,12 @@ class Trail:
         self._has_ended = self._is_elsewhere and origin.space.has_ended(here)
         # Elsewhere, that may be somebody else's number here.
         self._uid = None if self._is_elsewhere else uid
-        self._descent = Descent(origin, self._marks, begun or origin.begun)
+        self._descent = Descent(origin, begun or origin.begun)
+
+    def beside(self, others: Iterable[Trail]) -> None:
+        """These are followed at the same time: what is theirs is ended by them."""
+        known = [one._marks for one in others if one is not self and one._is_known]
+        self._descent.beside = [*known]
 
     def end(self) -> Remains:
         """KILL all of it until nothing is found any more, for at most PATIENCE_SECONDS."""
@@ -150,7 +157,7 @@ class Trail:
         """None if nobody can say."""
         is_inside = False
         try:
-            if self._marks <= environment_of(pid):
+            if self._is_known and self._marks <= environment_of(pid):
                 return not self._descent.spares(pid)
             is_inside = self._is_inside(directory_of(pid))
         except OSError:

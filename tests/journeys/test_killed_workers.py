@@ -105,15 +105,18 @@ def test_what_nobody_watches_over_is_ended_before_the_worker_says_how_it_ended(
 
 
 # An ordinary foreground child, which has nothing that Forge gave it.
-TRACELESS = """cd /
-env -i PATH="$PATH" bash -c 'echo $$ > {folder}/pid; echo begun; exec sleep 600'; true"""
+CHILD = """cd /
+{giving} bash -c 'echo $$ > {{folder}}/pid; echo begun; exec sleep 600'; true"""
 
 
+@pytest.mark.parametrize(
+    "giving", ['env -i PATH="$PATH"', "FORGE_URL=https://another.example.net"]
+)
 def test_where_something_without_a_trace_still_runs_there_is_no_next_attempt(
-    forge: Deployment, place: Place
+    giving: str, forge: Deployment, place: Place
 ) -> None:
     worker = forge.worker(place.runner("struck"))
-    task = place.run("work", script=TRACELESS, **RETRY)
+    task = place.run("work", script=CHILD.format(giving=giving), **RETRY)
     left = psutil.Process(int((place.folder / "work" / "pid").read_text()))
     _kill_all(worker)
     worker.start()

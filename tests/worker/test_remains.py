@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from runners.worker.origin import Origin, find_heirs
-from runners.worker.remains import Remains
+from runners.worker.remains import Remains, Trail
 from runners.worker.supervision import boot_seconds
 from tests.deployment.client import wait_for
-from tests.worker.heirs import GONE, MARKS, SLEEP, UNSURE, Heir, is_over, trail
+from tests.worker.heirs import GONE, MARKS, SLEEP, UNSURE, URL, Heir, is_over, trail
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and a subreaper")
 
@@ -83,9 +83,30 @@ def test_an_orphan_that_emptied_its_environment_is_known_by_its_folder(
     "other",
     [{"FORGE_TASK_ID": "8"}, {"FORGE_ATTEMPT": "2"}, {"FORGE_URL": "https://other.example.net"}],
 )
-def test_other_attempts_are_spared(other: dict[str, str], heir: Heir, folder: Path) -> None:
+def test_what_has_other_marks_is_spared_and_may_be_its(
+    other: dict[str, str], heir: Heir, folder: Path
+) -> None:
+    """Another attempt's, or of a script that has exported another of these."""
     process = heir.leave(marks={**MARKS, **other})
-    assert trail(folder, heir.origin).end() == GONE
+    assert trail(folder, heir.origin).end() == UNSURE
+    assert not is_over(process)
+
+
+def test_what_is_ended_as_another_attempts_at_the_same_time_is_not_its(
+    heir: Heir, folder: Path
+) -> None:
+    process = heir.leave(marks={**MARKS, "FORGE_TASK_ID": "8"})
+    own, another = trail(folder, heir.origin), Trail(8, 1, URL, folder / "other", heir.origin)
+    own.beside([own, another])
+    assert own.end() == GONE and not is_over(process)
+    assert another.end() == Remains(1, is_certain=True) and is_over(process)
+
+
+def test_without_forges_address_it_is_not_known_by_its_number(heir: Heir, folder: Path) -> None:
+    """Another Forge on the host may have a task of the same number."""
+    process = heir.leave(marks=MARKS)
+    task = int(MARKS["FORGE_TASK_ID"])
+    assert Trail(task, 1, "", folder, heir.origin).end() == UNSURE
     assert not is_over(process)
 
 

@@ -21,12 +21,13 @@ from runners.worker.broker_watch import BrokerWatch
 from runners.worker.claiming import Claims, LeavingError
 from runners.worker.client import Client
 from runners.worker.configuration import Configuration
+from runners.worker.entry import Entry
 from runners.worker.errors import RefusedError, RevokedError, say
 from runners.worker.execution import Outcome, Run
 from runners.worker.failpoints import reached
 from runners.worker.heart import Heart
 from runners.worker.host import system
-from runners.worker.journal import Entry, Journal, earlier_name
+from runners.worker.journal import Journal, earlier_name
 from runners.worker.journal_watch import JournalWatch
 from runners.worker.lease import Lease
 from runners.worker.leftovers import Leftovers

@@ -12,6 +12,7 @@ In the attempt's folder:
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -135,7 +136,9 @@ class BoundedLog:
         if self._segments and self._segments[-1].size:
             last = self._segments[-1]
             return os.pread(last.file, 1, last.size - 1) == b"\n"
-        return not self.length or self.read(self.length - 1, 1) == b"\n"
+        if not self.length or self._file is None:
+            return not self.length
+        return os.pread(self._file, 1, self.length - 1) == b"\n"
 
     @property
     def sha256(self) -> str:
@@ -189,10 +192,17 @@ class BoundedLog:
         return sum(segment.size for segment in self._segments[1:])
 
     def read(self, offset: int, size: int) -> bytes:
-        """Bytes of `log` from `offset`, at most `size`; fewer at the end."""
+        """Bytes of `log` from `offset`, at most `size`; fewer at the end.
+
+        Raises OSError if the disk does not give them back.
+        """
         if self._file is None:
             return b""
-        return os.pread(self._file, min(size, self.length - offset), offset)
+        data = os.pread(self._file, min(size, self.length - offset), offset)
+        if not data and size and offset < self.length:
+            # Somebody has cut it.
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+        return data
 
     def seal(self) -> None:
         """Nothing more comes: put the tail behind the head. Call `discard_tail` afterwards.

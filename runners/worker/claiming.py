@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 
 from runners.worker.client import Client, spread_pause
+from runners.worker.entry import Entry
 from runners.worker.errors import RefusedError, UnreachableError
-from runners.worker.journal import Entry
 from runners.worker.lease import Lease
 from runners.worker.protocol import ClaimRequest, Job
 from runners.worker.supervision import boot_seconds

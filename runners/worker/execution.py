@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from runners.worker.entry import Entry
 from runners.worker.failpoints import reached
-from runners.worker.journal import Entry
 from runners.worker.lease import Lease
 from runners.worker.masking import Masker, UnmaskableError, mask_text
 from runners.worker.protocol import MAXIMUM_REASON, Job

@@ -5,8 +5,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+from runners.worker.entry import Entry
 from runners.worker.host import boot, host
-from runners.worker.journal import Entry, Journal
+from runners.worker.journal import Journal
 from runners.worker.predecessor import End, Predecessor
 from runners.worker.remains import Remains, Trail
 from runners.worker.workplace import Workplaces
@@ -53,7 +54,7 @@ class Leftovers:
             if entry.result is None:
                 close_leftover(entry, end=self._end, remains=self._remains.get(entry))
         # Otherwise the next start is to ask once more what became of them.
-        if all(entry.is_end_kept for entry in self._journal):
+        if all(entry.is_end_kept for entry in self._journal) and not self._journal.is_partial:
             self._predecessor.forget()
 
 
@@ -79,6 +80,9 @@ def close_leftover(entry: Entry, *, end: End, remains: Remains | None = None) ->
     if _is_of_other_host(entry):
         _close_moved(entry)
         return
+    if entry.is_end_unreadable:
+        _close_unreadable(entry)
+        return
     if _is_of_other_boot(entry):
         end = End.ORDERLY
     # What was not synced to the disk outlives the worker, and not the host: the note that the
@@ -88,17 +92,29 @@ def close_leftover(entry: Entry, *, end: End, remains: Remains | None = None) ->
         reason = "The runner's worker ended before it started the program; nothing was run."
         entry.end("failed", None, reason, is_cut_short=True)
         return
-    who = "worker was killed" if is_same_boot else "host was restarted"
+    who = "host was restarted" if _is_of_other_boot(entry) else "worker was killed"
     _doubt(entry, who)
     if not entry.has_started:
         reason = f"The runner's {who}; nobody can say whether the program had been started."
-        entry.end("failed", None, reason, is_cut_short=end is End.ORDERLY)
+        # If the note of its claim cannot be read, that of its start may be lost as well.
+        is_cut_short = end is End.ORDERLY and bool(entry.boot)
+        entry.end("failed", None, reason, is_cut_short=is_cut_short)
         return
     what, is_gone = _what_is_left(end, remains)
     if end is not End.ORDERLY:
         _say(entry, what)
     reason = f"The runner's {who} while it ran; {what}."
     entry.end("failed", None, reason, is_cut_short=is_gone)
+
+
+def _close_unreadable(entry: Entry) -> None:
+    """It has ended, maybe well: it is not run again."""
+    _doubt(entry, "worker was killed")
+    reason = (
+        "The runner's worker was killed, and its note of how the program ended cannot be read; "
+        "nobody can say how it ended."
+    )
+    entry.end("failed", None, reason)
 
 
 def _close_moved(entry: Entry) -> None:

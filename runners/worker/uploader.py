@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from runners.worker.client import Client, spread_pause
+from runners.worker.entry import LONGEST_PROBLEM, Entry
 from runners.worker.errors import RefusedError, RevokedError, UnreachableError
 from runners.worker.fields import MAXIMUM_AGES, MAXIMUM_PIECE_BYTES, ProtocolError
-from runners.worker.journal import LONGEST_PROBLEM, Entry, Journal
+from runners.worker.journal import Journal
 from runners.worker.protocol import (
     MAXIMUM_REPORT_BYTES,
     Overflow,

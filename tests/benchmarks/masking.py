@@ -41,7 +41,7 @@ def journal() -> Callable[[bytes], object]:
     """The path that every log takes, masked or not."""
     import tempfile
 
-    from runners.worker.journal import Entry
+    from runners.worker.entry import Entry
 
     entry = Entry(Path(tempfile.mkdtemp()), 1, 1)
     entry.open("n" * 16)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runners.worker.journal import Entry, Journal
+from runners.worker.entry import Entry
+from runners.worker.journal import Journal
 from tests.worker.heirs import Heir
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from runners.worker.entry import Entry
 from runners.worker.errors import AlreadyRunningError, ConfigurationError
-from runners.worker.journal import Entry, Journal
+from runners.worker.journal import Journal
 
 
 def opened(folder: Path) -> Journal:
@@ -133,18 +134,57 @@ def test_a_log_that_the_disk_does_not_give_back_ends_no_start(
     journal.close()
 
 
-def test_what_does_not_open_is_left_and_ends_no_start(
+def unusable(log: Path) -> None:
+    log.unlink()
+    log.mkdir()
+
+
+def test_a_log_that_does_not_open_is_begun_anew(tmp_path: Path) -> None:
+    before = opened(tmp_path)
+    entry = entry_in(before)
+    entry.append(b"one\n")
+    before.close()
+    unusable(entry.folder / "log")
+    journal = opened(tmp_path)
+    found = journal.get(7, 1)
+    assert found is not None and found.length == 0 and not journal.is_partial
+    found.append(b"two\n")
+    found.end("failed", None, "The runner's worker was killed.")
+    assert found.result is not None and found.result["log_bytes"] == 4
+    problem = "A part of it could not be read on the runner's disk: Is a directory."
+    assert found.result["log_problem"] == problem
+    journal.close()
+
+
+def test_a_folder_that_cannot_be_used_is_left_and_ends_no_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = opened(tmp_path)
     log = entry_in(before).folder / "log"
     entry_in(before, 8)
     before.close()
-    log.unlink()
-    log.mkdir()
+    unusable(log)
+    (log.parent / "log.unreadable").write_text("no folder may be called so")
     journal = opened(tmp_path)
-    assert journal.get(7, 1) is None and journal.get(8, 1) is not None
-    assert caplog.messages == [f"{log.parent} cannot be read and is left: Is a directory."]
+    assert journal.get(7, 1) is None and journal.get(8, 1) is not None and journal.is_partial
+    assert caplog.messages == [f"{log.parent} cannot be read and is left: Not a directory."]
+    journal.close()
+
+
+@pytest.mark.parametrize("cut", [0, 3])
+def test_a_result_says_no_more_of_its_log_than_is_left(cut: int, tmp_path: Path) -> None:
+    before = opened(tmp_path)
+    entry = entry_in(before)
+    entry.append(b"one\n")
+    entry.end("succeeded", 0, "Done.")
+    before.close()
+    os.truncate(entry.folder / "log", cut)
+    journal = opened(tmp_path)
+    found = journal.get(7, 1)
+    assert found is not None and found.result is not None
+    assert (found.result["outcome"], found.result["log_bytes"]) == ("succeeded", cut)
+    assert found.result["log_problem"] == "A part of it is missing on the runner's disk."
+    assert found.result["log_written_bytes"] == 4
     journal.close()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.worker.journal import Entry
+from runners.worker.entry import Entry
 from runners.worker.lease import Lease
 from runners.worker.stop_report import StopReport
 from runners.worker.supervision import Ending, StepDone

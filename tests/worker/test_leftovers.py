@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from runners.worker import predecessor as predecessor_module
-from runners.worker.journal import Entry
+from runners.worker.entry import Entry
 from runners.worker.leftovers import close_leftover
 from runners.worker.origin import Origin
 from runners.worker.predecessor import End, Predecessor
@@ -47,6 +47,27 @@ def test_what_a_killed_worker_left_says_whether_anything_ran(entry: Entry) -> No
     assert entry.result is not None
     assert "nothing was run" in entry.result["reason"] and entry.result["is_cut_short"]
     assert log_of(entry) == b""
+
+
+def test_what_has_ended_in_a_way_that_nobody_can_read_is_not_run_again(entry: Entry) -> None:
+    entry.note_start()
+    (entry.folder / "result.json").write_text("damaged")
+    entry.recover()
+    close_leftover(entry, end=End.ORDERLY)
+    assert entry.result is not None and not entry.result["is_cut_short"]
+    assert entry.result["reason"].endswith("cannot be read; nobody can say how it ended.")
+
+
+def test_without_the_note_of_its_claim_nobody_says_that_the_host_was_restarted(
+    entry: Entry,
+) -> None:
+    (entry.folder / "claim.json").write_text("")
+    entry.recover()
+    close_leftover(entry, end=End.ORDERLY)
+    assert entry.result is not None and not entry.result["is_cut_short"]
+    assert entry.result["reason"] == (
+        "The runner's worker was killed; nobody can say whether the program had been started."
+    )
 
 
 @pytest.mark.parametrize("end", list(End))

@@ -14,8 +14,9 @@ import pytest
 from runners.worker import uploader as uploader_module
 from runners.worker.client import Client
 from runners.worker.configuration import Configuration
+from runners.worker.entry import Entry
 from runners.worker.errors import UnreachableError
-from runners.worker.journal import Entry, Journal
+from runners.worker.journal import Journal
 from runners.worker.protocol import Receipt, Report, ReportReply, Result
 from runners.worker.tokens import TokenSource
 from runners.worker.uploader import Uploader
@@ -166,6 +167,22 @@ def test_a_result_names_its_claim_if_the_note_of_that_can_be_read(
         wait_for(lambda: len(journal) == 0, "it is handed over")
     journal.close()
     assert (forge.results[7].outcome, forge.results[7].nonce) == ("succeeded", nonce)
+
+
+def test_an_attempt_whose_log_was_cut_on_the_disk_ends_without_the_rest_of_it(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploader_module, "LONGEST_PAUSE", 0.01)
+    entry, forge = begin(journal, 8), Forge(tmp_path)
+    entry.append(b"two\n")
+    entry.end("succeeded", 0, "Done.")
+    os.truncate(tmp_path / "tasks" / "8-1" / "log", 4)
+    with uploading(journal, forge):
+        wait_for(lambda: journal.get(8, 1) is None, "it is handed over")
+    told = forge.results[8]
+    assert (told.outcome, told.log_bytes, told.log_written_bytes) == ("succeeded", 4, 8)
+    assert told.log_problem.startswith("The rest of it cannot be read on the runner's disk: ")
+    assert forge.logs[8] == b"one\n"
 
 
 def test_a_result_that_nests_without_end_is_no_result(tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ class NotNowError(ClaimRefusedError):
 
 # What decides whether a runner may take something, and may change while it asks.
 _JUDGED = (
+    "session",
     "concurrency",
     "takes_untagged",
     "removed_at",
@@ -123,6 +124,9 @@ def _check_runner(task: Task, runner: Runner, request: ClaimRequest, *, now: dat
     runner.refresh_from_db(fields=_JUDGED, from_queryset=row)
     if runner.removed_at is not None:
         raise NotNowError(task.pk, f"{runner.name} was removed")
+    if request.session not in (None, runner.session):
+        # It was held up, and its worker has ended: nobody would run the task.
+        raise NotNowError(task.pk, f"another worker has connected as {runner.name} since")
     if not runner.may_take(task.queue):
         raise ClaimRefusedError(task.pk, NOT_ITS)
     if runner.is_quarantined(now=now):

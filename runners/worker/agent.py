@@ -82,7 +82,10 @@ class Agent:
         self._is_draining = threading.Event()
         self._is_leaving = threading.Event()
         self.claims = Claims(
-            self.client, is_draining=self._is_draining, is_leaving=self._is_leaving
+            self.client,
+            session=self.session,
+            is_draining=self._is_draining,
+            is_leaving=self._is_leaving,
         )
         self.heart: Heart | None = None
         self.known = Known(configuration.data, configuration.url)

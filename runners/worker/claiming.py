@@ -26,9 +26,15 @@ class Claims:
     """is_draining: nothing new is to be taken; is_leaving: answers are waited for no longer."""
 
     def __init__(
-        self, client: Client, *, is_draining: threading.Event, is_leaving: threading.Event
+        self,
+        client: Client,
+        *,
+        session: str,
+        is_draining: threading.Event,
+        is_leaving: threading.Event,
     ) -> None:
         self._client = client
+        self._session = session
         self._is_draining = is_draining
         self._is_leaving = is_leaving
 
@@ -46,7 +52,12 @@ class Claims:
             if is_draining and not may_be_ours:
                 raise RefusedError("the worker takes nothing new")
             request = ClaimRequest(
-                entry.task, entry.attempt, entry.nonce, keeps_leases=True, is_draining=is_draining
+                entry.task,
+                entry.attempt,
+                entry.nonce,
+                keeps_leases=True,
+                is_draining=is_draining,
+                session=self._session,
             )
             sent = boot_seconds()
             try:

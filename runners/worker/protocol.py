@@ -160,6 +160,7 @@ class ClaimRequest(Message):
 
     `keeps_leases`: it ends what is fenced when its lease does. Without that it gets nothing of the
     kind. `is_draining`: it takes nothing new, and asks whether an earlier request was granted.
+    `session`: the worker's; one that has ended meanwhile gets nothing any more.
     """
 
     task: int = value(_id)
@@ -167,6 +168,7 @@ class ClaimRequest(Message):
     nonce: str = value(_session)
     keeps_leases: bool = value(flag, default=False)
     is_draining: bool = value(flag, default=False)
+    session: str | None = value(optional(_session), default=None)
 
 
 @dataclass(frozen=True)

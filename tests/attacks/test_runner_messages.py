@@ -74,6 +74,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "nonce": "n" * 16,
         "keeps_leases": True,
         "is_draining": False,
+        "session": SESSION,
     },
     "report": {
         "started": [STARTED],

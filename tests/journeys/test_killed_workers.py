@@ -107,11 +107,10 @@ def test_what_nobody_watches_over_is_ended_before_the_worker_says_how_it_ended(
 # An ordinary foreground child, which has nothing that Forge gave it.
 CHILD = """cd /
 {giving} bash -c 'echo $$ > {{folder}}/pid; echo begun; exec sleep 600'; true"""
+TRACELESS = 'env -i PATH="$PATH"'
 
 
-@pytest.mark.parametrize(
-    "giving", ['env -i PATH="$PATH"', "FORGE_URL=https://another.example.net"]
-)
+@pytest.mark.parametrize("giving", ['env -i PATH="$PATH"', "FORGE_URL=https://another.example.net"])
 def test_where_something_without_a_trace_still_runs_there_is_no_next_attempt(
     giving: str, forge: Deployment, place: Place
 ) -> None:
@@ -153,7 +152,9 @@ def test_what_a_user_of_a_task_runs_is_all_ended(
     )
     (open_folder / "work").mkdir()
     (open_folder / "work").chmod(0o777)
-    script = TRACELESS.replace("cd /\n", 'cd /\n[ "$FORGE_ATTEMPT" = 1 ] || exit 0\n')
+    script = CHILD.format(giving=TRACELESS).replace(
+        "cd /\n", 'cd /\n[ "$FORGE_ATTEMPT" = 1 ] || exit 0\n'
+    )
     script = script.format(folder=open_folder / "work")
     task = forge.api.run_script(place.project, script, **RETRY)
     forge.api.await_output(task, b"begun")

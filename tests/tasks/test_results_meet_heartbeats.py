@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 from django.utils import timezone
@@ -10,6 +11,7 @@ from django.utils import timezone
 from runners.models import Runner
 from runners.worker.protocol import ClaimRequest, Heartbeat, Receipt, Report, Result, TaskRef
 from tasks.claim import claim_task
+from tasks.errors import ClaimRefusedError
 from tasks.heartbeat import take_heartbeat
 from tasks.intake import take_report
 from tasks.lifecycle import TaskState
@@ -83,6 +85,18 @@ def test_a_late_copy_of_what_an_earlier_worker_left_ends_nothing_that_was_claime
     take(runner, nothing_was_run(retried, SECOND))
     retried.refresh_from_db()
     assert (retried.state, retried.attempt) == (TaskState.QUEUED, 2)
+
+
+@pytest.mark.django_db
+def test_a_claim_that_was_held_up_until_its_worker_had_ended_is_refused(
+    retried: Task, runner: Runner
+) -> None:
+    """The next worker has said that nothing was run, and would know nothing of it."""
+    late = ClaimRequest(retried.pk, 1, FIRST, keeps_leases=True, session="t" * 16)
+    with pytest.raises(ClaimRefusedError, match="another worker has connected as web-1 since"):
+        claim_task(runner=runner, request=late, now=timezone.now())
+    now = replace(late, nonce=SECOND, session=SESSION)
+    assert claim_task(runner=runner, request=now, now=timezone.now()).state == TaskState.STARTING
 
 
 @pytest.mark.django_db

@@ -396,6 +396,7 @@ def test_an_attempt_that_fails_before_it_has_a_place_gives_its_user_back(tmp_pat
     agent = Agent(Configuration("http://127.0.0.1:9", token, tmp_path, task_users=(ALICE,)))
     agent.claims = Claims(
         GrantsAll(agent.configuration),
+        session="s" * 16,
         is_draining=threading.Event(),
         is_leaving=threading.Event(),
     )

@@ -1,4 +1,4 @@
-"""The lists at the widths between a phone's and a desk's: nothing runs out of its panel."""
+"""The lists below a desk's width: nothing runs out of its panel, and what matters is still said."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from tests.browser.conftest import Visit
-from tests.browser.visitor import WIDE, Visitor
+from tests.browser.visitor import PHONE, WIDE, Visitor
 from tests.deployment.deployment import Deployment
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -84,3 +84,26 @@ def test_a_reason_takes_the_room_that_it_has_and_can_be_read_where_it_is_cut(
     rooms = reason.evaluate("(one) => [one.clientWidth, one.parentElement.clientWidth]")
     assert rooms[1] - rooms[0] <= 24  # the cell's own padding
     assert cell.get_attribute("title") == reason.text_content()
+
+
+@pytest.mark.parametrize("width", [WIDTHS[-1], PHONE[0]])
+def test_the_audit_log_says_from_which_address(
+    visit: Visit, busy: dict[str, int], width: int
+) -> None:
+    page = at_width(visit("owner"), width, f"/projects/{busy['project']}/audit/")
+    address = page.locator(".a-who").first.get_by_role("link", name="127.0.0.1")
+    expect(address).to_be_visible()
+    address.click()
+    page.wait_for_url("**/audit/?address=127.0.0.1")
+
+
+def test_a_phone_says_how_many_waits_it_shows(visit: Visit, busy: dict[str, int]) -> None:
+    page = at_width(visit("owner"), PHONE[0], f"/projects/{busy['project']}/runners/")
+    card = page.get_by_role("region", name="Queue wait by tag")
+    expect(card.locator("header .r")).to_have_text(
+        "the worst 3 of 4, last hour", use_inner_text=True
+    )
+    expect(card.locator("li:visible")).to_have_count(3)
+    page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
+    expect(card.locator("header .r")).to_have_text("last hour", use_inner_text=True)
+    expect(card.locator("li:visible")).to_have_count(4)

@@ -60,6 +60,9 @@ REGISTRATION_LOOKS: dict[str, tuple[str, str]] = {
     RegistrationStatus.REVOKED: ("mute", "revoked"),
 }
 PIP_WIDTH = 9
+# Before now: the time of day alone cannot be mistaken, whatever day it was.
+NEAR = timedelta(hours=12)
+# Either way: a day without its hour says too little. static/forge/times.js has the same two.
 SOON = timedelta(hours=48)
 MAXIMUM_PIPS = 12
 _CLOCK_IN_SENTENCE = re.compile(
@@ -130,7 +133,8 @@ def registration_status(status: str) -> SafeString:
 def moment(at: datetime | None, missing: str = "–") -> SafeString:
     """Says "4 s ago", then the clock time, then the date; the exact time in the title.
 
-    Of what comes within SOON also the hour: a day is too little to plan by.
+    The clock time stands alone today and for NEAR past, across midnight too, and with the day for
+    SOON before and after now: a day is too little to plan by or to look back at the night.
 
     The page rewrites it in the reader's zone and keeps it current.
     """
@@ -168,9 +172,9 @@ def _moment_in_words(at: datetime, now: datetime) -> str:
     if timedelta(0) <= now - at < timedelta(minutes=1):
         return f"{int((now - at).total_seconds())} s ago"
     local = timezone.localtime(at)
-    if local.date() == timezone.localtime(now).date():
+    if timedelta(0) <= now - at <= NEAR or local.date() == timezone.localtime(now).date():
         return f"{local:%H:%M}"
-    if now < at < now + SOON:
+    if abs(now - at) < SOON:
         return f"{local.day} {local:%b} {local:%H:%M}"
     return f"{local.day} {local:%b}" if local.year == now.year else f"{local:%Y-%m-%d}"
 

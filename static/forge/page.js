@@ -68,6 +68,15 @@ document.body.addEventListener("htmx:afterRequest", (event) => {
   }
 });
 
+// ---- a filter's form opens to the side that has room; before it opens, so that it never moves ----
+const FILTER_WIDTH = 280; // px, .menu.narrow > .pop
+document.addEventListener("click", (event) => {
+  const summary = event.target.closest(".menu.narrow > summary");
+  if (!summary) return;
+  const room = document.documentElement.clientWidth - summary.getBoundingClientRect().left;
+  summary.parentElement.classList.toggle("turned", room < FILTER_WIDTH);
+});
+
 // ---- menus close on a click outside and on Escape ----
 document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll("details.menu[open]")) {

@@ -1,6 +1,7 @@
 // Times in the reader's zone, kept current. The server wrote them in its own zone.
 const SECOND = 1000;
-const SOON = 48 * 3600; // s
+const NEAR = 12 * 3600; // s, before now: the time of day alone cannot be mistaken
+const SOON = 48 * 3600; // s, either way
 const pad = (number) => String(number).padStart(2, "0");
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 export const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "your zone";
@@ -18,8 +19,8 @@ export const clock = (at) => `${pad(at.getHours())}:${pad(at.getMinutes())}:${pa
 function moment(at, now) {
   const age = (now - at) / SECOND;
   if (age >= 0 && age < 60) return `${Math.floor(age)} s ago`;
-  if (at.toDateString() === now.toDateString()) return clock(at).slice(0, 5);
-  if (age < 0 && age > -SOON) return minute(at, now);
+  if (age >= 0 && age <= NEAR) return clock(at).slice(0, 5);
+  if (at.toDateString() === now.toDateString() || Math.abs(age) < SOON) return minute(at, now);
   if (at.getFullYear() === now.getFullYear()) return `${at.getDate()} ${MONTHS[at.getMonth()]}`;
   return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
 }

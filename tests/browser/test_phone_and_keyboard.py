@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -205,3 +206,25 @@ def test_on_a_phone_an_ended_log_is_as_high_as_its_lines_need(
         phone.await_line("line 2")
         heights.append(phone.page.locator("[data-lines]").bounding_box()["height"])
     assert heights[0] < 100 < PHONE[1] / 2 < heights[1]
+
+
+def test_a_phones_list_of_tasks_says_who_when_where_and_how_long_one_waits(
+    visit: Visit, forge: Deployment, project: int
+) -> None:
+    """One line for it, which is cut where it is too long."""
+    ended = forge.api.run_script(project, "true", name="Ends on a phone")
+    forge.api.wait_until(ended)
+    runner = forge.api.get(f"runners/{forge.place['runner_id']}/")["name"]
+    waits = forge.api.run_script(project, "true", name="Waits on a phone", tags=["no-such-host"])
+    page = visit("owner", size=PHONE).page
+    page.goto(f"/projects/{project}/tasks/")
+    row = page.get_by_role("row").filter(has=page.locator(f"#task-{ended}"))
+    expect(row.locator(".a-name")).to_contain_text(f"#{ended}", use_inner_text=True)
+    said = re.compile(rf"^admin · (\d\d:\d\d|\d+ s ago) · {re.escape(runner)}$")
+    expect(row.locator(".a-who")).to_have_text(said, use_inner_text=True)
+    assert row.locator(".a-who").bounding_box()["height"] < 24
+    row = page.get_by_role("row").filter(has=page.locator(f"#task-{waits}"))
+    expect(row.locator(".a-dur")).to_have_text(
+        re.compile(r"^waits \d+ (s|min \d\d s)$"), use_inner_text=True
+    )
+    forge.api.post(f"tasks/{waits}/stop")

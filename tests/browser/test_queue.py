@@ -13,6 +13,7 @@ import pytest
 from tests.browser.conftest import ZONE, Visit
 from tests.browser.visitor import PHONE
 from tests.deployment.deployment import Deployment
+from tests.moments import NOW, TOLD
 
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
@@ -110,6 +111,22 @@ def test_what_ends_soon_is_told_with_its_hour(visit: Visit, project: int) -> Non
     times = page.locator("main > time")
     expect(times.first).to_have_text(f"{tomorrow.day} {tomorrow:%b} 00:30")
     expect(times.last).to_have_text(re.compile(rf"^{later.day} {later:%b}$|^{later:%Y-%m-%d}$"))
+
+
+def test_the_page_tells_a_moment_as_the_server_does(visit: Visit, project: int) -> None:
+    page = visit("owner").page
+    page.clock.set_fixed_time(NOW.replace(tzinfo=ZoneInfo(ZONE)))
+    page.goto(f"/projects/{project}/queue/")
+    # Without a zone it is one of the reader's clock.
+    times = [
+        f'<time data-time="moment" datetime="{(NOW + apart).isoformat()}">?</time>'
+        for apart in TOLD
+    ]
+    page.evaluate(
+        "(times) => document.querySelector('main').insertAdjacentHTML('beforeend', times)",
+        "".join(times),
+    )
+    expect(page.locator("main > time")).to_have_text(list(TOLD.values()))
 
 
 def test_a_phone_shows_the_queue(visit: Visit, forge: Deployment, place: tuple[int, int]) -> None:

@@ -27,6 +27,7 @@ from projects.words import about, bytes_in_words, counted, duration_in_words, li
 from runners.status import RunnerStatus
 from tasks.lifecycle import TaskState
 from tests.cast import Cast
+from tests.moments import NOW, TOLD
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,13 @@ def test_what_ends_soon_ends_at_an_hour_of_a_day() -> None:
     assert said(hours=47) == "28 Nov 19:15"
     assert said(hours=49) == "28 Nov"
     assert said(days=60) == "2027-01-25"
-    assert said(hours=-30) == "25 Nov"
+    assert said(hours=-30) == "25 Nov 14:15"
+
+
+@pytest.mark.parametrize(("apart", "told"), TOLD.items())
+def test_a_moment_keeps_its_hour_over_midnight(apart: timedelta, told: str) -> None:
+    now = timezone.make_aware(NOW)
+    assert _moment_in_words(now + apart, now) == told
 
 
 def test_a_clock_that_runs_ahead_does_not_show_a_negative_age() -> None:

@@ -15,6 +15,7 @@ from forge.lists.task_rows import grouped, newer_in_words, rows_of, tasks_senten
 from forge.pages import task_search
 from forge.pages.access import project_for
 from forge.pages.shell import page
+from forge.pages.task_address import understood
 from forge.pages.task_filters import menus, narrowed
 from forge.pages.task_search import Found
 from forge.pages.task_view import task_context
@@ -43,18 +44,19 @@ _FILTERS = ("state", "template", "runner", "by", "since", "q")
 @require_safe
 def tasks(request: HttpRequest, pk: int) -> HttpResponse:
     project = project_for(request, pk)
-    rows = _filtered(project, request.GET)
-    rows = narrowed(rows, request.GET, project=project, now=timezone.now())
-    found = task_search.found(rows, request.GET.get("q", ""), project=project)
-    context = _states(project) | _page_of(found, request.GET) | _filters(request.GET)
+    query, misread = understood(request.GET, project=project, states=SEGMENTS)
+    rows = _filtered(project, query)
+    rows = narrowed(rows, query, project=project, now=timezone.now())
+    found = task_search.found(rows, query.get("q", ""), project=project)
+    context = _states(project) | _page_of(found, query) | _filters(query)
     name = "tasks_live.html" if "part" in request.GET else "tasks.html"
     if name == "tasks.html":
-        context["menus"] = menus(project, request.GET)
+        context |= {"menus": menus(project, query), "misread": misread}
     return page(request, name, project=project, section="tasks", **context)
 
 
 def _filtered(project: Project, query: QueryDict) -> TaskQuerySet:
-    """Apply what the address says; what cannot match anything finds nothing."""
+    """Apply what the address says of states, templates and runners."""
     rows = Task.objects.filter(project=project)
     if segment := SEGMENTS.get(query.get("state", "")):
         # Sorted, as in the conditions of the indexes: SQLite compares them word by word.

@@ -27,7 +27,6 @@ from tasks.duplicating import copy_of
 from tasks.errors import (
     SourceInUseError,
     TaskFinishedError,
-    TemplateDisabledError,
     TemplateNameTakenError,
     TemplateRemovedError,
 )
@@ -42,6 +41,7 @@ from tasks.sources import (
     set_sources,
     settle_sources,
 )
+from tasks.template_changes import why_not_runnable
 from tasks.transitions import CHANGING
 
 if TYPE_CHECKING:
@@ -223,10 +223,8 @@ def run_template(
 
     Raises TemplateRemovedError and TemplateDisabledError.
     """
-    if template.removed_at is not None:
-        raise TemplateRemovedError(template.name)
-    if template.is_disabled:
-        raise TemplateDisabledError(template)
+    if refusal := why_not_runnable(template):
+        raise refusal
     hinted_at = now if may_hint_at_once(template, now=now) else None
     with transaction.atomic():
         task = Task.objects.create(

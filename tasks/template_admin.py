@@ -49,7 +49,8 @@ class TemplateForm(ModelForm):
         label="Wait for it at most", help_text="As 90 s, 60 min, 36 h, 3 d. Empty: the default."
     )
     stop_steps = StopStepsField(
-        label="Stop by", help_text="Signals and seconds, as INT 120, TERM 30; KILL comes last."
+        label="Stop by",
+        help_text="Signals and seconds, as INT 120, TERM 30; KILL comes last. Empty: KILL at once.",
     )
     # Not stripped: a script is stored as it was written.
     script = forms.CharField(strip=False, widget=forms.Textarea(attrs={"rows": 20, "cols": 100}))

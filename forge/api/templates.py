@@ -81,7 +81,8 @@ class TemplateSerializer(StrictMixin, serializers.ModelSerializer[TaskTemplate])
     stop_steps = StopStepsField(
         required=False,
         validators=[is_stop_steps],
-        help_text="In order, each with the seconds until the next. KILL follows by itself.",
+        help_text="In order, each with the seconds until the next. KILL follows by itself, "
+        "at once after an empty list.",
     )
     variable_groups = GroupIds(required=False)
     access_keys = KeyUseSerializer(  # type: ignore[call-arg]  # the stubs miss those of lists

@@ -32,8 +32,9 @@ class FirstContact:
 
     @property
     def after(self) -> timedelta | None:
+        """From when its token was made until it was first heard."""
         first = self.runner.connected_at
-        return first - self.runner.created_at if first else None
+        return first - _made_at(self.runner, until=first) if first else None
 
 
 def first_contact(runner: Runner, *, now: datetime) -> FirstContact:
@@ -42,6 +43,12 @@ def first_contact(runner: Runner, *, now: datetime) -> FirstContact:
     is_ready = runner.connected_at is not None and not runner.is_silent(now=now)
     mistake: Mistake = "" if is_ready else _mistake(runner, reached_at, now)
     return FirstContact(runner, reached_at, is_ready, mistake)
+
+
+def _made_at(runner: Runner, *, until: datetime) -> datetime:
+    """When the newest token was made that it had at that moment: not every one is its first."""
+    found = [token.created_at for token in runner.tokens.all() if token.created_at <= until]
+    return max([runner.created_at, *found])
 
 
 def _mistake(runner: Runner, reached_at: datetime | None, now: datetime) -> Mistake:
@@ -54,10 +61,11 @@ def _mistake(runner: Runner, reached_at: datetime | None, now: datetime) -> Mist
         if runner.connected_at is None:
             return "ended"
         return "broker" if BrokerContact.trouble() is None else "forge"
+    made_at = _made_at(runner, until=now)
     last = knocks.last()
-    if last is not None and now - last > runner.created_at:
+    if last is not None and now - last > made_at:
         return "token"
-    if now - runner.created_at < PATIENCE:
+    if now - made_at < PATIENCE:
         return ""
     return "loopback" if is_loopback(settings.FORGE_URL) else "silence"
 

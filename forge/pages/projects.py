@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from forge.lists.task_rows import for_rows, rows_of
-from forge.pages import charts, fleet
+from forge.pages import charts, fleet, standstill
 from forge.pages.access import project_for
 from forge.pages.periods import (
     PERIODS,
@@ -127,7 +127,7 @@ def _sentence(running: int, waiting: int, runners: list[fleet.RunnerRow]) -> str
     line = f"{waiting:,} {'waits' if waiting == 1 else 'wait'}"
     sentence = f"{now}, {line}." if waiting else f"{now}, none waits."
     if runners and not any(row.is_online for row in runners):
-        return f"{sentence} No runner is online."
+        return f"{sentence} {standstill.of_a_project([row.status for row in runners])}"
     return sentence
 
 

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods
 
 from forge.pages import made_once
 from forge.pages.access import demand, signed_in
+from forge.pages.runners import show_set_up
 from forge.pages.shell import page
 from projects.errors import ForgeError
 from projects.permissions import Action
@@ -40,7 +41,8 @@ def rotate(request: HttpRequest, pk: int) -> HttpResponse:
     runner = _runner(request, pk)
     if at := made_once.made_at(request):
         return _made_already(request, runner, at)
-    form = OverlapForm(request.POST if request.method == "POST" else None)
+    usual = {} if runner.last_heartbeat_at else {"overlap": 0}
+    form = OverlapForm(request.POST if request.method == "POST" else None, initial=usual)
     if form.is_valid() and (made := _rotated(request, runner, form)):
         return _show_token(request, made, form)
     context = {"runner": runner, "form": form, "older": runner.older_tokens(now=timezone.now())}
@@ -76,6 +78,9 @@ def _made_already(request: HttpRequest, runner: Runner, at: datetime) -> HttpRes
 
 def _show_token(request: HttpRequest, made: NewRunner, form: OverlapForm) -> HttpResponse:
     overlap = form.cleaned_data["overlap"]
+    if made.runner.last_heartbeat_at is None:
+        # No worker is there that would notice it: the host may have nothing at all.
+        return show_set_up(request, made, older=overlap_in_words(overlap))
     context = {
         "runner": made.runner,
         "token": made.token,

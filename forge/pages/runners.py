@@ -125,7 +125,7 @@ def new(request: HttpRequest, pk: int) -> HttpResponse:
         return _made_already(request, project, at)
     form = RunnerForm(request.POST if request.method == "POST" else None)
     if form.is_valid() and (created := _created(request, project, form)):
-        return _show_token(request, created)
+        return show_set_up(request, created)
     answer = page(request, "runner_form.html", project=project, section="runners", form=form)
     answer.status_code = 400 if form.errors else 200
     return answer
@@ -161,8 +161,12 @@ def _made_already(request: HttpRequest, project: Project, at: datetime) -> HttpR
     )
 
 
-def _show_token(request: HttpRequest, created: NewRunner) -> HttpResponse:
-    context = _contact(created.runner) | {"token": created.token, "wheel": WHEEL}
+def show_set_up(request: HttpRequest, created: NewRunner, *, older: str = "") -> HttpResponse:
+    """Its token, once, with all that is to be done on a host that has nothing yet.
+
+    `older` says what became of the tokens that this one replaces.
+    """
+    context = _contact(created.runner) | {"token": created.token, "wheel": WHEEL, "older": older}
     answer = page(
         request, "runner_token.html", project=created.runner.project, section="runners", **context
     )

@@ -40,7 +40,7 @@ def around(request: HttpRequest, project: Project) -> dict[str, Any]:
     return {
         "project": project,
         "other_projects": others[:MAXIMUM_PROJECTS],
-        "now_running": Task.objects.filter(project=project).held().count(),
+        "now_held": Task.objects.filter(project=project).held().count(),
         "in_trouble": _runners_in_trouble(project),
         "may_run": Action.TASK_RUN in allowed,
         "may_stop": Action.TASK_STOP in allowed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
 from typing import TYPE_CHECKING
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from django.core.cache import cache
 from django.db.models import Count, Min
 
+from forge.pages import standstill
 from projects.words import about, duration_in_words
 from runners.models import Queue, Runner
+from runners.status import RunnerStatus
 from tasks.lifecycle import TaskState
 from tasks.models import Task
 
@@ -32,7 +34,8 @@ UNTAGGED = ""
 class TagWait:
     """`typical`: median seconds from queued to claimed, of what was claimed in PERIOD.
 
-    `ready` of `runners` that may take such tasks are online, busy ones too.
+    `ready` of `runners` that may take such tasks are online, busy ones too; `out` has the status
+    of each of the others.
     """
 
     tag: str
@@ -42,11 +45,19 @@ class TagWait:
     oldest_at: datetime | None = None
     runners: int = 0
     ready: int = 0
+    out: list[RunnerStatus] = field(default_factory=list)
 
     @property
     def is_stuck(self) -> bool:
         """Whether something waits that no runner could take now."""
         return self.waiting > 0 and self.ready == 0
+
+    @property
+    def look(self) -> str:
+        """The colour of what is stuck: a warning where people took all runners out of service."""
+        if not self.is_stuck:
+            return ""
+        return "warn" if standstill.is_on_purpose(self.out) else "bad"
 
     @property
     def figure(self) -> str:
@@ -61,7 +72,7 @@ class TagWait:
         if not self.runners:
             return f"{waiting}, no runner has it" if self.tag else f"{waiting}, no runner"
         if not self.ready:
-            return f"{waiting}, no online runner"
+            return f"{waiting}, {standstill.of_a_tag(self.out)}"
         if self.ready < self.runners:
             return f"{waiting}, {self.ready} of {self.runners} ready"
         return f"{waiting}, {self.runners} runner{'' if self.runners == 1 else 's'}"
@@ -121,8 +132,13 @@ def _count_runners(found: dict[str, TagWait], project: Project, rows: Sequence[R
     pairs = Runner.tags.through.objects.filter(
         runner__project=project, runner__removed_at=None
     ).values_list("runner_id", "tag__name")
-    online = {row.runner.pk for row in rows if row.is_online}
+    row_by_id = {row.runner.pk: row for row in rows}
     offered = [*pairs, *((row.runner.pk, UNTAGGED) for row in rows if row.runner.takes_untagged)]
     for runner, tag in offered:
-        found[tag].runners += 1
-        found[tag].ready += runner in online
+        one, row = found[tag], row_by_id.get(runner)
+        one.runners += 1
+        if row is not None and row.is_online:
+            one.ready += 1
+        else:
+            # One that was added since the rows were read has not been heard yet.
+            one.out.append(row.status if row else RunnerStatus.NEVER_CONTACTED)

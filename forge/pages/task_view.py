@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from forge.pages import fleet
@@ -11,6 +12,7 @@ from tasks.attempts import attempts_of
 from tasks.lifecycle import HELD, TaskState
 from tasks.models import Task
 from tasks.sources import Sources
+from tasks.template_changes import changed_parts, why_not_runnable
 from tasks.waiting import explain
 
 # Lines that a phone shows of a log at once (62vh in forge.css): one that has ended takes no more.
@@ -39,9 +41,16 @@ def task_context(task: Task, *, now: datetime) -> dict[str, Any]:
         "stoppable": is_stoppable(task),
         "forcible": is_forcible(task),
         "attempts": attempts_of(task),
+        "rerun_refusal": str(why_not_runnable(task.template) or "") if task.is_finished else "",
+        # Asked only for those who may run it: it reads the template's script.
+        "rerun_asks": partial(_asks_before_rerun, task),
         "marks": marks_of(task, sentence),
         "is_short": task.is_finished and task.log_lines <= SHORT_LOG,
     }
+
+
+def _asks_before_rerun(task: Task) -> bool:
+    return bool(changed_parts(task))
 
 
 def marks_of(task: Task, sentence: str) -> str:

@@ -1,31 +1,27 @@
-"""Tasks: list, one task, run again."""
+"""Tasks: the list, and one task."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db.models import Count
-from django.shortcuts import get_object_or_404, redirect
+from django.shortcuts import get_object_or_404
 from django.utils import timezone
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
 from forge.lists.task_rows import grouped, newer_in_words, rows_of, tasks_sentence
 from forge.pages import task_search
-from forge.pages.access import demand, project_for, signed_in
+from forge.pages.access import project_for
 from forge.pages.shell import page
+from forge.pages.task_address import understood
 from forge.pages.task_filters import menus, narrowed
 from forge.pages.task_search import Found
 from forge.pages.task_view import task_context
-from projects.permissions import Action
 from projects.words import whole_number
-from tasks.errors import TemplateNotRunnableError
 from tasks.lifecycle import BAD, UNFINISHED, TaskState
 from tasks.models import Task
-from tasks.operations import run_template
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse, QueryDict
@@ -48,18 +44,19 @@ _FILTERS = ("state", "template", "runner", "by", "since", "q")
 @require_safe
 def tasks(request: HttpRequest, pk: int) -> HttpResponse:
     project = project_for(request, pk)
-    rows = _filtered(project, request.GET)
-    rows = narrowed(rows, request.GET, project=project, now=timezone.now())
-    found = task_search.found(rows, request.GET.get("q", ""), project=project)
-    context = _states(project) | _page_of(found, request.GET) | _filters(request.GET)
+    query, misread = understood(request.GET, project=project, states=SEGMENTS)
+    rows = _filtered(project, query)
+    rows = narrowed(rows, query, project=project, now=timezone.now())
+    found = task_search.found(rows, query.get("q", ""), project=project)
+    context = _states(project) | _page_of(found, query) | _filters(query)
     name = "tasks_live.html" if "part" in request.GET else "tasks.html"
     if name == "tasks.html":
-        context["menus"] = menus(project, request.GET)
+        context |= {"menus": menus(project, query), "misread": misread}
     return page(request, name, project=project, section="tasks", **context)
 
 
 def _filtered(project: Project, query: QueryDict) -> TaskQuerySet:
-    """Apply what the address says; what cannot match anything finds nothing."""
+    """Apply what the address says of states, templates and runners."""
     rows = Task.objects.filter(project=project)
     if segment := SEGMENTS.get(query.get("state", "")):
         # Sorted, as in the conditions of the indexes: SQLite compares them word by word.
@@ -154,20 +151,3 @@ def task(request: HttpRequest, pk: int) -> HttpResponse:
     row = task_for(request, pk)
     context = task_context(row, now=timezone.now())
     return page(request, "task.html", project=row.project, section="tasks", **context)
-
-
-@login_required
-@require_POST
-def rerun(request: HttpRequest, pk: int) -> HttpResponse:
-    row = task_for(request, pk)
-    demand(request, row.project, Action.TASK_RUN)
-    try:
-        again = _run_again(row, request, timezone.now())
-    except TemplateNotRunnableError as error:
-        messages.error(request, str(error))
-        return redirect("task", row.pk)
-    return redirect("task", again.pk)
-
-
-def _run_again(row: Task, request: HttpRequest, now: datetime) -> Task:
-    return run_template(template=row.template, by=signed_in(request), now=now, rerun_of=row)

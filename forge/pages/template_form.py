@@ -117,7 +117,8 @@ class TemplateForm(_ModelForm):
         label="Signals and seconds",
         help_text=(
             "In order, to every process, each with the seconds until the next. KILL comes last by "
-            "itself. Terraform and Ansible clean up on INT, and need time for it."
+            "itself. Empty: KILL at once. Terraform and Ansible clean up on INT, and need time "
+            "for it."
         ),
     )
 

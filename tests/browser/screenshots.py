@@ -602,6 +602,7 @@ def addresses(told: dict[str, Any]) -> dict[str, str]:
     found |= {
         "task-stop": f"{tasks['task']}stop/",
         "task-stop-queued": f"{tasks['task-queued']}stop/",
+        "task-rerun": f"{tasks['task-failed']}rerun/",
         "task-force-stop": f"{tasks['task-stopping']}force-stop/",
         "task-give-up": f"{tasks['task-unreachable']}force-stop/",
         "runner-end-older": f"/runners/{runner}/end-older/",

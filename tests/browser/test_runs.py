@@ -83,6 +83,26 @@ def test_a_failure_says_why_and_is_run_again(
     assert len(forge.api.get(f"projects/{project}/tasks/?template={template}")["results"]) == 2
 
 
+def test_a_rerun_of_a_changed_template_asks_once(
+    visit: Visit, forge: Deployment, project: int
+) -> None:
+    template = forge.api.template(project, "echo before", name="Changes in between")
+    task = forge.api.run(project, template)
+    forge.api.wait_until(task, "succeeded")
+    answer = forge.api.send("PATCH", f"templates/{template}/", json={"script": "echo after\n"})
+    assert answer.status_code == 200
+    visitor = visit("manager")
+    page = visitor.page
+    page.goto(f"/tasks/{task}/")
+    page.get_by_role("link", name="Re-run").click()
+    question = page.get_by_role("dialog", name="Re-run Changes in between as it is now?")
+    expect(question).to_contain_text("The template has changed since")
+    expect(question).to_contain_text("changed script +1 −1")
+    question.get_by_role("button", name="Run it as it is now").click()
+    expect(page.locator("#task-head .head")).to_contain_text("Succeeded")
+    visitor.await_line("after")
+
+
 def test_the_log_goes_on_after_the_web_process_was_killed(
     visit: Visit, forge: Deployment, project: int, tmp_path: Path
 ) -> None:

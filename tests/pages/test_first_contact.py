@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.utils import timezone
 
 from forge.pages.first_contact import is_loopback
 from runners.models import BrokerContact, Runner, RunnerToken
+from runners.operations import rotate_token
 from tests.cast import Cast
 
 pytestmark = pytest.mark.django_db
@@ -28,7 +30,7 @@ def made(runner: Runner, *, seconds: float, **changes: Any) -> None:
     moments = {name: NOW() - timedelta(seconds=ago) for name, ago in changes.items()}
     at = NOW() - timedelta(seconds=seconds)
     used = moments.pop("last_used_at", None)
-    RunnerToken.objects.filter(runner=runner).update(last_used_at=used)
+    RunnerToken.objects.filter(runner=runner).update(last_used_at=used, created_at=at)
     Runner.objects.filter(pk=runner.pk).update(created_at=at, session="one", **moments)
 
 
@@ -83,6 +85,21 @@ def test_a_worker_that_does_not_reach_the_broker(
 def test_a_worker_that_is_gone_again(cast: Cast, runner: Runner) -> None:
     made(runner, seconds=900, last_used_at=500, connected_at=500, last_heartbeat_at=400)
     assert "It was here, and is gone" in panel(runner, cast)
+
+
+def test_a_new_token_begins_the_wait_anew(cast: Cast, runner: Runner, settings: Any) -> None:
+    settings.FORGE_URL = "https://forge.example.net"
+    made(runner, seconds=900)
+    assert "no way out to Forge" in panel(runner, cast)
+    rotate_token(runner=runner, overlap=timedelta(), by=cast.manager, now=NOW())
+    assert "If nothing happens within a minute" in panel(runner, cast)
+    Runner.objects.filter(pk=runner.pk).update(
+        session="one", connected_at=NOW(), last_heartbeat_at=NOW()
+    )
+    after = re.search(
+        r"First contact .*?, ([\d.]+) (ms|s) after the token was made", panel(runner, cast)
+    )
+    assert after
 
 
 def test_when_it_is_ready_the_token_leaves_the_page(cast: Cast, runner: Runner) -> None:

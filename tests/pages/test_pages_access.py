@@ -63,6 +63,7 @@ TABLE = {
     ("POST", "task-stop"): OPERATORS_DO,
     ("GET", "task-force-stop"): OPERATORS,
     ("POST", "task-force-stop"): OPERATORS_DO,
+    ("GET", "task-rerun"): OPERATORS,
     ("POST", "task-rerun"): OPERATORS_DO,
     ("GET", "runners"): MEMBERS,
     ("GET", "runner-new"): MANAGERS,

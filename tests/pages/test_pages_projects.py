@@ -17,7 +17,8 @@ from projects.operations import create_project
 from projects.permissions import Role
 from runners.models import Runner
 from tasks.lifecycle import TaskState
-from tasks.models import Task
+from tasks.models import Task, TaskTemplate
+from tasks.operations import run_template
 from tests.cast import Cast
 
 
@@ -113,7 +114,27 @@ def test_the_overview_counts_and_names_the_runner_in_trouble(
     assert "1 task runs now, none waits. No runner is online." in text
     assert "Never contacted" in text
     assert "web-1" in text
-    assert "1 running" in text
+    assert "1 under way" in text
+
+
+def test_the_navigation_counts_what_runners_hold_in_words_that_hold_for_all_of_it(
+    cast: Cast, template: TaskTemplate, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    TaskTemplate.objects.filter(pk=template.pk).update(allow_parallel=True)
+    template.refresh_from_db()
+    now = timezone.now()
+    for state in ("queued", "starting", "running", "stopping", "unreachable"):
+        row = run_template(template=template, by=cast.operator, now=now)
+        if state == "queued":
+            continue
+        assert row.claim(runner=runner, attempt=1, nonce=f"{row.pk:022}", now=now)
+        moments = {"stop_requested_at": now, "unreachable_at": now, "wait_ends_at": now}
+        Task.objects.filter(pk=row.pk).update(state=state, **moments)
+    path = f"/projects/{cast.project.pk}/tasks/"
+    for address in (path, f"{path}?part=rows"):
+        text = text_of(browser(cast.viewer), address)
+        assert "1 queued, 1 starting, 1 running, 1 stopping, 1 unreachable." in text
+        assert re.search(r'id="nav-running"[^>]*>4 under way<', text)
 
 
 def test_the_overview_names_what_waits_for_long(

@@ -238,16 +238,6 @@ def test_stopping_a_finished_task_says_that_it_is_finished(
     assert f"Task #{task.pk} is already finished: Succeeded." in answer.content.decode()
 
 
-def test_a_rerun_is_a_new_task_that_links_back(
-    cast: Cast, template: TaskTemplate, browser: Callable[..., Client]
-) -> None:
-    task = finished(cast, template)
-    answer = browser(cast.operator).post(f"/tasks/{task.pk}/rerun/", follow=True)
-    again = Task.objects.latest("pk")
-    assert again.rerun_of == task
-    assert f'href="/tasks/{task.pk}/">#{task.pk}</a>' in answer.content.decode()
-
-
 def test_every_state_has_a_page(viewer: Client, running_task: Task, runner: Runner) -> None:
     now = timezone.now()
     for state in TaskState:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 
 from tasks.models import Task, TaskTemplate
@@ -194,3 +195,16 @@ def test_what_makes_no_sense_is_said_at_its_field(
     answer = owner.post(f"/templates/{template.pk}/", {**form, field: typed})
     assert answer.status_code == 400
     assert words in answer.context["form"].errors[field][0]
+
+
+def test_the_form_says_what_a_stop_without_steps_does(
+    owner: Client, superuser: User, cast: Cast, template: TaskTemplate
+) -> None:
+    root = Client()
+    root.force_login(superuser)
+    for client, address in (
+        (owner, f"/projects/{cast.project.pk}/templates/new/"),
+        (owner, f"/templates/{template.pk}/"),
+        (root, f"/admin/tasks/tasktemplate/{template.pk}/change/"),
+    ):
+        assert "Empty: KILL at once." in client.get(address).text

@@ -95,9 +95,47 @@ def test_revoking_one_says_what_stays_and_does_it(
 # --- rotation ---
 
 
-def test_a_rotation_shows_the_new_token_once_with_what_to_do(owner: Client, runner: Runner) -> None:
+def hear(runner: Runner) -> None:
+    now = timezone.now()
+    fields = {"session": "one", "connected_at": now, "last_heartbeat_at": now}
+    Runner.objects.filter(pk=runner.pk).update(**fields)
+
+
+def test_a_runner_that_never_connected_is_set_up_with_all_commands(
+    owner: Client, runner: Runner, cast: Cast
+) -> None:
     path = f"/runners/{runner.pk}/rotate/"
-    assert "Make a new token for web-1?" in owner.get(path).content.decode()
+    in_list = owner.get(f"/projects/{cast.project.pk}/runners/").text
+    assert f'id="act-{runner.pk}" href="{path}">Set up' in in_list
+    assert f'id="act-set-up" href="{path}">Set up' in owner.get(f"/runners/{runner.pk}/").text
+    asked = owner.get(path).text
+    assert '<option value="0" selected>Not at all' in asked
+    assert "all commands that set up its host" in asked and "notices" not in asked
+    answer = owner.post(path, {"overlap": "0"})
+    token = token_in(answer, "fgr_")
+    assert "Set up web-1" in answer.text and "Older tokens have ended." in answer.text
+    for command in ("python3 -m venv ~/forge-runner", "pip install", "celery -A runners.worker"):
+        assert command in answer.text
+    assert answer.text.count(token) >= 4
+    assert f'id="contact" data-live hx-get="/runners/{runner.pk}/contact/"' in answer.text
+    assert "The worker notices it" not in answer.text
+
+
+def test_who_may_not_make_a_token_is_not_led_to_one(
+    cast: Cast, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    operator = browser(cast.operator)
+    for path in (f"/projects/{cast.project.pk}/runners/", f"/runners/{runner.pk}/"):
+        assert "/rotate/" not in operator.get(path).text
+    assert "A manager sets it up" in operator.get(f"/runners/{runner.pk}/").text
+
+
+def test_a_rotation_shows_the_new_token_once_with_what_to_do(owner: Client, runner: Runner) -> None:
+    hear(runner)
+    path = f"/runners/{runner.pk}/rotate/"
+    asked = owner.get(path).text
+    assert "Make a new token for web-1?" in asked
+    assert '<option value="3600" selected>1 hour' in asked
     answer = owner.post(path, {"overlap": "3600"})
     token = token_in(answer, "fgr_")
     assert runner.tokens.get(expires_at=None).digest == digest_of(token)
@@ -112,6 +150,7 @@ def test_a_rotation_shows_the_new_token_once_with_what_to_do(owner: Client, runn
 def test_without_an_overlap_the_page_says_that_the_old_one_has_ended(
     owner: Client, runner: Runner
 ) -> None:
+    hear(runner)
     answer = owner.post(f"/runners/{runner.pk}/rotate/", {"overlap": "0"})
     assert "Older tokens have ended." in answer.content.decode()
     assert "Older one" not in owner.get(f"/runners/{runner.pk}/").content.decode()

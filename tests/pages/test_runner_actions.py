@@ -61,7 +61,8 @@ def test_a_silent_runner_says_what_its_tasks_wait_for_and_where_to_look(
     [
         ({}, "manager", "Pause"),
         ({}, "viewer", ""),
-        ({"last_heartbeat_at": None, "session": ""}, "viewer", "Set up"),
+        ({"last_heartbeat_at": None, "session": ""}, "manager", "Set up"),
+        ({"last_heartbeat_at": None, "session": ""}, "viewer", "Diagnose"),
         ({"last_heartbeat_at": "silent"}, "viewer", "Diagnose"),
         ({"trouble": "No space left"}, "manager", "Diagnose"),
         ({"is_draining": True}, "manager", ""),

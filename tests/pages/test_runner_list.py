@@ -114,6 +114,64 @@ def test_waits_are_told_by_tag_the_stuck_first(
     assert said.index("linux") < said.index("gpu")
 
 
+def out_for(cast: Cast, *runners: Runner, status: str) -> None:
+    """Runners with the tag of the task that waits, online but for what is said."""
+    now = timezone.now()
+    heard: dict[str, Any] = {"session": "one", "connected_at": now, "last_heartbeat_at": now}
+    more_said: dict[str, dict[str, Any]] = {
+        "paused": {"paused_at": now, "paused_by": cast.owner, "pause_reason": "Upgrade"},
+        "draining": {"is_draining": True, "drain_order": "order"},
+        "offline": {"last_heartbeat_at": now - timedelta(hours=1)},
+    }
+    rows = Runner.objects.filter(pk__in=[one.pk for one in runners])
+    rows.update(**heard | more_said[status])
+
+
+def waits_of(reader: Client, cast: Cast) -> tuple[str, str]:
+    """What stands at the tag `linux`, and the colour that it stands in."""
+    cache.clear()
+    text = reader.get(f"/projects/{cast.project.pk}/runners/").text
+    found = re.search(r"\?tag=linux.*?<p(?: class=\"(\w+)\")?>([^<]*)</p>", text, re.DOTALL)
+    assert found, text
+    return found[2], found[1] or ""
+
+
+def overview_of(reader: Client, cast: Cast) -> str:
+    return str(reader.get(f"/projects/{cast.project.pk}/").context["sentence"])
+
+
+def test_runners_that_were_taken_out_of_service_are_not_called_offline(
+    cast: Cast, runner: Runner, task: Task, reader: Client
+) -> None:
+    Runner.objects.filter(pk=runner.pk).update(takes_untagged=False)
+    gpu = more(cast, "gpu-1", "gpu", takes_untagged=False)
+    out_for(cast, runner, gpu, status="paused")
+    assert waits_of(reader, cast) == ("1 waiting, its only runner is paused", "warn")
+    assert overview_of(reader, cast).endswith("1 waits. Both runners are paused.")
+    second, third = (more(cast, name, "linux", takes_untagged=False) for name in ("w2", "w3"))
+    out_for(cast, second, third, status="paused")
+    assert waits_of(reader, cast) == ("1 waiting, all 3 are paused", "warn")
+    out_for(cast, third, status="draining")
+    said = "2 paused and 1 draining"
+    assert waits_of(reader, cast) == (f"1 waiting, no runner takes it: {said}", "warn")
+    assert overview_of(reader, cast).endswith("No runner takes tasks: 3 paused and 1 draining.")
+
+
+def test_one_offline_runner_beside_paused_ones_is_an_alarm(
+    cast: Cast, runner: Runner, task: Task, reader: Client
+) -> None:
+    gpu, second = more(cast, "gpu-1", "gpu"), more(cast, "w2", "linux")
+    out_for(cast, runner, gpu, status="paused")
+    out_for(cast, second, status="offline")
+    said = "1 waiting, no runner takes it: 1 paused and 1 offline"
+    assert waits_of(reader, cast) == (said, "bad")
+    assert overview_of(reader, cast).endswith("No runner takes tasks: 2 paused and 1 offline.")
+    out_for(cast, runner, gpu, status="offline")
+    Runner.objects.update(paused_at=None, paused_by=None, pause_reason="")
+    assert waits_of(reader, cast) == ("1 waiting, no online runner", "bad")
+    assert overview_of(reader, cast).endswith("No runner is online.")
+
+
 def test_a_runners_page_says_how_it_did_of_late(
     cast: Cast, runner: Runner, task: Task, reader: Client
 ) -> None:

@@ -219,6 +219,15 @@ def test_the_page_says_why_once_and_leads_to_the_runner_that_it_names(
     assert f'href="/projects/{cast.project.pk}/queue/">Show the queue</a>' in text
 
 
+def test_the_only_runner_that_never_connected_is_set_up_by_who_may(
+    cast: Cast, task: Task, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    set_up = f'id="act-look" href="/runners/{runner.pk}/rotate/">Set up web-1</a>'
+    assert set_up in page_of(browser(cast.manager), task)
+    diagnose = f'id="act-look" href="/runners/{runner.pk}/">Diagnose web-1</a>'
+    assert diagnose in page_of(browser(cast.operator), task)
+
+
 def test_what_waits_for_approval_does_not_claim_to_start_by_itself(
     cast: Cast, task: Task, browser: Callable[..., Client]
 ) -> None:

@@ -11,6 +11,7 @@ from django.utils import timezone
 from projects.admin_bases import (
     SEARCH_WARNING,
     OperationAdmin,
+    PagedAdmin,
     ProjectFilter,
     TokenAdmin,
 )
@@ -87,7 +88,8 @@ class MembersInline(ShownInline):
 
 
 @admin.register(Project)
-class ProjectAdmin(OperationAdmin):
+class ProjectAdmin(PagedAdmin, OperationAdmin):
+    page = "project"
     list_display = ("name", "description", "max_parallel_tasks", "created_at")
     search_fields = ("name", "description")
     search_help_text = "A part of its name or description"

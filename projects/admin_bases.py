@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import reverse
 
 from projects.admin_fields import AutocompleteAdmin
 from projects.admin_forms import RefusingAdmin
@@ -201,6 +202,27 @@ class OperationAdmin(RefusingAdmin, AskingAdmin, DiscreetAdmin):
 
     def create(self, request: HttpRequest, obj: Any, form: Any) -> None:
         obj.save()
+
+
+class PagedAdmin(ModelAdmin):
+    """Rows with a page of their own, to which their form leads whoever may see that page."""
+
+    page = ""  # the name of its address
+
+    def with_page(self, user: Any) -> QuerySet[Any]:
+        """The rows whose page `user` may see."""
+        found: QuerySet[Any] = self.model._default_manager.for_user(user)
+        return found
+
+    def get_view_on_site_url(self, obj: Any = None) -> str | None:
+        return None if obj is None else reverse(self.page, args=[obj.pk])
+
+    def render_change_form(self, request: HttpRequest, *args: Any, **given: Any) -> Any:
+        answer: Any = super().render_change_form(request, *args, **given)
+        obj = given.get("obj")
+        if obj is not None and not self.with_page(request.user).filter(pk=obj.pk).exists():
+            answer.context_data["has_absolute_url"] = False
+        return answer
 
 
 class ReadOnlyAdmin(DiscreetAdmin):

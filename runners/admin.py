@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from projects.admin import ProjectAdmin
 from projects.admin_bases import (
+    PagedAdmin,
     ProjectFilter,
     ReadOnlyAdmin,
     RemovableAdmin,
@@ -139,19 +140,20 @@ admin.site.register(Project, EquippedProjectAdmin)
 
 
 @admin.register(Runner)
-class RunnerAdmin(TokenAdmin, RemovableAdmin):
+class RunnerAdmin(PagedAdmin, TokenAdmin, RemovableAdmin):
+    page = "runner"
     inlines: ClassVar[Any] = (RunnerTokensInline,)
     list_display = (
         "name",
-        "project",
         "contact",
+        "trouble",
+        "paused_until",
+        "last_heartbeat_at",
+        "project",
         "tag_list",
         "concurrency",
         "version",
         "address",
-        "last_heartbeat_at",
-        "trouble",
-        "paused_until",
     )
     list_filter = (
         ("removed_at", YesNoFilter),
@@ -197,6 +199,10 @@ class RunnerAdmin(TokenAdmin, RemovableAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Runner]:
         return super().get_queryset(request).prefetch_related("tags")
+
+    def with_page(self, user: Any) -> QuerySet[Runner]:
+        """Removed ones, too: their page says what they were."""
+        return Runner.objects.ever_for_user(user)
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         return () if obj is None else self.inlines

@@ -12,7 +12,7 @@ from django.db.models import Q
 from django.db.models.functions import Length
 from django.utils import timezone
 
-from projects.admin_bases import AskingAdmin, ProjectFilter, ReadOnlyAdmin
+from projects.admin_bases import AskingAdmin, PagedAdmin, ProjectFilter, ReadOnlyAdmin
 from projects.admin_inlines import ShownInline, badge, linked
 from runners.admin import RunnerAdmin
 from runners.models import Runner
@@ -53,14 +53,14 @@ WAY = (
 )
 RULES = (
     "timeout_seconds",
-    "is_exclusive",
+    "runs_alone",
     "lost_runner_policy",
     "lost_runner_wait_seconds",
     "max_attempts",
     "stop_steps",
 )
 LOG = (
-    "log_complete",
+    "has_whole_log",
     "log_problem",
     "log_bytes",
     "log_lines",
@@ -134,7 +134,8 @@ admin.site.register(Runner, RetiringRunnerAdmin)
 
 
 @admin.register(Task)
-class TaskAdmin(AskingAdmin, ReadOnlyAdmin):
+class TaskAdmin(PagedAdmin, AskingAdmin, ReadOnlyAdmin):
+    page = "task"
     inlines = (AttemptsInline,)
     actions = ("stop", "force_stop")  # type: ignore[assignment]  # its base has none
     list_display = (
@@ -142,9 +143,9 @@ class TaskAdmin(AskingAdmin, ReadOnlyAdmin):
         "state_badge",
         "template",
         "runner",
+        "created_by",
         "created_at",
         "finished_at",
-        "created_by",
         "project",
         "reason",
         "attempt",
@@ -160,6 +161,7 @@ class TaskAdmin(AskingAdmin, ReadOnlyAdmin):
     list_select_related = ("project", "template", "runner", "created_by")
     search_fields = ("=id", "template__name", "runner__name", "created_by__username")
     search_help_text = "A number, or a part of the name of a template, a runner or a user"
+    readonly_fields = ("runs_alone", "has_whole_log")
     fieldsets = (
         (None, {"fields": ("project", "template", "state", "reason", "exit_code", "runner")}),
         ("Its way", {"fields": WAY}),
@@ -176,6 +178,18 @@ class TaskAdmin(AskingAdmin, ReadOnlyAdmin):
     @admin.display(description="state", ordering="state")
     def state_badge(self, task: Task) -> SafeString:
         return badge(task.state, task.get_state_display())
+
+    # In words: Django's own sign for "no" is red, as if something were wrong.
+    @admin.display(description="is exclusive")
+    def runs_alone(self, task: Task) -> str:
+        return "Yes" if task.is_exclusive else "No"
+
+    @admin.display(description="log complete")
+    def has_whole_log(self, task: Task) -> SafeString | str:
+        """Nothing before its end: until then no log can be complete."""
+        if not task.is_finished:
+            return "-"
+        return "Yes" if task.log_complete else badge("failed", "No")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
@@ -226,7 +240,8 @@ class TaskAdmin(AskingAdmin, ReadOnlyAdmin):
             return None
         if "sure" not in request.POST:
             open_tasks = [task for task in tasks if not task.is_finished]
-            return self.ask(request, tasks, open_tasks=open_tasks, is_grave=True, **words)
+            asked: dict[str, Any] = {"open_tasks": open_tasks, "is_idle": not open_tasks}
+            return self.ask(request, tasks, is_grave=True, **asked, **words)
         by, now = cast("User", request.user), timezone.now()
         unless = "somebody had asked for it before"
         end = partial(operation, by=by, now=now)

@@ -10,7 +10,7 @@ from django.contrib import admin
 from django.db import transaction
 from django.utils import timezone
 
-from projects.admin_bases import ProjectFilter, RemovableAdmin, YesNoFilter
+from projects.admin_bases import PagedAdmin, ProjectFilter, RemovableAdmin, YesNoFilter
 from projects.models import AccessKey
 from runners.tag_field import TAGS_HELP, TagField
 from tasks.disable_form import DisableForm
@@ -117,7 +117,8 @@ class TemplateForm(ModelForm):
 
 
 @admin.register(TaskTemplate)
-class TaskTemplateAdmin(RemovableAdmin):
+class TaskTemplateAdmin(PagedAdmin, RemovableAdmin):
+    page = "template"
     form = TemplateForm
     fields = (
         "project",

@@ -65,6 +65,8 @@ NEAR = timedelta(hours=12)
 # Either way: a day without its hour says too little. static/forge/times.js has the same two.
 SOON = timedelta(hours=48)
 MAXIMUM_PIPS = 12
+# What a list need not say of a host: see runners/worker/host.py.
+_BESIDE_THE_SYSTEM = re.compile(r" GNU/Linux(?= )| \([^()]*\)|, Python [^,]*\Z")
 _CLOCK_IN_SENTENCE = re.compile(
     r"\b(?:(\d{4}-\d\d-\d\d) )?(\d\d:\d\d(?::\d\d)?) ([A-Z]{2,5}|[+-]\d\d)\b"
 )
@@ -253,6 +255,12 @@ def breakable(name: str) -> SafeString:
     """A name of parts, such as a host's, which a narrow column breaks after a part."""
     # Only Forge's own marks are added to what was escaped.
     return mark_safe(re.sub(r"([.+])(?=.)", r"\1<wbr>", conditional_escape(name)))  # noqa: S308
+
+
+@register.filter
+def short_system(system: str) -> str:
+    """`Debian 12 x86_64` of `Debian GNU/Linux 12 (bookworm) x86_64, Python 3.11.7`."""
+    return _BESIDE_THE_SYSTEM.sub("", system) or system
 
 
 @register.filter

@@ -1,4 +1,5 @@
 // The log on the page: only the lines in view are in the document.
+import { LogCursor } from "./logcursor.js";
 import { Errors, foldsOf } from "./logfolds.js";
 import { Layout, ROW } from "./loglayout.js";
 import { bandOf, rowOf } from "./logrow.js";
@@ -11,8 +12,6 @@ const BAND = { wide: 28, narrow: 44 }; // px, as in forge.css
 // bar of a log with more lines moves a little more than one line's height for each line.
 const TALLEST = CSS.supports("-moz-appearance", "none") ? 17000000 : 33000000;
 
-const UPWARDS = new Set(["Home", "PageUp", "ArrowUp"]);
-
 export class LogView {
   errors = new Errors([]);
   #store;
@@ -20,6 +19,7 @@ export class LogView {
   #rows = new Map(); // key -> {element, look}
   #scroller;
   #canvas;
+  #cursor;
   #box = document.createElement("div");
   #selected = 0;
   #needle = ""; // in small letters
@@ -52,9 +52,7 @@ export class LogView {
     this.#onChange = onChange;
     this.#store = new LogStore(fetch, () => this.#request(), kept);
     scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    // Before it moves: at the end the next drawing would take the view back there, and end what the
-    // browser has just begun.
-    scroller.addEventListener("keydown", ({ key }) => UPWARDS.has(key) && this.#letGo());
+    this.#cursor = new LogCursor(scroller, this.#box, this, () => this.#letGo());
     scroller.addEventListener("wheel", ({ deltaY }) => deltaY < 0 && this.#letGo(), { passive: true });
     this.#box.addEventListener("click", (event) => this.#clicked(event));
     new ResizeObserver(() => this.#resized()).observe(scroller);
@@ -266,10 +264,12 @@ export class LogView {
     const first = wanted[0]?.line ?? 0;
     this.#store.want(first, (wanted.at(-1)?.line ?? -1) + 1);
     for (const item of wanted) item.look = this.#lookOf(item);
+    const focused = this.#cursor.line;
     this.#drop(new Map(wanted.map(({ key, look }) => [key, look])));
     this.#show(wanted);
     // Rows stand where their line is, less what the scroll bar cannot tell.
     this.#box.style.top = `${this.#layout.topOf(first) - (top - scrollTop)}px`;
+    this.#cursor.keep(focused);
     this.#store.changedFrom = Infinity;
     if (this.#measure(wanted)) this.#request();
     this.#onChange(this);

@@ -33,6 +33,7 @@ export function rowOf({ number, line, isSelected, isError, isHead, hasTimes, nee
   row.dataset.number = number;
   const link = made("a", "", (number + 1).toLocaleString("en"));
   link.href = `#L${number + 1}`;
+  link.tabIndex = -1; // see logcursor.js, for buttons as well
   row.append(link);
   if (fold) row.prepend(toggle(fold, true, `Fold ${counted(fold.last - fold.first + 1, "line")}`));
   if (hasTimes) row.append(timeOf(line));
@@ -48,6 +49,7 @@ export function rowOf({ number, line, isSelected, isError, isHead, hasTimes, nee
 function toggle(fold, isOpen, label) {
   const button = made("button", isOpen ? "tog" : "fold");
   button.type = "button";
+  button.tabIndex = -1;
   button.dataset.key = fold.key;
   button.setAttribute("aria-expanded", String(isOpen));
   if (label) button.title = label;
@@ -70,6 +72,7 @@ function timeOf(line) {
 // `errors` and `hits` say how many of the hidden lines have one.
 export function bandOf({ fold, errors, hits, hasTimes }) {
   const band = toggle(fold, false, "");
+  band.dataset.number = fold.first;
   if (hasTimes) band.append(made("time", ""));
   const size = counted(fold.last - fold.first + 1, "line");
   const title = fold.title || `Lines ${(fold.first + 1).toLocaleString("en")} to ${(fold.last + 1).toLocaleString("en")}`;

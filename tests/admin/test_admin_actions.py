@@ -238,3 +238,16 @@ def test_draining_asks_why_and_tells_which_have_no_worker(
     second.refresh_from_db()
     assert runner.is_draining and runner.pause_reason == "New kernel"
     assert second.paused_at is None
+
+
+@pytest.mark.parametrize("action", ["stop", "force_stop"])
+def test_what_has_ended_already_is_not_offered_to_be_stopped(
+    action: str, cast: Cast, template: TaskTemplate, admin: Client
+) -> None:
+    now = timezone.now()
+    ended = run_template(template=template, by=cast.owner, now=now)
+    assert ended.stop_before_start(reason="Not needed.", now=now)
+    page = act(admin, action, ended).text
+    assert "All that you selected has ended already." in page
+    assert 'name="sure"' not in page
+    assert f'href="{PLACES[Task]}">Back to the tasks</a>' in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -14,13 +15,20 @@ from django.urls import reverse
 from django.utils import timezone
 
 from projects.audit.entry import AuditEntry
-from projects.models import AccessKey, SecretVariable, VariableGroup
+from projects.models import AccessKey, Project, SecretVariable, VariableGroup
 from projects.operations import create_user_token
 from runners.models import BrokerContact, Queue, RegistrationToken, Runner, RunnerToken, Tag
 from tasks.lifecycle import TaskState
 from tasks.log import append
 from tasks.log_columns import LogOutline
-from tasks.models import Leadership, LogChunk, Task, TaskAttempt, TemplateAccessKey
+from tasks.models import (
+    Leadership,
+    LogChunk,
+    Task,
+    TaskAttempt,
+    TaskTemplate,
+    TemplateAccessKey,
+)
 from tasks.operations import save_template
 from tests.cast import CANARY, Cast
 
@@ -161,3 +169,58 @@ def test_staff_who_may_only_look_cannot_change(everything: list[str], cast: Cast
         assert row is not None
         assert client.get(address(model, "change", row.pk)).status_code == 200
         assert client.post(address(model, "change", row.pk), {}).status_code == 403
+
+
+@pytest.mark.parametrize("model", [Runner, Task, TaskTemplate, Project])
+def test_a_form_leads_to_the_page_of_what_it_changes(
+    model: type[models.Model], cast: Cast, running_task: Task, admin: Client
+) -> None:
+    row = model._default_manager.get(**({"name": "Payments"} if model is Project else {}))
+    name = "template" if model is TaskTemplate else model.__name__.lower()
+    page = reverse(name, args=[row.pk])
+    link = f'<a href="{page}" class="viewsitelink">Open its page</a>'
+    assert link in admin.get(address(model, "change", row.pk)).text
+    assert admin.get(page).status_code == 200
+    # Who may look at all rows here may not be a member of their project.
+    looker = User.objects.create_user("looker", is_staff=True)
+    looker.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client = Client()
+    client.force_login(looker)
+    assert client.get(page).status_code == 404
+    form = client.get(address(model, "change", row.pk))
+    assert form.status_code == 200 and "Open its page" not in form.text
+
+
+def test_a_removed_template_has_no_page_and_a_removed_runner_has(
+    running_task: Task, admin: Client
+) -> None:
+    now = timezone.now()
+    TaskTemplate.objects.update(removed_at=now)
+    Runner.objects.update(removed_at=now)
+    for model, has_page in ((TaskTemplate, False), (Runner, True)):
+        row = model._default_manager.get()
+        text = admin.get(address(model, "change", row.pk)).text
+        assert ("Open its page" in text) == has_page, model
+
+
+def test_a_task_that_has_not_ended_has_nothing_marked_as_wrong(
+    running_task: Task, admin: Client
+) -> None:
+    page = address(Task, "change", running_task.pk)
+
+    def told(field: str) -> str:
+        found = re.search(rf'field-{field}".*?<div class="readonly">(.*?)</div>', text, re.DOTALL)
+        assert found is not None, field
+        return found[1].strip()
+
+    text = admin.get(page).text
+    assert "icon-no" not in text
+    assert told("has_whole_log") == "-"
+    assert told("runs_alone") == ("Yes" if running_task.is_exclusive else "No")
+    ended = Task.objects.filter(pk=running_task.pk)
+    ended.update(state=TaskState.FAILED, reason="It broke.", finished_at=timezone.now())
+    text = admin.get(page).text
+    assert told("has_whole_log") == '<span class="state" data-state="failed">No</span>'
+    ended.update(log_complete=True)
+    text = admin.get(page).text
+    assert told("has_whole_log") == "Yes"

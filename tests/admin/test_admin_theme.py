@@ -55,7 +55,9 @@ def test_states_have_the_colours_of_the_pages() -> None:
 def test_a_tasks_page_shows_all_of_it_but_the_nonce(running_task: Task, admin: Client) -> None:
     page = site._registry[Task]
     shown = {name for _, group in page.get_fieldsets(None) for name in group["fields"]}  # type: ignore[arg-type]
-    assert shown == {field.name for field in Task._meta.fields} - {"id", "nonce"}
+    in_words = {"runs_alone": "is_exclusive", "has_whole_log": "log_complete"}
+    fields = {in_words.get(str(name), name) for name in shown}
+    assert fields == {field.name for field in Task._meta.fields} - {"id", "nonce"}
     text = admin.get(f"/admin/tasks/task/{running_task.pk}/change/").text
     assert text.index("Its way") < text.index("What it runs") < text.index("Its log")
     assert 'data-state="running"' in admin.get("/admin/tasks/task/").text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.browser.conftest import Visit
+from tests.deployment.deployment import Deployment
 
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
@@ -31,3 +32,23 @@ def test_light_and_dark_are_chosen_once_for_pages_and_admin(visit: Visit) -> Non
     page.get_by_role("link", name="Back to the pages").click()
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     assert "/admin/" not in page.url
+
+
+@pytest.mark.parametrize(
+    ("place", "columns"),
+    [
+        ("runners/runner", ("contact", "trouble", "paused_until", "last_heartbeat_at")),
+        ("tasks/task", ("state_badge", "template", "runner", "created_by", "created_at")),
+    ],
+    ids=["runners", "tasks"],
+)
+def test_what_one_looks_for_first_is_in_sight_on_a_laptop(
+    place: str, columns: tuple[str, ...], visit: Visit, forge: Deployment, project: int
+) -> None:
+    forge.api.wait_until(forge.api.run_script(project, "true", name=f"Facts of all {place}"))
+    page = visit().page
+    page.goto(f"/admin/{place}/")
+    around = page.locator("#changelist-form").bounding_box()
+    for column in columns:
+        box = page.locator(f"th.column-{column}").bounding_box()
+        assert box["x"] + box["width"] <= around["x"] + around["width"], column

@@ -195,3 +195,24 @@ def test_a_runners_page_says_how_it_did_of_late(
     found = re.search(r"In use, 24 h (\d+) %", said)
     assert found, said
     assert 400 / (24 * slots) - 1 < int(found[1]) < 400 / (23 * slots) + 1
+
+
+@pytest.mark.parametrize(
+    ("told", "short"),
+    [
+        ("Debian GNU/Linux 12 (bookworm) x86_64, Python 3.11.7", "Debian 12 x86_64"),
+        ("Ubuntu 22.04.4 LTS aarch64, Python 3.12.1", "Ubuntu 22.04.4 LTS aarch64"),
+        ("Rocky Linux 9.3 (Blue Onyx) x86_64, Python 3.11.5", "Rocky Linux 9.3 x86_64"),
+        ("Linux riscv64, Python 3.13.0", "Linux riscv64"),
+        ("macOS-14.4 arm64, Python 3.11.7", "macOS-14.4 arm64"),
+        ("something (that was cut", "something (that was cut"),
+    ],
+)
+def test_lists_say_the_system_in_short_and_the_runners_page_in_full(
+    told: str, short: str, cast: Cast, runner: Runner, reader: Client
+) -> None:
+    Runner.objects.filter(pk=runner.pk).update(system=told)
+    for address in (f"/projects/{cast.project.pk}/runners/", "/runners/"):
+        text = reader.get(address).text
+        assert f'<span class="two" title="{told}">{short}</span>' in text, address
+    assert f"<dd>{told}</dd>" in reader.get(f"/runners/{runner.pk}/").text

@@ -75,6 +75,7 @@ class Production:
 
     broker: the command that starts one on `broker_port`, without port and password.
     server: further variables of web and controller; `{broker_port}` in them is filled in.
+    has_controller: False leaves it to the test to call `start_controller`.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Production:
         broker: list[str],
         url: str | None = None,
         server: dict[str, str] | None = None,
+        has_controller: bool = True,
     ) -> None:
         self.folder = folder
         self.broker_port = free_port()
@@ -93,6 +95,7 @@ class Production:
         self.url = url or self.web_url
         self._broker = broker
         self._server = server or {}
+        self._has_controller = has_controller
         self._services: list[Service] = []
         self._workers: list[Worker] = []
 
@@ -129,7 +132,8 @@ class Production:
             self.manage("quickstart_seed", text=json.dumps(known))
         )
         self.web = self.service("web", [*MANAGE, "web", "--port", str(self.web_port)])
-        self.controller = self.service("controller", [*MANAGE, "controller"])
+        if self._has_controller:
+            self.start_controller()
         self.api = Forge(self.web_url, self.seeded["api_token"])
         wait_for(self._is_up, "web, database and broker answer")
         return self
@@ -149,6 +153,9 @@ class Production:
         service = Service(command, self.environment, self.folder / f"{name}.log")
         self._services.append(service)
         return service
+
+    def start_controller(self) -> None:
+        self.controller = self.service("controller", [*MANAGE, "controller"])
 
     def _is_up(self) -> bool:
         assert self.web.process.poll() is None, self.web.said()

@@ -5,27 +5,18 @@ One Forge put together by hand, so that its controller and its broker can be tak
 
 from __future__ import annotations
 
-import html
-import itertools
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import redis
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
 from tests import broker as real_broker
-from tests.deployment.client import Forge, Runner, wait_for
-from tests.deployment.deployment import Worker
+from tests.deployment.client import wait_for
 from tests.deployment.full_disk import fill
 from tests.deployment.production import Production
-
-HOLD = "while [ ! -e {gate} ]; do sleep 0.05; done"
-_numbers = itertools.count(1)
+from tests.deployment.scene import HOLD, Scene
 
 
 @pytest.fixture(scope="module")
@@ -37,81 +28,10 @@ def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
         yield production
 
 
-class Scene:
-    """A project of its own, with runners, gates that hold tasks, and somebody who looks."""
-
-    def __init__(self, forge: Production, folder: Path) -> None:
-        self.forge = forge
-        self.api: Forge = forge.api
-        self.folder = folder
-        self.project = self.api.project(f"scene {next(_numbers)}")
-        self.workers: list[Worker] = []
-        self.reader = requests.Session()
-        self.reader.trust_env = False
-        # As browsers do when an idle connection was closed under their feet.
-        self.reader.mount("http://", HTTPAdapter(max_retries=Retry(3, backoff_factor=0.1)))
-        page = self.reader.get(f"{forge.web_url}/sign-in/").text
-        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
-        assert token
-        user = {"username": forge.seeded["username"], "password": forge.seeded["password"]}
-        answer = self.reader.post(
-            f"{forge.web_url}/sign-in/", {**user, "csrfmiddlewaretoken": token[1]}
-        )
-        assert answer.ok and "sign-in" not in answer.url
-
-    def runner(self, name: str = "", **fields: object) -> Runner:
-        return self.api.runner(self.project, name or f"host-{next(_numbers)}", **fields)
-
-    def worker(self, name: str = "", **fields: object) -> Worker:
-        return self.start(self.runner(name, **fields))
-
-    def start(self, runner: Runner, **variables: str) -> Worker:
-        worker = self.forge.worker(runner, **variables)
-        self.workers.append(worker)
-        return worker
-
-    def heard(self, worker: Worker) -> str:
-        return str(self.api.get(f"runners/{worker.runner.id}/")["last_heartbeat_at"])
-
-    def run(self, script: str = "true", **fields: object) -> int:
-        return self.api.run_script(self.project, script, **fields)
-
-    def hold(self, **fields: object) -> tuple[int, Path]:
-        """A task that runs until its gate is there."""
-        gate = self.folder / f"gate-{next(_numbers)}"
-        task = self.run(HOLD.format(gate=gate), **fields)
-        self.api.wait_until(task, "running")
-        return task, gate
-
-    def waits(self, task: int, *words: str) -> str:
-        """Wait until the sentence of the task has all the words; page and API say the same."""
-        pattern = ".*".join(words)
-
-        def said() -> str:
-            found = self.api.task(task)
-            assert found["state"] == "queued", found
-            sentence = str(found["waiting_for"])
-            return sentence if re.search(pattern, sentence) else ""
-
-        wait_for(said, f"task {task} waits for {pattern!r}; {self.api.task(task)}")
-        page = html.unescape(self.reader.get(f"{self.forge.web_url}/tasks/{task}/").text)
-        shown = re.search(r'id="task-waiting".*?<h2>(.*?)</h2>', page, re.S)
-        assert shown
-        # A moment in it is the reader's to read, and a task's number leads to it.
-        text = re.sub(r"</?(time|a)\b[^>]*>", "", shown[1])
-        assert re.search(pattern, text), text
-        return text
-
-    def starts(self, task: int) -> None:
-        assert self.api.wait_until(task)["state"] == "succeeded"
-
-
 @pytest.fixture
 def scene(forge: Production, tmp_path: Path) -> Iterator[Scene]:
-    scene = Scene(forge, tmp_path)
-    yield scene
-    for worker in scene.workers:
-        worker.kill()
+    with Scene(forge, tmp_path) as scene:
+        yield scene
 
 
 def test_the_project_has_no_runner(scene: Scene) -> None:

@@ -74,6 +74,7 @@ _HEADS = (
     "late",
     "lost",
     "marked gap",
+    "beside left",
 )
 
 

@@ -48,6 +48,15 @@ def may_be_followed(facts: Facts, row: Row, attempt: Attempt) -> bool:
     return key not in facts.damage.killed and facts.was_silent(key, runner)
 
 
+def left_alone(facts: Facts, row: Row) -> Iterator[int]:
+    """The attempts that were given up at the end of their lease, and of which something may live
+    on: all was killed that ends it, and the next worker came too late to say so.
+    """
+    for attempt in row["attempts"]:
+        if attempt["state"] == "lost" and attempt["runner"] in facts.damage.unwatched:
+            yield attempt["number"]
+
+
 def allowed_ends(facts: Facts, row: Row) -> set[str]:
     """The states in which it may have ended."""
     if facts.damage.asked.get(row["id"]):

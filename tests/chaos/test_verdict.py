@@ -103,6 +103,23 @@ def test_two_attempts_at_the_same_time_are_an_overlap(again: Facts, tmp_path: Pa
     assert score(replace(again, ledger=ledger(tmp_path, *lines))).overlapped == 1
 
 
+def test_what_runs_beside_what_nobody_told_of_in_time_is_counted_by_itself(
+    again: Facts, tmp_path: Path
+) -> None:
+    """Only where everything was killed that ends a program, and the lease has ended."""
+    lines = ["1 start 11", "2 overlap", "2 start 12", "1 half", "2 half", "2 end"]
+    found = replace(again, ledger=ledger(tmp_path, *lines))
+    all_killed = replace(KILLED, unwatched={RUNNER})
+    lost = {TASK: row(attempt(1, "lost", HALF, complete=False), attempt(2))}
+    for facts, (overlapped, beside) in (
+        (replace(found, rows=lost, damage=all_killed), (0, 1)),
+        (replace(found, rows=lost), (1, 0)),
+        (replace(found, damage=all_killed), (1, 0)),
+    ):
+        told = score(facts)
+        assert (told.overlapped, told.beside_left) == (overlapped, beside)
+
+
 def test_an_attempt_that_writes_after_the_next_has_started_overlaps_it(
     again: Facts, tmp_path: Path
 ) -> None:

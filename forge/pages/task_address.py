@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from django.contrib.auth import get_user_model
 
 from forge.pages.task_filters import NAMES, SINCE
+from forge.pages.time_span import is_backwards, why_no_moment
 from projects.words import whole_number
 from runners.models import Runner
 from tasks.models import Task, TaskTemplate
@@ -53,6 +54,10 @@ def _misread(query: QueryDict, project: Project, states: Collection[str]) -> Ite
             yield Misread(name, "Tasks are not filtered by this.")
         elif given and (why := _why_not(name, given, project, states)):
             yield Misread(name, f"{_short(given)} {why}")
+        elif given and (why := why_no_moment(name, given[:MAXIMUM_SHOWN])):
+            yield Misread(name, why)
+    if is_backwards(query):
+        yield Misread("until", f"{_short(query.get('until', ''))} is not after the beginning.")
 
 
 def _why_not(name: str, given: str, project: Project, states: Collection[str]) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from django.contrib.auth import get_user_model
 
+from forge.pages import time_span
 from forge.templatetags.forge_ui import person
 from runners.models import Runner
 from tasks.models import Task, TaskTemplate
@@ -25,7 +26,7 @@ SINCE = {
     "7d": ("last 7 days", timedelta(days=7)),
     "30d": ("last 30 days", timedelta(days=30)),
 }
-NAMES = ("state", "template", "runner", "by", "since", "q")
+NAMES = ("state", "template", "runner", "by", "since", "from", "until", "q")
 MAXIMUM_CHOICES = 200
 
 
@@ -48,13 +49,8 @@ def narrowed(
     if by := query.get("by"):
         rows = rows.filter(created_by=_number(by))
     if since := SINCE.get(query.get("since", "")):
-        # By number too: what is older is never read, however much there is.
-        begin = now - since[1]
-        older = Task.objects.filter(project=project, created_at__lt=begin).order_by("-created_at")
-        last = older.values_list("pk", flat=True).first()
-        rows = rows.filter(created_at__gte=begin)
-        rows = rows.filter(pk__gt=last) if last else rows
-    return rows
+        rows = time_span.since(rows, now - since[1], project=project)
+    return time_span.within(rows, query, project=project)
 
 
 def menus(project: Project, query: QueryDict) -> list[Menu]:

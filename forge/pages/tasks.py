@@ -12,11 +12,11 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from forge.lists.task_rows import grouped, newer_in_words, rows_of, tasks_sentence
-from forge.pages import task_search
+from forge.pages import task_search, time_span
 from forge.pages.access import project_for
 from forge.pages.shell import page
 from forge.pages.task_address import understood
-from forge.pages.task_filters import menus, narrowed
+from forge.pages.task_filters import NAMES, menus, narrowed
 from forge.pages.task_search import Found
 from forge.pages.task_view import task_context
 from projects.words import whole_number
@@ -37,7 +37,6 @@ SEGMENTS: dict[str, tuple[str, frozenset[str]]] = {
     "succeeded": ("Succeeded", frozenset({TaskState.SUCCEEDED})),
     "stopped": ("Stopped", frozenset({TaskState.STOPPED})),
 }
-_FILTERS = ("state", "template", "runner", "by", "since", "q")
 
 
 @login_required
@@ -52,6 +51,7 @@ def tasks(request: HttpRequest, pk: int) -> HttpResponse:
     name = "tasks_live.html" if "part" in request.GET else "tasks.html"
     if name == "tasks.html":
         context |= {"menus": menus(project, query), "misread": misread}
+        context |= {"ends": time_span.ends(query, NAMES)}
     return page(request, name, project=project, section="tasks", **context)
 
 
@@ -86,7 +86,8 @@ def _page_of(tasks: Found, query: QueryDict) -> dict[str, Any]:
         has_older = len(downward) == wanted
     active = _active(found, query)
     first = top or (found[0].pk if found else 0)
-    newer = 0 if has_newer or not first else tasks.count(MAXIMUM_NEWER + 1, pk__gt=first)
+    # Nothing is newer than the first row of a page that has just been opened.
+    newer = tasks.count(MAXIMUM_NEWER + 1, pk__gt=top) if top and not has_newer else 0
     return {
         "rows": grouped(rows_of(found, now=timezone.now()), active),
         "newer_than": found[0].pk if found and has_newer else None,
@@ -112,7 +113,7 @@ def _active(found: list[Task], query: QueryDict) -> set[int]:
 
 
 def _query(query: QueryDict, **more: object) -> str:
-    kept = {name: query[name] for name in _FILTERS if query.get(name)}
+    kept = {name: query[name] for name in NAMES if query.get(name)}
     return urlencode(kept | {name: value for name, value in more.items() if value})
 
 
@@ -124,7 +125,7 @@ def _states(project: Project) -> dict[str, Any]:
 
 
 def _filters(query: QueryDict) -> dict[str, Any]:
-    others = {name: query[name] for name in _FILTERS[1:] if query.get(name)}
+    others = {name: query[name] for name in NAMES[1:] if query.get(name)}
     current = query.get("state", "")
     segments = [("", "All"), *((key, label) for key, (label, _) in SEGMENTS.items())]
     return {
@@ -135,7 +136,7 @@ def _filters(query: QueryDict) -> dict[str, Any]:
         "state": current if current in SEGMENTS else "",
         "text": query.get("q", ""),
         "filter_query": _query(query),
-        "is_filtered": any(query.get(name) for name in _FILTERS),
+        "is_filtered": any(query.get(name) for name in NAMES),
     }
 
 

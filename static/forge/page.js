@@ -2,6 +2,7 @@
 import { GONE, lookAgain } from "./anew.js";
 import "./ask.js";
 import "./keys.js";
+import "./moments.js";
 import "./palette.js";
 import { clock, writeTimes } from "./times.js";
 

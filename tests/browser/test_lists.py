@@ -53,3 +53,34 @@ def test_projects_are_filtered_while_one_types(visit: Visit, forge: Deployment) 
     page.get_by_role("link", name="Show all projects").click()
     expect(names.first).to_be_visible()
     assert names.count() > 10
+
+
+def test_tasks_are_found_by_a_span_of_time_in_the_readers_zone(
+    visit: Visit, forge: Deployment, project: int
+) -> None:
+    task = forge.api.run_script(project, "true\n", name="In a span")
+    page = visit("viewer").page
+
+    def ago(minutes: int) -> str:
+        """As the fields of the page take it."""
+        script = "(m) => new Date(Date.now() - m * 60_000).toLocaleString('sv').slice(0, 16)"
+        return str(page.evaluate(script, minutes)).replace(" ", "T")
+
+    page.goto(f"/projects/{project}/tasks/?q=in+a+span")
+    found = page.locator(f"a[href='/tasks/{task}/']")
+    expect(found.first).to_be_visible()
+    begin, end = ago(30), ago(29)
+    page.locator("summary", has_text="Filter").click()
+    page.get_by_label("Queued from").fill(begin)
+    page.get_by_role("button", name="Show these tasks").click()
+    expect(page).to_have_url(re.compile(r"from=[0-9]{4}-[0-9T-]+%3A[0-9]{2}Z"))
+    expect(found.first).to_be_visible()
+    expect(page.locator(".pick", has_text="Queued from")).to_contain_text(begin[-5:])
+    page.locator("summary", has_text="Filter").click()
+    expect(page.get_by_label("Queued from")).to_have_value(begin)
+    page.get_by_label("Queued until").fill(end)
+    page.get_by_role("button", name="Show these tasks").click()
+    expect(page.locator(".pick", has_text="Queued until")).to_contain_text(end[-5:])
+    expect(found).to_have_count(0)
+    page.locator(".pick", has_text="Queued until").click()
+    expect(found.first).to_be_visible()

@@ -61,6 +61,7 @@ class Scene:
     runner: int
     person: int
     middle: int
+    day: str
     administrator: Client
 
     def address(self, pattern: str) -> str:
@@ -75,7 +76,7 @@ TASKS = (
     "q=ada&before={middle}", "part=rows&q=ada&top={middle}", "q=%23{middle}",
     "state=failed&template={often}", "state=stopped&by={person}&since=30d", "before={middle}",
     "after={middle}", "state=failed&before={middle}", "q=deploy&before={middle}",
-    "part=rows&top={middle}",
+    "part=rows&top={middle}", "from={day}", "until={day}", "state=failed&q=ada&until={day}",
 )  # fmt: skip
 AUDIT = (
     "", "who=ada.albrecht", "verb=stopped", "kind=task", "way=page", "name=heal", "name=zz",
@@ -137,7 +138,8 @@ def fill(amounts: Amounts) -> Scene:
     tasks = Task.objects.filter(project=project).order_by("-pk")
     templates = TaskTemplate.objects.filter(project=project).order_by("pk")
     busiest = Runner.objects.filter(project=project).annotate(n=Count("tasks")).latest("n")
-    newest = tasks.values_list("pk", "created_by_id")
+    newest = tasks.values_list("pk", "created_by_id", "created_at")
+    middle = newest[len(newest) // 2]
     root = User.objects.filter(username="root").first() or User.objects.create_superuser("root")
     client = Client()
     client.force_login(root)
@@ -147,7 +149,8 @@ def fill(amounts: Amounts) -> Scene:
         never=templates.last().pk,  # type: ignore[union-attr]
         runner=busiest.pk,
         person=newest[0][1] or 0,
-        middle=newest[len(newest) // 2][0],
+        middle=middle[0],
+        day=f"{middle[2]:%Y-%m-%d}",
         administrator=client,
     )
 

@@ -65,6 +65,49 @@ def test_what_the_address_says_is_shown(
 
 
 @pytest.mark.parametrize(
+    ("begin", "end", "places"),
+    [
+        (1.5, 0.5, [2]),
+        (2.5, None, [3, 2, 1]),
+        (None, 1.5, [1, 0]),
+        (2.5, 0.5, [2, 1]),
+        (0.05, None, []),
+        (None, 9, []),
+    ],
+)
+def test_a_span_of_time_is_shown(
+    begin: float | None, end: float | None, places: list[int], runs: list[Task], ids: Ids
+) -> None:
+    """In days before now; in between lie the tasks that are queued."""
+    now, parts = timezone.now(), []
+    for name, days in (("from", begin), ("until", end)):
+        if days is not None:
+            parts.append(f"{name}={now - timedelta(days=days):%Y-%m-%dT%H:%M}Z")
+    assert ids("&".join(parts)) == [runs[place].pk for place in places]
+
+
+def test_a_day_is_shown_whole(cast: Cast, runs: list[Task], ids: Ids) -> None:
+    days = [f"{timezone.localtime(one.created_at):%Y-%m-%d}" for one in runs]
+    assert ids(f"from={days[1]}&until={days[1]}") == [runs[1].pk]
+    assert ids(f"from={days[0]}&until={days[2]}&by={cast.operator.pk}") == [runs[2].pk, runs[0].pk]
+
+
+def test_each_end_of_a_span_is_taken_off_by_itself(
+    cast: Cast, runs: list[Task], browser: Callable[..., Client]
+) -> None:
+    query = "state=active&from=2025-01-02&until=2035-01-02T04:00"
+    text = browser(cast.viewer).get(f"/projects/{cast.project.pk}/tasks/?{query}").text
+    later, sooner = (
+        re.search(r'class="pick" href="([^"]*)">Queued ' + word, text) for word in ("from", "until")
+    )
+    assert later and later[1] == "?state=active&amp;until=2035-01-02T04%3A00"
+    assert sooner and sooner[1] == "?state=active&amp;from=2025-01-02"
+    # The search and the states of the list keep both.
+    assert '<input type="hidden" name="from" value="2025-01-02">' in text
+    assert "state=failed&amp;from=2025-01-02&amp;until=2035-01-02T04%3A00" in text
+
+
+@pytest.mark.parametrize(
     ("query", "said"),
     [
         (
@@ -72,7 +115,17 @@ def test_what_the_address_says_is_shown(
             "state: bogus is not known here. Use active, failed, succeeded or stopped.",
         ),
         ("since=zz", "since: zz is not known here. Use 1h, 24h, 7d or 30d."),
-        ("until=zz", "until: Tasks are not filtered by this."),
+        ("to=zz", "to: Tasks are not filtered by this."),
+        (
+            "until=zz",
+            "until: zz is no date. Write 2026-11-25, or 2026-11-25T14:30 with a time.",
+        ),
+        ("from=0001-01-01T00:00%2B14:00", "from: 0001-01-01T00:00+14:00 is no date."),
+        ("from=2026-11-31", "from: 2026-11-31 is no date."),
+        (
+            "from=1999-11-25&until=1999-11-25T00:00",
+            "until: 1999-11-25T00:00 is not after the beginning.",
+        ),
         ("by=0", "by: 0 is no number of a member, nor of anybody who has started a task here."),
         ("by=anna", "by: anna is no number of a member"),
         ("by={outsider}", "by: {outsider} is no number of a member"),
@@ -106,7 +159,8 @@ def test_whatever_pages_and_links_add_is_understood(
 ) -> None:
     number = runs[0].pk
     query = f"state=active&template={runs[0].template_id}&runner={runner.pk}&by={cast.viewer.pk}"
-    query += f"&since=7d&q=x&before={number}&after={number}&top={number}&active={number}"
+    query += "&since=7d&from=2025-01-02&until=2035-01-02&q=x"
+    query += f"&before={number}&after={number}&top={number}&active={number}"
     page = browser(cast.viewer).get(f"/projects/{cast.project.pk}/tasks/?{query}").text
     assert "Not understood" not in page
 

@@ -85,17 +85,17 @@ def _check_value(name: str, content: object) -> None:
         raise ValidationError(f"{name}: the value holds a NUL byte, which no program can receive.")
     if len(content) > MAXIMUM_VALUE_CHARACTERS:
         raise ValidationError(f"{name}: at most {MAXIMUM_VALUE_CHARACTERS} characters.")
+    try:
+        content.encode()
+    except UnicodeEncodeError:
+        # Not `from error`, which holds the text, and that may be a secret.
+        raise ValidationError(f"{name}: the value is not valid Unicode.") from None
 
 
 def check_secret(name: str, content: object) -> None:
     """Accept what can be delivered and masked. The sentences never hold the value."""
     _check_value(name, content)
     text = str(content)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        # Not `from error`, which holds the text.
-        raise ValidationError(f"{name}: the value is not valid Unicode.") from None
     if len(text.strip()) < MINIMUM_SECRET_CHARACTERS:
         raise ValidationError(
             f"{name}: a secret needs at least {MINIMUM_SECRET_CHARACTERS} characters other than "

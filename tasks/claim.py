@@ -17,8 +17,9 @@ from projects.single import single
 from runners.endpoint import refusal, runner_endpoint
 from runners.models import Runner
 from runners.worker.failpoints import reached
-from runners.worker.protocol import ClaimRequest, Job
-from tasks.errors import ClaimRefusedError
+from runners.worker.fields import ProtocolError
+from runners.worker.protocol import MAXIMUM_ANSWER_BYTES, ClaimRequest, Job
+from tasks.errors import ClaimRefusedError, UndeliverableError
 from tasks.lifecycle import HELD, TaskState
 from tasks.live import announce
 from tasks.models import Task, TaskTemplate
@@ -191,7 +192,10 @@ def _repeat(task: Task, runner: Runner, request: ClaimRequest, *, now: datetime)
     task.refresh_from_db()
     # Whoever asks runs nothing yet, so what was to be stopped is stopped.
     end = partial(task.finish, runner=runner, attempt=attempt, now=now)
-    if task.stop_requested_at and end(TaskState.STOPPED, reason=task.stop_reason):
+    # Nothing was written, and nothing is missing.
+    if task.stop_requested_at and end(
+        TaskState.STOPPED, reason=task.stop_reason, log_complete=True
+    ):
         transaction.on_commit(partial(announce, task.pk))
         transaction.on_commit(partial(put_out_project, task.project_id))
     raise ClaimRefusedError(task.pk, "it was stopped before it started, or given up")
@@ -210,10 +214,10 @@ def fail_claimed(task: Task, *, runner: Runner, reason: str, now: datetime) -> N
 def job_of(task: Task) -> Job:
     """The job with its secrets, for the answer to the claim and for nothing else.
 
-    Raises ForgeError when a secret cannot be read or its source was removed.
+    Raises ForgeError when a secret cannot be read, its source was removed, or it is too much.
     """
     delivery = deliver(task)
-    return Job(
+    job = Job(
         task=task.pk,
         attempt=task.attempt,
         app=task.app,
@@ -230,3 +234,18 @@ def job_of(task: Task) -> Job:
         log_head_bytes=task.log_head_bytes,
         log_tail_bytes=task.log_tail_bytes,
     )
+    _check_readable(job)
+    return job
+
+
+def _check_readable(job: Job) -> None:
+    """Raises UndeliverableError for what its runner would take for no answer of Forge's."""
+    body = job.as_bytes()
+    if len(body) > MAXIMUM_ANSWER_BYTES:
+        raise UndeliverableError(
+            f"It has {len(body):,} bytes, and {MAXIMUM_ANSWER_BYTES:,} are possible."
+        )
+    try:
+        Job.parse(body)
+    except ProtocolError as error:
+        raise UndeliverableError(str(error)) from None

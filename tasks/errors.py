@@ -51,6 +51,16 @@ class ClaimRefusedError(ForgeError):
         self.why = why
 
 
+class UndeliverableError(ForgeError):
+    """A runner would not read the job, and would ask for it again and again."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"no runner can be given all of it: {why} Take variable groups or access keys off its "
+            "template, or make them smaller."
+        )
+
+
 class SourceUnknownError(ForgeError):
     def __init__(self, what: str, pk: int) -> None:
         super().__init__(f"This project has no {what} with the id {pk}.")

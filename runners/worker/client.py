@@ -30,7 +30,6 @@ from runners.worker.tls import (
 
 CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 30.0
-MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024
 READ_BYTES = 64 * 1024
 LONGEST_RETRY_AFTER = 300.0
 # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
@@ -211,7 +210,7 @@ def _read(url: str, response: requests.Response) -> bytes:
     body = bytearray()
     for piece in response.iter_content(READ_BYTES):
         body += piece
-        if len(body) > MAXIMUM_ANSWER_BYTES:
+        if len(body) > protocol.MAXIMUM_ANSWER_BYTES:
             response.close()
             raise UnreachableError(_not_like_forge(url, "too much"))
     return bytes(body)

@@ -13,7 +13,7 @@ from runners.models import Runner
 from runners.operations import create_runner
 from runners.worker.protocol import ClaimRequest
 from tasks.claim import claim_task, job_of
-from tasks.errors import ClaimRefusedError
+from tasks.errors import ClaimRefusedError, UndeliverableError
 from tasks.lifecycle import TaskState
 from tasks.models import Task, TaskTemplate
 from tasks.operations import run_template
@@ -75,6 +75,7 @@ def test_what_was_stopped_before_its_claim_was_answered_ends_with_the_next_try(
         ask(task, runner)
     task.refresh_from_db()
     assert (task.state, task.reason) == (TaskState.STOPPED, "Stopped by olga.")
+    assert task.log_complete
 
 
 @pytest.mark.django_db
@@ -187,3 +188,22 @@ def test_of_many_claims_at_once_exactly_one_wins(task: Task, runner: Runner) -> 
 def test_a_claim_that_meets_its_own_repetition_wins_both_times(task: Task, runner: Runner) -> None:
     """As when the database stands still for longer than the runner waits for an answer."""
     assert len(at_once(task, runner, ["n" * 16] * 8)) == 8
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("environment", "why"),
+    [
+        ({f"NAME_{number}": "" for number in range(2001)}, "at most 2000 texts"),
+        ({f"NAME_{number}": "x" * 999_999 for number in range(70)}, "67,108,864 are possible"),
+        ({"NAME": "\ud800"}, "must be text"),
+    ],
+)
+def test_what_no_runner_would_read_ends_with_a_reason(
+    environment: dict[str, str], why: str, task: Task, runner: Runner
+) -> None:
+    """It would ask for it again and again, and hold the task for ever."""
+    claimed = ask(task, runner)
+    claimed.environment = environment
+    with pytest.raises(UndeliverableError, match=why):
+        job_of(claimed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -58,12 +59,11 @@ def _reached(place: str, results: Iterable[Result], runner: Runner) -> None:
 
 def take_report(*, runner: Runner, report: Report, now: datetime) -> ReportReply:
     """Commit what is this runner's to say; the receipts tell what was taken."""
-    tasks = _tasks_of(report)
+    references = _references(report)
+    tasks = _tasks_of(report, runner, {task for task, _ in references})
     for task in tasks.values():
         _take_task(task, runner, report, now=now)
-    receipts = tuple(
-        _receipt(reference, tasks.get(reference[0]), runner) for reference in _references(report)
-    )
+    receipts = tuple(_receipts(references, tasks, runner))
     _log_fence(runner, receipts)
     return ReportReply(receipts=receipts, cadence_seconds=_cadence(tasks.values(), now=now))
 
@@ -84,20 +84,19 @@ def _references(report: Report) -> list[tuple[int, int]]:
     return sorted({(item.task, item.attempt) for item in items})
 
 
-def _tasks_of(report: Report) -> dict[int, Task]:
-    ids = {task for task, _ in _references(report)}
-    tasks = Task.objects.without_scripts().in_bulk(ids)
-    return {pk: task for pk, task in tasks.items() if _is_of_its_claim(task, report)}
-
-
-def _is_of_its_claim(task: Task, report: Report) -> bool:
-    """Whether the task was not claimed anew, in the same attempt, since a result was sent.
+def _tasks_of(report: Report, runner: Runner, ids: set[int]) -> dict[int, Task]:
+    """Those of them that are with this runner, and were not claimed anew since a result was sent.
 
     A worker can be killed before its claim arrives. The next one reports that nothing was run, and
-    claims it again; a copy of that report, which was held up, must not end what runs now.
+    claims it again, in the same attempt; a copy of that report, which was held up, must not end
+    what runs now.
     """
-    told = {item.nonce for item in report.results if _concerns(task, item) and item.nonce}
-    return told <= {task.nonce}
+    told: dict[tuple[int, int], set[str]] = defaultdict(set)
+    for item in report.results:
+        if item.nonce:
+            told[item.task, item.attempt].add(item.nonce)
+    tasks = Task.objects.filter(runner=runner).without_scripts().in_bulk(ids)
+    return {pk: task for pk, task in tasks.items() if told[pk, task.attempt] <= {task.nonce}}
 
 
 def is_held_by(task: Task, runner: Runner, attempt: int) -> bool:
@@ -202,7 +201,7 @@ def _take_result(task: Task, runner: Runner, item: Result, *, now: datetime) -> 
     if task.state == TaskState.STARTING and item.outcome == "succeeded":
         task.start(runner=runner, attempt=item.attempt, now=ended_at)
     elif task.state == TaskState.STARTING and item.outcome == "stopped":
-        task.request_stop(reason=item.reason, now=now)
+        task.request_stop(reason=item.reason, now=now, attempt=item.attempt)
     to, reason = _verdict(task, item)
     end = {"exit_code": item.exit_code, "reason": reason, **log}
     is_finished = task.finish(to, runner=runner, attempt=item.attempt, now=ended_at, **end)
@@ -256,25 +255,37 @@ def _verdict(task: Task, item: Result) -> tuple[TaskState, str]:
     return TaskState(item.outcome), item.reason
 
 
-def _receipt(reference: tuple[int, int], task: Task | None, runner: Runner) -> Receipt:
-    """What is committed of one attempt, without a word about tasks of others."""
-    pk, attempt = reference
-    if task is None or task.runner_id != runner.pk or task.attempt != attempt:
-        return _receipt_of_earlier(pk, attempt, runner)
+def _receipts(
+    references: list[tuple[int, int]], tasks: dict[int, Task], runner: Runner
+) -> Iterator[Receipt]:
+    """What is committed of each attempt, without a word about tasks of others.
+
+    However many a report names, what is not the runner's to write is looked up once.
+    """
+    present = {(task.pk, task.attempt): task for task in tasks.values()}
+    others = {pk for pk, attempt in references if (pk, attempt) not in present}
+    rows = TaskAttempt.objects.filter(task__in=others, runner=runner) if others else ()
+    earlier = {(one.task_id, one.number): one for one in rows}
+    for pk, attempt in references:
+        if task := present.get((pk, attempt)):
+            yield _receipt(task)
+        else:
+            yield _receipt_of_earlier(pk, attempt, earlier.get((pk, attempt)))
+
+
+def _receipt(task: Task) -> Receipt:
     return Receipt(
-        pk,
-        attempt,
+        task.pk,
+        task.attempt,
         is_held=task.state in HELD,
         log_bytes=task.log_bytes,
         is_finished=task.is_finished,
-        remark=_too_late(f"Task #{pk}") if task.state == TaskState.LOST else "",
+        remark=_too_late(f"Task #{task.pk}") if task.state == TaskState.LOST else "",
     )
 
 
-def _receipt_of_earlier(pk: int, attempt: int, runner: Runner) -> Receipt:
+def _receipt_of_earlier(pk: int, attempt: int, earlier: TaskAttempt | None) -> Receipt:
     """Of an attempt that is not, or no longer, the runner's to write."""
-    rows = TaskAttempt.objects.filter(task=pk, number=attempt, runner=runner)
-    earlier = rows.first()
     if earlier is None:
         return Receipt(pk, attempt, is_held=False, log_bytes=0, is_finished=False)
     is_lost = earlier.state == TaskState.LOST

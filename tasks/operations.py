@@ -346,7 +346,7 @@ def retire_runner(*, runner: Runner, by: User | None, now: datetime) -> int:
     with transaction.atomic():
         if not remove_runner(runner=runner, now=now):
             return 0
-        for task in Task.objects.held_by(runner).without_scripts():
+        for task in Task.objects.held_by(runner).without_scripts().order_by("pk"):
             end = partial(task.finish, runner=runner, attempt=task.attempt, now=now)
             if end(TaskState.FAILED, reason=reason):
                 ended += 1

@@ -12,13 +12,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import cast
+from typing import Any, cast
 
 import redis
 from django.utils import timezone
-from kombu import Exchange
+from kombu import Exchange, Producer
 from kombu import Queue as KombuQueue
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError
 
 from runners.broker import PREFIX, administrator, celery_app, project_prefix
 from runners.models import Queue, Runner
@@ -172,8 +172,11 @@ def _publish(queue: Queue, attempts: Sequence[tuple[int, int]]) -> None:
     # default queue (DESIGN section 3).
     target = KombuQueue(name, _DEFAULT_EXCHANGE, routing_key=name, no_declare=True)
     app = celery_app()
+    connections: Any = app.pool  # the stubs take it for producers
     try:
-        with app.producer_pool.acquire(block=True, timeout=2) as producer:
+        # Not a producer of Celery's pool: it would wait for its connection without end.
+        with connections.acquire(block=True, timeout=2) as connection:
+            producer = Producer(connection)
             for task_id, attempt in attempts:
                 app.send_task(
                     JOB_NAME,
@@ -185,13 +188,12 @@ def _publish(queue: Queue, attempts: Sequence[tuple[int, int]]) -> None:
                     retry_policy=_ONE_RETRY,
                     ignore_result=False,
                 )
-    except (OperationalError, OSError, redis.RedisError) as error:
-        if isinstance(error, OperationalError):
-            raise _told_by_broker(error) from error
-        raise
+    except KombuError as error:
+        # Also where others hold all connections, as while the broker does not answer.
+        raise _told_by_broker(error) from error
 
 
-def _told_by_broker(error: OperationalError) -> redis.RedisError | OSError:
+def _told_by_broker(error: KombuError) -> redis.RedisError | OSError:
     """What Kombu has made one of its own errors of."""
     cause = error.__cause__
     if isinstance(cause, redis.RedisError | OSError):

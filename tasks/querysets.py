@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import OuterRef, Q, Subquery
 
 from projects.models import Project
@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 QUEUED = TaskState.QUEUED
 # Columns of templates, and of the tasks that copy them.
 LONG = ("script", "environment")
+
+
+def unheard_since(limit: datetime) -> Q:
+    """Of tasks: their runner was last heard before `limit`, and claimed them before that too.
+
+    One that comes back may claim before its first heartbeat arrives; one that ended before it never
+    sends any.
+    """
+    is_silent = Q(runner__last_heartbeat_at__lt=limit) | Q(runner__last_heartbeat_at=None)
+    return is_silent & Q(claimed_at__lt=limit)
 
 
 def never_started(reason: str, *, now: datetime) -> dict[str, Any]:
@@ -102,8 +112,15 @@ class TaskQuerySet(models.QuerySet["Task"]):
         return self.filter(meant)
 
     def renew_leases(self, runner: Runner, *, now: datetime) -> int:
-        """Renew the leases of those of them that the runner still holds; returns how many."""
-        return self.held_by(runner).update(lease_expires_at=lease_end(now))
+        """Renew the leases of those of them that the runner still holds; returns how many.
+
+        Locked in the order in which others lock several of them, so that no two wait for each
+        other.
+        """
+        with transaction.atomic():
+            rows = self.held_by(runner).order_by("pk")
+            ids = list(rows.select_for_update(no_key=True).values_list("pk", flat=True))
+            return self.held_by(runner).filter(pk__in=ids).update(lease_expires_at=lease_end(now))
 
     def overdue(self, now: datetime) -> TaskQuerySet:
         """Unreachable tasks about which their policy is to decide now."""
@@ -143,8 +160,5 @@ class TaskQuerySet(models.QuerySet["Task"]):
         return self.filter(state=TaskState.QUEUED, hinted_at__isnull=False)
 
     def silent_since(self, limit: datetime) -> TaskQuerySet:
-        """Held tasks whose runner was last heard before `limit`, and claimed them before that too.
-
-        One that comes back may claim before its first heartbeat arrives.
-        """
-        return self.held().filter(runner__last_heartbeat_at__lt=limit, claimed_at__lt=limit)
+        """Held tasks of whose runner nothing was heard after `limit`, not even their claim."""
+        return self.held().filter(unheard_since(limit))

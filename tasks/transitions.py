@@ -19,7 +19,7 @@ from runners.models import Runner
 from tasks.lifecycle import HELD, TaskState, predecessors
 from tasks.log_columns import NO_LOG
 from tasks.policies import CLOCK_DIFFERENCE, LostRunnerPolicy, RunPolicy, lease_end
-from tasks.querysets import TaskQuerySet, never_started
+from tasks.querysets import TaskQuerySet, never_started, unheard_since
 
 REASON_LENGTH = 500
 
@@ -140,9 +140,15 @@ class TaskTransitions(RunPolicy):
         waiting = Q(state__in=(TaskState.QUEUED, TaskState.AWAITING_APPROVAL))
         return self._move(TaskState.STOPPED, fence=waiting, **never_started(reason, now=now))
 
-    def request_stop(self, *, reason: str, now: datetime) -> bool:
-        """`starting | running -> stopping`; the runner ends the process."""
+    def request_stop(self, *, reason: str, now: datetime, attempt: int | None = None) -> bool:
+        """`starting | running -> stopping`; the runner ends the process.
+
+        With `attempt` only if it is still in that one: a person means the task, a runner what it
+        was given.
+        """
         fence = Q(state__in=(TaskState.STARTING, TaskState.RUNNING))
+        if attempt is not None:
+            fence &= Q(attempt=attempt)
         wish = {"stop_reason": reason, "stop_requested_at": now}
         return self._move(TaskState.STOPPING, fence=fence, **wish)
 
@@ -181,7 +187,7 @@ class TaskTransitions(RunPolicy):
         """
         fence = Q(attempt=self.attempt)
         if silent_since is not None:
-            fence &= Q(runner__last_heartbeat_at__lt=silent_since, claimed_at__lt=silent_since)
+            fence &= unheard_since(silent_since)
         end = self._wait_end(now)
         return self._move(TaskState.UNREACHABLE, fence=fence, unreachable_at=now, wait_ends_at=end)
 

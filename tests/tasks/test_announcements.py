@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,9 +17,11 @@ from runners.models import Runner
 from runners.worker.protocol import Heartbeat, Piece, Report, TaskRef
 from tasks.heartbeat import take_heartbeat
 from tasks.intake import take_report
+from tasks.lifecycle import TaskState
 from tasks.live import announce
 from tasks.models import Task, TaskTemplate
 from tasks.operations import run_template
+from tasks.publish import publish
 from tasks.reaping import mark_silent
 from tests.cast import Cast
 from tests.deployment.client import wait_for
@@ -137,3 +140,17 @@ def test_news_are_told_again_after_the_broker_was_away(
         return 2 in listener.listen()
 
     wait_for(is_heard, "an announcement")
+
+
+@pytest.mark.django_db
+def test_a_broker_that_holds_up_every_publisher_keeps_no_task_from_being_queued(
+    task: Task,
+) -> None:
+    """The task is committed: whoever asked for it must not be told to ask again."""
+    pool = broker.celery_app().pool
+    with ExitStack() as held:
+        for _ in range(pool.limit or 0):
+            held.enter_context(pool.acquire(block=True, timeout=2))
+        publish(task.queue, [(task.pk, task.attempt)])
+    task.refresh_from_db()
+    assert task.state == TaskState.QUEUED

@@ -259,3 +259,27 @@ def test_a_log_of_many_small_rows_is_read_in_few_queries(
     with django_assert_max_num_queries(4):
         assert b"".join(read_log(task)) == b"".join(b"%09d\n" % number for number in range(300))
     assert b"".join(read_log(task, offset=15, limit=20)) == b"0001\n000000002\n00000"
+
+
+@pytest.mark.django_db
+def test_however_much_a_report_names_it_is_looked_up_at_once(
+    task: Task, runner: Runner, django_assert_max_num_queries: Any
+) -> None:
+    """One token must not keep the database from serving everybody else."""
+    strangers = tuple(
+        result(Task(pk=number, attempt=attempt), b"")
+        for number in range(10**6, 10**6 + 100)
+        for attempt in (1, 2, 3)
+    )
+    report = Report((), (), (*strangers, result(task, b"")), ())
+    with django_assert_max_num_queries(4):
+        receipts = take_report(runner=runner, report=report, now=timezone.now()).receipts
+    assert len(receipts) == 301 and not any(one.is_held for one in receipts)
+
+
+@pytest.mark.django_db
+def test_nobody_learns_whether_a_task_of_others_is_watched(task: Task, runner: Runner) -> None:
+    Task.objects.filter(pk=task.pk).update(watched_until=timezone.now() + timedelta(minutes=1))
+    report = Report((), (), (result(task, b""),), ())
+    reply = take_report(runner=runner, report=report, now=timezone.now())
+    assert reply.cadence_seconds == UNWATCHED_CADENCE

@@ -154,3 +154,10 @@ def test_two_tasks_of_an_exclusive_template_are_never_held_at_once(
     second.save(force_insert=True)
     with pytest.raises(IntegrityError), transaction.atomic():
         second.claim(runner=runner, attempt=1, nonce="x" * 16, now=timezone.now())
+
+
+@pytest.mark.django_db
+def test_what_a_runner_says_of_its_attempt_stops_no_later_one(running_task: Task) -> None:
+    now = timezone.now()
+    assert not running_task.request_stop(reason="Late.", now=now, attempt=2)
+    assert running_task.request_stop(reason="In time.", now=now, attempt=1)

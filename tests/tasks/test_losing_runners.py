@@ -654,3 +654,16 @@ def test_a_task_that_never_started_counts_as_stopped_without_a_start(
     report(runner, result(task, "stopped"))
     task.refresh_from_db()
     assert task.state == TaskState.STOPPED and task.started_at is None
+
+
+@pytest.mark.django_db
+def test_a_runner_that_ends_before_its_first_heartbeat_loses_what_it_claimed(
+    task: Task, runner: Runner
+) -> None:
+    assert runner.last_heartbeat_at is None
+    claim(task, runner)
+    now = timezone.now()
+    assert mark_silent(now=now, after=SILENCE) == 0
+    assert mark_silent(now=now + 2 * SILENCE, after=SILENCE) == 1
+    task.refresh_from_db()
+    assert task.state == TaskState.UNREACHABLE

@@ -341,6 +341,13 @@ def test_plain_variables_of_a_group_may_not_hook_the_interpreter(cast: Cast) -> 
         write_variable_group(group=group, secrets={}, now=timezone.now())
 
 
+@pytest.mark.parametrize("value", ["nul-\0", "half of a pair: \ud800"])
+def test_plain_variables_of_a_group_are_what_a_program_can_receive(value: str, cast: Cast) -> None:
+    group = VariableGroup(project=cast.project, name="G", variables={"REGION": value})
+    with pytest.raises(ValidationError, match="REGION: the value"):
+        write_variable_group(group=group, secrets={}, now=timezone.now())
+
+
 def test_a_secret_is_removed_by_naming_it(variable_group: VariableGroup) -> None:
     given = {"API_TOKEN": None, "OTHER": CANARY}
     write_variable_group(group=variable_group, secrets=given, now=timezone.now())

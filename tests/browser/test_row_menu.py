@@ -1,0 +1,48 @@
+"""What may be done to a runner is one menu away, in its row of the list."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.browser.conftest import Visit
+from tests.deployment.deployment import Deployment
+
+playwright = pytest.importorskip("playwright.sync_api")
+expect = playwright.expect
+
+
+def test_a_row_opens_its_menu_by_keyboard_and_keeps_it_while_the_list_is_live(
+    visit: Visit, forge: Deployment
+) -> None:
+    project = forge.api.project("Menus")
+    runner = forge.api.runner(project, "menu-1", tags=["menu"])
+    page = visit("owner").page
+    page.goto(f"/projects/{project}/runners/?tag=menu")
+    more = page.locator(f"#more-of-{runner.id}")
+    more.focus()
+    page.keyboard.press("Enter")
+    menu = page.locator(f"#more-{runner.id} .pop")
+    expect(menu.get_by_role("link")).to_have_text(
+        ["Pause", "Change tags and limit", "New token", "Remove"]
+    )
+    # The list changes under the open menu.
+    forge.api.runner(project, "menu-2", tags=["menu"])
+    expect(page.get_by_role("link", name="menu-2")).to_be_visible()
+    expect(menu).to_be_visible()
+    expect(more).to_be_focused()
+    menu.get_by_role("link", name="Pause").click()
+    expect(page.get_by_role("dialog")).to_contain_text("menu-1")
+    page.keyboard.press("Escape")
+    page.goto(f"/projects/{project}/runners/?tag=menu")
+    more.click()
+    menu.get_by_role("link", name="Change tags and limit").click()
+    expect(page).to_have_url(re.compile(rf"/runners/{runner.id}/change/$"))
+
+
+def test_who_may_change_nothing_sees_no_menu(visit: Visit, project: int) -> None:
+    page = visit("viewer").page
+    page.goto(f"/projects/{project}/runners/")
+    expect(page.locator("a.name").first).to_be_visible()
+    expect(page.locator("details[id^=more-]")).to_have_count(0)

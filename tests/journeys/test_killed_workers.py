@@ -104,6 +104,26 @@ def test_what_nobody_watches_over_is_ended_before_the_worker_says_how_it_ended(
     assert "forge: the next worker ended" in log
 
 
+@pytest.mark.parametrize("is_emptied", [True, False], ids=["emptied", "gone"])
+def test_without_the_notes_of_fork_servers_there_is_no_next_attempt(
+    forge: Deployment, place: Place, is_emptied: bool
+) -> None:
+    """Somebody clears a folder after a crash: that a note is gone does not say that all ended."""
+    worker, task = _begin(place, "retry")
+    _kill_all(worker)
+    for notes in (forge.folder / "journals").glob(f"runner-{worker.runner.id}-*/fork-servers"):
+        assert list(notes.iterdir())
+        shutil.rmtree(notes)
+        if is_emptied:
+            notes.mkdir()
+    assert _left(place)
+    worker.start()
+    ended = forge.api.wait_until(task)
+    assert (ended["state"], ended["attempt"]) == ("failed", 1)
+    assert "nobody can say whether something of it still runs" in ended["reason"]
+    assert place.ledger("work") == [f"{task}.1"]
+
+
 # An ordinary foreground child, which has nothing that Forge gave it.
 CHILD = """cd /
 {giving} bash -c 'echo $$ > {{folder}}/pid; echo begun; exec sleep 600'; true"""

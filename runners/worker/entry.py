@@ -88,6 +88,8 @@ class Entry:
         self.is_end_unreadable = self.result is None and _is_there(self.folder / "result.json")
         if trouble := self._recover_log():
             self.doubt(f"A part of it could not be read on the runner's disk: {trouble.strerror}.")
+        if self.log.is_cut:
+            self.doubt(MISSING)
         self.result = self._with_what_is_left(self.result)
         if self.result and self.result.get("has_run") is True:
             # That worker may have been killed before it could tell of the start.

@@ -22,8 +22,8 @@ GATED = "echo begun; while [ ! -e {gate} ]; do sleep 0.05; done; echo done"
 REFUSES = "The broker refuses to serve this runner ("
 WAITS = "so this worker waits for it"
 MISSING = "The broker does not know this runner's account yet."
-# At a signal the event loop meets an error, as it would on a host that has no memory left. Elsewhere
-# than in its wait for something to do, somebody might catch it.
+# At a signal the event loop meets an error, as it would on a host that has no memory left.
+# Elsewhere than in its wait for something to do, somebody might catch it.
 HARM = """
 import os, signal, threading
 

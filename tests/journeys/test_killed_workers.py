@@ -76,8 +76,11 @@ def _first_attempt_of(place: Place, task: int, policy: str) -> dict[str, Any]:
 def _kill_all(worker: Worker, order: str = "worker first") -> None:
     """The worker, and what would have ended its tasks."""
     itself = psutil.Process(worker.process.pid)
-    family = itself.children(recursive=True)
-    watchers = [one for one in family if one.name() in ("forge-forkserve", "forge-supervise")]
+    watchers = []
+    for one in itself.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # The task's own come and go.
+            if one.name() in ("forge-forkserve", "forge-supervise"):
+                watchers.append(one)
     assert len(watchers) == 2
     # Stopped, in this order, none of them can do anything about the end of the others.
     for process in (itself, *watchers):

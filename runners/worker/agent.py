@@ -252,14 +252,16 @@ class Agent:
             self.watch.note(error)
             raise Ignore("the journal cannot be written") from error
         with self.runs.expecting(task, attempt):
+            is_ours = False
             while True:
                 with suppress(TooLateError):  # nothing ran: the claim is repeated
-                    return asdict(self._take(entry))
+                    return asdict(self._take(entry, is_ours=is_ours))
+                is_ours = True
 
-    def _take(self, entry: Entry) -> Outcome:
+    def _take(self, entry: Entry, *, is_ours: bool) -> Outcome:
         """Claim it, and run what the answer says. TooLateError: it had grown old by then."""
         task, attempt = entry.task, entry.attempt
-        job, lease = self._claim(entry)
+        job, lease = self._claim(entry, is_ours=is_ours)
         entry.log.limit(job.log_head_bytes, job.log_tail_bytes)
         reached("claim answered", task=task, attempt=attempt)
         with self.users.lent() as user:
@@ -288,10 +290,10 @@ class Agent:
             run.stop("The runner's worker was shut down before the task started.")
         return run.execute(self.forks, self._task_settings(run.job), self.uploader.urgent)
 
-    def _claim(self, entry: Entry) -> tuple[Job, Lease]:
+    def _claim(self, entry: Entry, *, is_ours: bool) -> tuple[Job, Lease]:
         """Raises Ignore if there is nothing to run, or it will not be known any more."""
         try:
-            return self.claims.claim(entry)
+            return self.claims.claim(entry, may_be_ours=is_ours)
         except RefusedError as error:
             self.journal.forget(entry)
             raise Ignore(error.message) from error

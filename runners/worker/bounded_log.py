@@ -65,6 +65,12 @@ class _Segment:
     def end(self) -> int:
         return self.offset + self.size
 
+    def follow(self, head: int) -> None:
+        """The head is so long now, which the next worker has to know. Raises OSError."""
+        path = self.path.with_name(f"tail-{head}-{self.most}-{self.offset}")
+        self.path.rename(path)
+        self.path, self.head = path, head
+
     def delete(self) -> None:
         os.close(self.file)
         self.path.unlink(missing_ok=True)
@@ -76,6 +82,7 @@ class BoundedLog:
     length: how many bytes a reader may have, from `log`.
     written: how many bytes came, left-out ones too.
     gap: what is left out; known once the log is sealed.
+    is_cut: of what an earlier worker left, the end of the head is missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -88,6 +95,7 @@ class BoundedLog:
         self.length = 0
         self.written = 0
         self.gap: Gap | None = None
+        self.is_cut = False
 
     def open(self) -> int:
         self._file = os.open(self._folder / "log", _FLAGS, 0o600)
@@ -110,8 +118,15 @@ class BoundedLog:
             self.discard_tail()
         elif found:
             self._segments = _last_run(found)
-            # A seal that was not finished is done again.
-            os.ftruncate(file, found[0].head)
+            head, size = found[0].head, os.fstat(file).st_size
+            if size < head:
+                # As after a power cut. It is not filled up with zeros that nobody wrote.
+                self.is_cut = True
+                for segment in self._segments:
+                    segment.follow(size)
+            else:
+                # A seal that was not finished is done again.
+                os.ftruncate(file, head)
             self._tail_bytes = found[0].most
         trouble = None
         try:

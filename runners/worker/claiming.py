@@ -38,15 +38,16 @@ class Claims:
         self._is_draining = is_draining
         self._is_leaving = is_leaving
 
-    def claim(self, entry: Entry) -> tuple[Job, Lease]:
+    def claim(self, entry: Entry, *, may_be_ours: bool = False) -> tuple[Job, Lease]:
         """Ask until there is an answer: a lost answer may have given us the task.
 
         One that took long is asked for again: Forge may have given up this attempt meanwhile. While
         the worker drains, Forge is told so, and gives it only what it has given it already.
 
+        may_be_ours: Forge may have given it already, so that it has to be asked in any case.
         Raises RefusedError if the task is not this worker's, RevokedError, and LeavingError.
         """
-        pause, may_be_ours = 0.1, False
+        pause = 0.1
         while not self._is_leaving.is_set():
             is_draining = self._is_draining.is_set()
             if is_draining and not may_be_ours:

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 from runners.worker.bounded_log import BoundedLog
 from runners.worker.host import boot, host
 from runners.worker.origin import past
-from runners.worker.supervision import boot_seconds
+from runners.worker.supervision import boot_seconds, remove_folder
 from runners.worker.whole_file import write_whole
 from runners.worker.writing_times import WritingTimes
 
@@ -89,6 +88,8 @@ class Entry:
         self.is_end_unreadable = self.result is None and _is_there(self.folder / "result.json")
         if trouble := self._recover_log():
             self.doubt(f"A part of it could not be read on the runner's disk: {trouble.strerror}.")
+        if self.log.is_cut:
+            self.doubt(MISSING)
         self.result = self._with_what_is_left(self.result)
         if self.result and self.result.get("has_run") is True:
             # That worker may have been killed before it could tell of the start.
@@ -239,7 +240,7 @@ class Entry:
     def delete(self) -> None:
         """Forge has it all, or wants none of it."""
         self.log.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_folder(os.fsencode(self.folder))
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -46,7 +46,9 @@ class Journal:
         self._mode = 0o711 if is_passable else 0o700
         self._entries: dict[tuple[int, int], Entry] = {}
         self._lock = threading.Lock()
-        self._has_room = threading.Condition(self._lock)
+        self._is_changed = threading.Condition(self._lock)
+        # What is being deleted: its folder is not free yet.
+        self._going: set[tuple[int, int]] = set()
         self._held: int | None = None
         self.instance = ""
         # Something in it cannot be read, so that nobody knows of all that it tells of.
@@ -129,8 +131,12 @@ class Journal:
             place.unlink(missing_ok=True)
 
     def create(self, task: int, attempt: int) -> Entry | None:
-        """A new entry, or None if this attempt is in the journal already."""
-        with self._lock:
+        """A new entry, or None if this attempt is in the journal already.
+
+        What is just being deleted of the same attempt is waited for: they share a folder.
+        """
+        with self._is_changed:
+            self._is_changed.wait_for(lambda: (task, attempt) not in self._going)
             if (task, attempt) in self._entries:
                 return None
             entry = Entry(self.folder / "tasks" / f"{task}-{attempt}", task, attempt)
@@ -139,19 +145,27 @@ class Journal:
 
     def await_room(self, most: int, seconds: float) -> bool:
         """Wait until there are fewer than `most` entries; False if it took longer than that."""
-        with self._has_room:
-            return self._has_room.wait_for(lambda: len(self._entries) < most, seconds)
+        with self._is_changed:
+            return self._is_changed.wait_for(lambda: len(self._entries) < most, seconds)
 
     def get(self, task: int, attempt: int) -> Entry | None:
         with self._lock:
             return self._entries.get((task, attempt))
 
     def forget(self, entry: Entry) -> None:
-        """Delete an entry that Forge has committed or refused."""
+        """Delete an entry that Forge has committed or refused; not if somebody has done so."""
+        key = entry.task, entry.attempt
         with self._lock:
-            self._entries.pop((entry.task, entry.attempt), None)
-            self._has_room.notify_all()
-        entry.delete()
+            if self._entries.get(key) is not entry:
+                return
+            del self._entries[key]
+            self._going.add(key)
+        try:
+            entry.delete()
+        finally:
+            with self._is_changed:
+                self._going.remove(key)
+                self._is_changed.notify_all()
 
     def __iter__(self) -> Iterator[Entry]:
         with self._lock:

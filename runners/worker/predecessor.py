@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import secrets
-import shutil
 import signal
 import time
 from contextlib import suppress
@@ -17,11 +16,13 @@ from pathlib import Path
 from runners.worker.origin import Origin, find_heirs
 from runners.worker.pid_space import PidSpace
 from runners.worker.processes import cgroup_of, command_of, process_ids
-from runners.worker.supervision import Note, boot_seconds
+from runners.worker.supervision import Note, boot_seconds, remove_folder
 
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 30.0
+# What a fork server adds to the name of its note (`supervision.server.main`).
+_ENDED = ".ended"
 _LOOK_SECONDS = 0.05
 _NUDGE_SECONDS = 1.0
 
@@ -30,7 +31,8 @@ class End(IntEnum):
     """How the fork servers of the worker before this one ended; of several the last one counts.
 
     ORDERLY: after the last process of their tasks, as they said themselves. KILLED: nobody said
-    so. PENDING: one of them, or a supervisor, lives and is still ending something.
+    so, as where there is no note of any. PENDING: one of them, or a supervisor, lives and is still
+    ending something.
     """
 
     ORDERLY = 0
@@ -41,13 +43,15 @@ class End(IntEnum):
 class Predecessor:
     """The fork servers of the worker before this one, each known by a note of its own.
 
-    The note is there before the server is, is locked as long as the server or a supervisor of it
-    lives, and is deleted by the server as its last act, which needs no room on the disk.
+    The note is there before the server is, and is locked as long as the server or a supervisor of
+    it lives. As its last act the server renames it to `<note>.ended`, which needs next to no room
+    on the disk. That a note is gone proves nothing: whoever clears the folder may have deleted it.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._killed: list[Path] = []
+        self._ended: list[Path] = []
         # Asked now: from its first fork server on this process adopts what is below it.
         self._heirs = find_heirs()
 
@@ -75,18 +79,21 @@ class Predecessor:
         try:
             notes = sorted(self._folder.iterdir())
         except FileNotFoundError:
-            return End.ORDERLY
+            return End.KILLED
         except OSError as error:
             logger.error("The notes of earlier fork servers cannot be read: %s", error)
             return End.KILLED
-        return max((self._await(note, deadline) for note in notes), default=End.ORDERLY)
+        return max((self._await(note, deadline) for note in notes), default=End.KILLED)
 
     def _await(self, note: Path, deadline: float) -> End:
+        if note.suffix == _ENDED:
+            self._ended.append(note)
+            return End.ORDERLY
         try:
             # What is no file and has this name: a fifo, say, would be waited for.
             file = os.open(note, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
-            return End.ORDERLY
+            return self._end_without(note)
         except OSError:
             self._killed.append(note)
             return End.KILLED
@@ -103,9 +110,17 @@ class Predecessor:
         finally:
             os.close(file)
         if not note.exists():
-            return End.ORDERLY
+            return self._end_without(note)
         self._killed.append(note)
         return End.KILLED
+
+    def _end_without(self, note: Path) -> End:
+        """How the server of a note ended that is gone by now."""
+        ended = note.with_name(note.name + _ENDED)
+        if not ended.exists():
+            return End.KILLED
+        self._ended.append(ended)
+        return End.ORDERLY
 
     @property
     def origin(self) -> Origin:
@@ -123,10 +138,10 @@ class Predecessor:
 
     def forget(self) -> None:
         """What they left is dealt with, and noted where a restart finds it."""
-        for note in self._killed:
+        for note in (*self._killed, *self._ended):
             with suppress(OSError):
-                shutil.rmtree(note) if _is_folder(note) else note.unlink()
-        self._killed = []
+                remove_folder(os.fsencode(note)) if _is_folder(note) else note.unlink()
+        self._killed, self._ended = [], []
 
 
 def _is_folder(note: Path) -> bool:

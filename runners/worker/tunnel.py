@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import random
-import shutil
 import socket
 import struct
 import sys
@@ -31,6 +30,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from runners.worker.configuration import Configuration
 from runners.worker.errors import BrokerError
 from runners.worker.fields import printable
+from runners.worker.supervision import remove_folder
 from runners.worker.tls import context_for
 
 logger = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class Tunnel:
             self._loop.call_soon_threadsafe(self._ending.set)
             self._thread.join(2 * CLOSE_SECONDS)
         if self._own_folder is not None:
-            shutil.rmtree(self._own_folder, ignore_errors=True)
+            remove_folder(os.fsencode(self._own_folder))
 
     # --- in the thread ---
 

@@ -11,13 +11,13 @@ were, the next start of the worker.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from runners.worker.protocol import SecretFile
+from runners.worker.supervision import remove_folder
 from runners.worker.task_users import TaskUser
 
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108  # a folder of our own of mode 0700 is made in it
@@ -75,9 +75,9 @@ class Workplace:
             os.chown(folder, self.user.uid, self.user.gid, follow_symlinks=False)
 
     def remove(self) -> None:
-        """Everything; what is gone already is fine."""
+        """Everything; what is gone already is fine. Raises nothing, however deep folders are."""
         for folder in (self.secrets, self.place):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(os.fsencode(folder))
 
 
 class Workplaces:
@@ -98,14 +98,14 @@ class Workplaces:
     def clear(self) -> None:
         """At the start: remove what an earlier worker left."""
         self.close()
-        shutil.rmtree(self._base, ignore_errors=True)
+        remove_folder(os.fsencode(self._base))
         self._make(self._base)
 
     def close(self) -> None:
         """Remove the folders for secrets, wherever they are."""
         for folder in (*self._in_memory, self._otherwise):
             if _is_ours(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_folder(os.fsencode(folder))
 
     def of(
         self, task: int, attempt: int, user: TaskUser | None, *, has_secrets: bool = True

@@ -76,8 +76,11 @@ def _first_attempt_of(place: Place, task: int, policy: str) -> dict[str, Any]:
 def _kill_all(worker: Worker, order: str = "worker first") -> None:
     """The worker, and what would have ended its tasks."""
     itself = psutil.Process(worker.process.pid)
-    family = itself.children(recursive=True)
-    watchers = [one for one in family if one.name() in ("forge-forkserve", "forge-supervise")]
+    watchers = []
+    for one in itself.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # The task's own come and go.
+            if one.name() in ("forge-forkserve", "forge-supervise"):
+                watchers.append(one)
     assert len(watchers) == 2
     # Stopped, in this order, none of them can do anything about the end of the others.
     for process in (itself, *watchers):
@@ -102,6 +105,26 @@ def test_what_nobody_watches_over_is_ended_before_the_worker_says_how_it_ended(
     )
     log = forge.api.send("GET", f"tasks/{task}/log?attempt=1").text
     assert "forge: the next worker ended" in log
+
+
+@pytest.mark.parametrize("is_emptied", [True, False], ids=["emptied", "gone"])
+def test_without_the_notes_of_fork_servers_there_is_no_next_attempt(
+    forge: Deployment, place: Place, is_emptied: bool
+) -> None:
+    """Somebody clears a folder after a crash: that a note is gone does not say that all ended."""
+    worker, task = _begin(place, "retry")
+    _kill_all(worker)
+    for notes in (forge.folder / "journals").glob(f"runner-{worker.runner.id}-*/fork-servers"):
+        assert list(notes.iterdir())
+        shutil.rmtree(notes)
+        if is_emptied:
+            notes.mkdir()
+    assert _left(place)
+    worker.start()
+    ended = forge.api.wait_until(task)
+    assert (ended["state"], ended["attempt"]) == ("failed", 1)
+    assert "nobody can say whether something of it still runs" in ended["reason"]
+    assert place.ledger("work") == [f"{task}.1"]
 
 
 # An ordinary foreground child, which has nothing that Forge gave it.

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import stat
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from runners.worker.entry import Entry
 from runners.worker.errors import AlreadyRunningError, ConfigurationError
 from runners.worker.journal import Journal
+from tests.deployment.client import wait_for
 
 
 def opened(folder: Path) -> Journal:
@@ -201,6 +203,25 @@ def test_what_forge_has_is_deleted(tmp_path: Path) -> None:
     entry.append(b"x")
     journal.forget(entry)
     assert not entry.folder.exists() and len(journal) == 0
+
+
+def test_what_is_taken_while_it_is_being_deleted_keeps_all_of_its_folder(tmp_path: Path) -> None:
+    """A claim was refused for now, and the attempt's hint comes to another slot at once."""
+    journal = opened(tmp_path)
+    refused = entry_in(journal)
+    for number in range(20_000):  # so many that deleting them takes a while
+        (refused.folder / f"{number}").touch()
+    deletion = threading.Thread(target=journal.forget, args=[refused])
+    deletion.start()
+    taken = wait_for(lambda: journal.create(7, 1), "the attempt can be taken again")
+    taken.open(nonce="m" * 16)
+    deletion.join()
+    assert isinstance(taken, Entry)
+    assert sorted(path.name for path in taken.folder.iterdir()) == ["claim.json", "log"]
+    # Whoever still holds the old one has no say in the new one.
+    journal.forget(refused)
+    assert journal.get(7, 1) is taken and (taken.folder / "claim.json").exists()
+    journal.close()
 
 
 def test_the_instance_stays_the_same_over_restarts(tmp_path: Path) -> None:

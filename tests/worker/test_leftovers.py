@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from runners.worker.origin import Origin
 from runners.worker.predecessor import End, Predecessor
 from runners.worker.remains import Remains
 from runners.worker.supervision import ForkServer, SupervisionError
+from tests.deployment.client import wait_for
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and a subreaper")
 
@@ -223,11 +225,39 @@ def test_a_worker_waits_for_the_last_process_of_the_one_before(
     worker.kill()
     assert Predecessor(notes).await_end() is End.ORDERLY
     assert is_over(program)
+    found = Predecessor(notes)
+    assert found.await_end() is End.ORDERLY
+    found.forget()
     assert list(notes.iterdir()) == []
 
 
-def test_where_no_fork_server_was_nothing_is_left(notes: Path) -> None:
-    assert Predecessor(notes).await_end() is End.ORDERLY
+@needs_linux
+@pytest.mark.parametrize("is_emptied", [True, False], ids=["emptied", "gone"])
+def test_where_the_notes_are_missing_nobody_says_that_the_processes_ended(
+    is_emptied: bool, worker: KilledWorker, notes: Path
+) -> None:
+    server, supervisor, _ = worker.start()
+    for process in (server, supervisor):
+        process.suspend()
+    worker.kill()
+    server.kill()
+    supervisor.kill()
+    shutil.rmtree(notes)
+    if is_emptied:
+        notes.mkdir()
+    assert Predecessor(notes).await_end() is End.KILLED
+
+
+@needs_linux
+def test_a_note_that_is_deleted_before_its_server_ends_says_nothing(
+    worker: KilledWorker, notes: Path
+) -> None:
+    server, _, _ = worker.start()
+    for note in notes.iterdir():
+        note.unlink()
+    worker.kill()
+    wait_for(lambda: is_over(server), "the fork server has ended")
+    assert Predecessor(notes).await_end() is End.KILLED
 
 
 @needs_linux
@@ -245,7 +275,7 @@ def test_a_fork_server_that_was_killed_has_not_ended_in_order(
     # Until somebody has dealt with it, every later worker finds the same.
     assert Predecessor(notes).await_end() is End.KILLED
     found.forget()
-    assert Predecessor(notes).await_end() is End.ORDERLY
+    assert list(notes.iterdir()) == []
 
 
 @needs_linux
@@ -307,7 +337,6 @@ def test_a_note_that_tells_nothing_counts_as_killed_and_is_deleted(
     assert found.origin == Origin(0.0, None, None)
     found.forget()
     assert list(notes.iterdir()) == []
-    assert Predecessor(notes).await_end() is End.ORDERLY
 
 
 @needs_linux

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import pwd
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from runners.worker.errors import ConfigurationError
 from runners.worker.journal import Journal
 from runners.worker.protocol import ClaimRequest, Job, SecretFile
 from runners.worker.supervision import ForkServer, SupervisionError
+from runners.worker.supervision.server import removal
 from runners.worker.supervision.server.removal import remove_folder
 from runners.worker.task_users import TaskUser, TaskUsers, require_passage, task_users
 from runners.worker.tokens import TokenSource
@@ -131,6 +134,17 @@ def test_it_goes_when_the_worker_is_killed(with_server: bool, private: Path) -> 
     wait_for(lambda: not private.exists(), "the folder is gone")
 
 
+def nest(folder: Path, depth: int) -> None:
+    """Make a folder in a folder in a folder, deeper than any path can name."""
+    deep = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=deep)
+        inner = os.open("d", os.O_RDONLY, dir_fd=deep)
+        os.close(deep)
+        deep = inner
+    os.close(deep)
+
+
 def test_a_folder_full_of_malice_is_removed_and_nothing_beside_it(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -165,6 +179,28 @@ def test_a_link_in_place_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     link.symlink_to(outside)
     remove_folder(os.fsencode(link))
     assert (outside / "kept").exists()
+
+
+@as_root
+@pytest.mark.skipif(not PUBLIC_PYTHON, reason="needs a python3 that every user may run")
+def test_what_does_not_give_way_keeps_nothing_else_there() -> None:
+    """Of another user's folder only that user can remove what is in it."""
+    nobody = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory() as made:
+        place = Path(made)
+        place.chmod(0o711)
+        folder = place / "folder"
+        for inner in ("a/b", "anothers/c", "read-only/d/e", "z"):
+            (folder / inner).mkdir(parents=True)
+            (folder / inner / "file").touch()
+        for path in (folder, *folder.rglob("*")):
+            if "anothers" not in path.parts:
+                os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        for inner in ("read-only/d/e", "read-only/d", "read-only"):
+            (folder / inner).chmod(0o500)
+        code = f"{inspect.getsource(removal)}\nremove_folder({os.fsencode(folder)!r})"
+        subprocess.run([PUBLIC_PYTHON, "-c", code], user="nobody", group=nobody.pw_gid, check=True)
+        assert [path.name for path in folder.rglob("*")] == ["anothers", "c", "file"]
 
 
 # --- where secret files lie ---
@@ -203,6 +239,25 @@ def test_what_an_earlier_worker_left_is_removed_at_the_start(tmp_path: Path) -> 
     later.clear()
     assert not place.secrets.exists() and not place.place.exists()
     later.close()
+
+
+@pytest.mark.parametrize("by", ["the end of its task", "the next start"])
+def test_a_folder_in_a_folder_a_thousand_times_over_is_removed_like_any_other(
+    by: str, tmp_path: Path
+) -> None:
+    places = workplaces(tmp_path)
+    places.clear()
+    place = places.of(7, 1, None)
+    place.make()
+    place.write_secrets([SecretFile("A", "one")])
+    for folder in (place.folder, place.secrets):
+        nest(folder, 1500)
+    if by == "the next start":
+        workplaces(tmp_path).clear()
+    else:
+        place.remove()
+    assert not place.secrets.exists() and not place.place.exists()
+    places.close()
 
 
 def test_a_folder_that_is_a_link_or_anothers_is_left_alone(

@@ -27,6 +27,7 @@ from runners.worker.supervision.process import (
 )
 from runners.worker.supervision.server.descendants import open_handle, signal_below
 from runners.worker.supervision.server.kernel import boot_seconds, hide_memory
+from runners.worker.supervision.server.removal import remove_folder
 
 __all__ = [
     "Ending",
@@ -42,5 +43,6 @@ __all__ = [
     "boot_seconds",
     "hide_memory",
     "open_handle",
+    "remove_folder",
     "signal_below",
 ]

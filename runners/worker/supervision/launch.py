@@ -26,8 +26,8 @@ class Note(NamedTuple):
     """A file that tells of a fork server, also when this worker was killed.
 
     file: its descriptor; it is locked (`flock`) for as long as the server or a supervisor of it
-    lives. folder: a descriptor too. name: within the folder; the server deletes it as its last
-    act, when nothing of its tasks is left, and has it on its command line.
+    lives. folder: a descriptor too. name: within the folder; the server makes it `<name>.ended` as
+    its last act, when nothing of its tasks is left, and has it on its command line.
     """
 
     file: int

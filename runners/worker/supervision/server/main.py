@@ -26,8 +26,9 @@ def main(requests: str, name: str = "", file: str = "", folder: str = "") -> Non
     """Serve the worker at the other end of the socket `requests`, until both are done.
 
     `file` is locked for as long as this process or a supervisor has it open; it is called `name`
-    in `folder`. That it is gone says that this process has come to its end, and so that nothing
-    of its tasks is left. All but the name are descriptors.
+    in `folder`. That it is called `<name>.ended` says that this process has come to its end, and so
+    that nothing of its tasks is left: that it is gone, somebody else may have done. All but the
+    name are descriptors.
     """
     for text in filter(None, (requests, file, folder)):
         os.set_inheritable(int(text), False)
@@ -41,7 +42,7 @@ def main(requests: str, name: str = "", file: str = "", folder: str = "") -> Non
     Server(socket.socket(fileno=int(requests))).run()
     if name:
         with contextlib.suppress(OSError):  # Somebody may have deleted it, or the folder.
-            os.unlink(name, dir_fd=int(folder))
+            os.rename(name, f"{name}.ended", src_dir_fd=int(folder), dst_dir_fd=int(folder))
 
 
 class Server:

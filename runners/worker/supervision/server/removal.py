@@ -11,17 +11,16 @@ _MOST_ROUNDS = 100_000
 
 
 def remove_folder(path: bytes) -> None:
-    """Remove it as far as it lets itself be removed; an empty path is none.
+    """Remove it as far as it lets itself be removed; an empty path is none. Raises nothing.
 
-    Only to be called when no process of the task is left, so nothing moves meanwhile. What
-    cannot be removed waits for the next start of the worker, which tries again.
+    To be called when no process of the task is left, so nothing moves meanwhile; one that is left
+    all the same can keep something there, and leads nobody out of the folder. What cannot be
+    removed waits for the next start of the worker, which tries again.
     """
     if not path:
         return
     with contextlib.suppress(OSError):
-        os.chmod(path, 0o700)
-    with contextlib.suppress(OSError):
-        top = os.open(path, _FOLDER)
+        top = _open(path)
         try:
             _empty(top)
         finally:
@@ -29,27 +28,66 @@ def remove_folder(path: bytes) -> None:
         os.rmdir(path)
 
 
-def _empty(top: int) -> None:
-    """Delete files; a folder's content is moved up to the top first, however deep it is."""
-    for _ in range(_MOST_ROUNDS):
-        names = os.listdir(top)
-        if not names:
-            return
-        for name in names:
-            try:
-                os.unlink(name, dir_fd=top)
-            except (IsADirectoryError, PermissionError):
-                _remove_inner(top, name)
-
-
-def _remove_inner(top: int, name: str) -> None:
-    with contextlib.suppress(OSError):
-        os.chmod(name, 0o700, dir_fd=top)  # nothing but folders fails to be unlinked above
-    inner = os.open(name, _FOLDER, dir_fd=top)
+def _open(name: bytes | str, within: int | None = None) -> int:
+    """A folder, for its content to be deleted. Raises OSError, also for a link to one."""
     try:
-        for child in os.listdir(inner):
-            # Its own name may be taken up there.
-            os.rename(child, os.urandom(12).hex(), src_dir_fd=inner, dst_dir_fd=top)
+        folder = os.open(name, _FOLDER, dir_fd=within)
+    except PermissionError:
+        _unlock(name, within)
+        return os.open(name, _FOLDER, dir_fd=within)
+    with contextlib.suppress(OSError):
+        os.fchmod(folder, 0o700)
+    return folder
+
+
+def _unlock(name: bytes | str, within: int | None) -> None:
+    """Let its owner into a folder that nobody may read, and follow no link."""
+    if not hasattr(os, "O_PATH"):  # macOS, whose `chmod` can do without following links
+        os.chmod(name, 0o700, dir_fd=within, follow_symlinks=False)
+        return
+    folder = os.open(name, _FOLDER | os.O_PATH, dir_fd=within)
+    try:
+        os.chmod(f"/proc/self/fd/{folder}", 0o700)
     finally:
-        os.close(inner)
-    os.rmdir(name, dir_fd=top)
+        os.close(folder)
+
+
+def _empty(top: int) -> None:
+    """Delete files; a folder's folders are moved up to the top first, however deep they are."""
+    for _ in range(_MOST_ROUNDS):
+        # One thing that does not give way keeps nothing else there.
+        if not sum(_delete(top, name) or _clear(top, name) for name in os.listdir(top)):
+            return
+
+
+def _delete(folder: int, name: str) -> bool:
+    """Delete it unless it is a folder; whether it is gone."""
+    with contextlib.suppress(OSError):
+        os.unlink(name, dir_fd=folder)
+        return True
+    return False
+
+
+def _clear(top: int, name: str) -> bool:
+    """Delete the files of a folder and move its folders up; whether that changed anything."""
+    is_changed = False
+    with contextlib.suppress(OSError):
+        inner = _open(name, top)
+        try:
+            for child in os.listdir(inner):
+                is_changed |= _delete(inner, child) or _move_up(inner, child, top)
+        finally:
+            os.close(inner)
+        os.rmdir(name, dir_fd=top)
+        is_changed = True
+    return is_changed
+
+
+def _move_up(inner: int, child: str, top: int) -> bool:
+    with contextlib.suppress(OSError):
+        # A folder that may not be written to may not be moved either.
+        os.close(_open(child, inner))
+        # Its own name may be taken up there.
+        os.rename(child, os.urandom(12).hex(), src_dir_fd=inner, dst_dir_fd=top)
+        return True
+    return False

@@ -12,6 +12,8 @@ from django.test import Client
 from django.utils import timezone
 
 from runners.models import Runner
+from tasks.lifecycle import TaskState
+from tasks.models import Task, TaskTemplate
 from tests.cast import Cast
 
 HOUR = timedelta(hours=1)
@@ -96,3 +98,47 @@ def test_several_need_attention_and_those_cut_off_before_they_came_too(
     cut = {"quarantined_until": timezone.now() + HOUR, "quarantine_reason": "It wrote too much."}
     Runner.objects.filter(pk=new.pk).update(**cut)
     assert alarm(viewer, cast) == "2 need attention"
+
+
+# ---- failures ----
+def ended(template: TaskTemplate, state: str, hours_ago: float) -> Task:
+    """A task of a few days ago that ended then."""
+    end = timezone.now() - hours_ago * HOUR
+    begun = timezone.now() - 80 * HOUR
+    return Task.objects.create(
+        project=template.project,
+        template=template,
+        queue=template.queue,
+        app="bash",
+        script="true",
+        timeout_seconds=60,
+        is_exclusive=False,
+        state=state,
+        reason=f"It ended {hours_ago} h ago.",
+        created_at=begun,
+        queued_at=begun,
+        finished_at=end,
+    )
+
+
+@pytest.mark.parametrize("state", [TaskState.FAILED, TaskState.LOST])
+@pytest.mark.parametrize("others", [1, 40])
+def test_a_long_task_that_fails_after_later_ones_is_shown(
+    state: str, others: int, viewer: Client, template: TaskTemplate
+) -> None:
+    first = ended(template, state, 3)
+    for _ in range(others):
+        ended(template, TaskState.FAILED, 27)
+    text = viewer.get("/").text
+    assert "Nothing failed." not in text
+    assert f'href="/tasks/{first.pk}/"' in text and "it ended 3 h ago." in text
+
+
+def test_of_a_project_the_failure_that_ended_last_is_shown(
+    viewer: Client, template: TaskTemplate
+) -> None:
+    first = ended(template, TaskState.LOST, 1)
+    others = [ended(template, TaskState.FAILED, hours) for hours in (2, 5, 30)]
+    text = viewer.get("/").text
+    assert f'href="/tasks/{first.pk}/"' in text
+    assert not [one.pk for one in others if f'href="/tasks/{one.pk}/"' in text]

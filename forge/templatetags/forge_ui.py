@@ -152,6 +152,14 @@ def clock(at: datetime) -> SafeString:
 
 
 @register.simple_tag
+def minute(at: datetime) -> SafeString:
+    """The time of day to the minute, with the day if that is another than today."""
+    local = timezone.localtime(at)
+    is_today = local.date() == timezone.localtime().date()
+    return _time(at, "minute", f"{local:%H:%M}" if is_today else f"{local.day} {local:%b %H:%M}")
+
+
+@register.simple_tag
 def elapsed(since: datetime) -> SafeString:
     """How long it has been, counting on."""
     seconds = (timezone.now() - since).total_seconds()

@@ -76,7 +76,8 @@ def _rows(numbers: list[int], now: datetime) -> list[TaskRow]:
 
 
 def _failures(user: User, now: datetime) -> list[Failure]:
-    rows = _rows(_latest_failures(user, now), now)
+    numbers = _latest_failures(user, now)
+    rows = sorted(_rows(numbers, now), key=lambda row: numbers.index(row.task.pk))
     counts = _failed_lately([row.task.project_id for row in rows], now)
     return [Failure(row, counts[row.task.project_id]) for row in rows]
 

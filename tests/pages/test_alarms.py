@@ -11,9 +11,12 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from projects.models import Membership, Project
+from projects.permissions import Role
 from runners.models import Runner
 from tasks.lifecycle import TaskState
 from tasks.models import Task, TaskTemplate
+from tasks.operations import save_template
 from tests.cast import Cast
 
 HOUR = timedelta(hours=1)
@@ -142,3 +145,15 @@ def test_of_a_project_the_failure_that_ended_last_is_shown(
     text = viewer.get("/").text
     assert f'href="/tasks/{first.pk}/"' in text
     assert not [one.pk for one in others if f'href="/tasks/{one.pk}/"' in text]
+
+
+def test_the_failure_that_ended_last_stands_first(
+    cast: Cast, viewer: Client, template: TaskTemplate
+) -> None:
+    project = Project.objects.create(name="Orders")
+    Membership.objects.create(project=project, user=cast.viewer, role=Role.VIEWER)
+    row = TaskTemplate(project=project, name="Pack", script="true")
+    other = save_template(template=row, tags=[])
+    last, before = ended(template, TaskState.FAILED, 1), ended(other, TaskState.FAILED, 2)
+    text = viewer.get("/").text
+    assert text.index(f'id="task-{last.pk}"') < text.index(f'id="task-{before.pk}"')

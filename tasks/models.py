@@ -201,6 +201,15 @@ class Task(TaskTransitions, LogColumns):
             models.Index(
                 fields=("project", "-id"), condition=Q(state__in=sorted(BAD)), name="task_bad"
             ),
+            # State by state: SQLite finds the index of two states in one only by chance.
+            *(
+                models.Index(
+                    fields=("project", "finished_at"),
+                    condition=Q(state=state),
+                    name=f"task_{state}_by_end",
+                )
+                for state in sorted(BAD)
+            ),
             models.Index(
                 fields=("queue", "id"), condition=Q(state=TaskState.QUEUED), name="task_queued"
             ),

@@ -120,5 +120,8 @@ def tasks_sentence(states: Sequence[tuple[str, int]]) -> str:
     return f"{', '.join(parts)}." if parts else "Nothing runs and nothing waits."
 
 
-def newer_in_words(count: int) -> str:
-    return counted(count, "newer task")
+def newer_in_words(count: int, maximum: int) -> str:
+    """`1 newer task`, `more than 99 newer tasks`; empty if there is none."""
+    if count > maximum:
+        return f"more than {maximum:,} newer tasks"
+    return counted(count, "newer task") if count else ""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from django.contrib.auth import HASH_SESSION_KEY
 from django.core.exceptions import PermissionDenied
 from django.shortcuts import get_object_or_404
+from django.utils.crypto import constant_time_compare
 
 from projects.models import Project
 from projects.permissions import Action, Role
@@ -32,6 +34,18 @@ class RoleTooLowError(PermissionDenied):
 def signed_in(request: HttpRequest) -> User:
     """The user of a view behind `login_required`."""
     return cast("User", request.user)
+
+
+def is_signed_in_still(request: HttpRequest, user: User) -> bool:
+    """Whether the session of a request that lasts has neither ended nor outlived the password.
+
+    `user` as it is now in the database. As `django.contrib.auth.get_user` judges, but what is
+    found changes nothing: a new key of the session could not reach the browser any more.
+    """
+    session = type(request.session)(request.session.session_key)
+    given = session.get(HASH_SESSION_KEY, "")
+    hashes = (user.get_session_auth_hash(), *user.get_session_auth_fallback_hash())
+    return any(constant_time_compare(given, one) for one in hashes)
 
 
 def project_for(request: HttpRequest, pk: int) -> Project:

@@ -17,7 +17,7 @@ from forge.pages import fleet
 from forge.pages.shell import in_trouble
 from projects.models import Project
 from runners.models import Runner
-from tasks.lifecycle import BAD, TaskState
+from tasks.lifecycle import BAD
 from tasks.models import Task
 
 if TYPE_CHECKING:
@@ -76,22 +76,28 @@ def _rows(numbers: list[int], now: datetime) -> list[TaskRow]:
 
 
 def _failures(user: User, now: datetime) -> list[Failure]:
-    rows = _rows(_latest_failures(user, now), now)
+    numbers = _latest_failures(user, now)
+    rows = sorted(_rows(numbers, now), key=lambda row: numbers.index(row.task.pk))
     counts = _failed_lately([row.task.project_id for row in rows], now)
     return [Failure(row, counts[row.task.project_id]) for row in rows]
 
 
 def _latest_failures(user: User, now: datetime) -> list[int]:
-    """Of each project the latest one: many of one must not hide the only one of another."""
-    of_project = Task.objects.filter(project=OuterRef("pk")).order_by("-pk").values("pk")
-    latest = {
-        state: Subquery(of_project.filter(state=state)[:1])
-        for state in (TaskState.FAILED, TaskState.LOST)
-    }
-    projects = Project.objects.for_user(user).annotate(**latest).values_list(*latest)
-    numbers = [max(filter(None, pair)) for pair in projects if any(pair)]
-    recent = Task.objects.filter(pk__in=numbers, finished_at__gt=now - LATELY)
-    return list(recent.order_by("-finished_at").values_list("pk", flat=True)[:SHOWN])
+    """Of each project the one that ended last: many of one must not hide the only one of another.
+
+    By its end, not by its number: a task that runs for long ends after others that came later.
+    """
+    of_project = Task.objects.filter(project=OuterRef("pk"), finished_at__gt=now - LATELY)
+    last = of_project.order_by("-finished_at").values("pk")
+    # State by state, as below.
+    latest = {state: Subquery(last.filter(state=state)[:1]) for state in sorted(BAD)}
+    rows = Project.objects.for_user(user).order_by().annotate(**latest)
+    numbers = [pk for pair in rows.values_list(*latest) for pk in pair if pk]
+    ended = Task.objects.filter(pk__in=numbers).order_by("-finished_at")
+    found: dict[int, int] = {}
+    for pk, project in ended.values_list("pk", "project_id"):
+        found.setdefault(project, pk)
+    return list(found.values())[:SHOWN]
 
 
 def _failed_lately(projects: list[int], now: datetime) -> Counter[int]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.db.models import Q
 from django.shortcuts import render
 from django.utils import timezone
 
+from forge.lists.runner_filters import GROUPS
 from projects.models import Project
 from projects.permissions import ACTIONS_OF, Action
 from runners.models import Runner
+from runners.standing import status_in_database
 from tasks.models import Task
 
 if TYPE_CHECKING:
@@ -58,10 +59,12 @@ def _runners_in_trouble(project: Project) -> int:
 
 
 def in_trouble(runners: RunnerQuerySet, *, now: datetime) -> RunnerQuerySet:
-    """Those that are not heard, that are kept from the broker, or that cannot take tasks."""
-    limit = now - timedelta(seconds=settings.FORGE_OFFLINE_SECONDS)
+    """Those whose status is of the group `trouble`, but for new ones that nobody misses yet."""
+    # Busy or idle, neither is trouble: what they hold need not be asked.
+    standing = status_in_database(now, holding=Runner.objects.none().values("pk"))
+    of_group = sorted(GROUPS["trouble"][1])
+    troubled = runners.alias(standing=standing).filter(standing__in=of_group)
     # Somebody who adds a runner needs a while to start it, and no alarm meanwhile.
-    forgotten = Q(last_heartbeat_at=None, created_at__lt=now - FIRST_CONTACT)
-    gone = Q(session="", last_heartbeat_at__isnull=False)
-    silent = forgotten | gone | Q(last_heartbeat_at__lt=limit)
-    return runners.filter(silent | Q(quarantined_until__gt=now) | ~Q(trouble=""))
+    is_cut_off = Q(quarantined_until__gt=now)
+    is_missed = Q(last_heartbeat_at__isnull=False) | Q(created_at__lt=now - FIRST_CONTACT)
+    return troubled.filter(is_missed | is_cut_off)

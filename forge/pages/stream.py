@@ -21,6 +21,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
+from forge.pages.access import is_signed_in_still
 from forge.pages.shell import around
 from forge.pages.task_view import marks_of, task_context
 from tasks.attempts import as_of_attempt
@@ -139,9 +140,9 @@ class Feed:
             return True
         self._checked_at = now
         user = get_user_model().objects.filter(pk=self._user.pk, is_active=True).first()
-        key = self._request.session.session_key
-        is_signed_in = key is not None and self._request.session.exists(key)
-        return user is not None and is_signed_in and _is_visible(user, self._task_id)
+        if user is None or not is_signed_in_still(self._request, user):
+            return False
+        return _is_visible(user, self._task_id)
 
     def _note_watching(self, task: Task, now: datetime) -> None:
         """Runners send sooner what somebody watches."""

@@ -92,7 +92,8 @@ def _page_of(tasks: Found, query: QueryDict) -> dict[str, Any]:
         "rows": grouped(rows_of(found, now=timezone.now()), active),
         "newer_than": found[0].pk if found and has_newer else None,
         "older_than": found[-1].pk if found and has_older else None,
-        "newer": newer_in_words(newer) if newer else "",
+        "newer": newer_in_words(newer, MAXIMUM_NEWER),
+        "is_first": not (older_than or newer_than or (top and newer)),
         "live_query": _query(
             query,
             before=older_than,

@@ -145,7 +145,7 @@ def test_a_runner_that_cannot_take_tasks_says_why_and_counts_as_trouble(
     assert f"Cannot take tasks: {why}; running #{running_task.pk}" in text
     text = owner.get(f"/runners/{runner.pk}/").text
     assert "It cannot take tasks" in text and f"{why}." in text
-    assert 'class="n bad" id="nav-trouble"' in text and "need attention" in text
+    assert 'class="n bad" id="nav-trouble"' in text and "> needs attention<" in text
     # Nobody can say so of one that is not heard.
     heard(runner, seconds_ago=3600)
     assert "It cannot take tasks" not in owner.get(f"/runners/{runner.pk}/").text

@@ -186,7 +186,7 @@ def test_strangers_see_neither_stream_nor_log(cast: Cast, running_task: Task) ->
     assert async_to_sync(opened)(None, running_task).status_code == 401
 
 
-@pytest.mark.parametrize("loss", ["membership", "account", "session"])
+@pytest.mark.parametrize("loss", ["membership", "account", "session", "expiry", "password"])
 def test_who_loses_access_is_cut_off(
     loss: str, cast: Cast, running_task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +199,11 @@ def test_who_loses_access_is_cut_off(
             Membership.objects.filter(user=cast.viewer).delete()
         elif loss == "account":
             User.objects.filter(pk=cast.viewer.pk).update(is_active=False)
+        elif loss == "expiry":
+            Session.objects.update(expire_date=timezone.now())
+        elif loss == "password":
+            cast.viewer.set_password("Another-one-4711")
+            cast.viewer.save()
         else:
             Session.objects.all().delete()
 
@@ -211,6 +216,26 @@ def test_who_loses_access_is_cut_off(
         return seen
 
     assert async_to_sync(watch)() == ["state"]
+
+
+def test_who_signed_in_with_an_older_secret_key_goes_on_watching(
+    cast: Cast, running_task: Task, runner: Runner, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    monkeypatch.setattr(stream, "MEMBERSHIP_SECONDS", 0.0)
+
+    async def watch() -> list[str]:
+        seen = []
+        async with asyncio.timeout(PATIENCE):
+            answer = await opened(cast.viewer, running_task)
+            settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+            settings.SECRET_KEY = "a-new-one-" * 5
+            async for event in events_of(answer):
+                seen.append(event.name)
+                if seen == ["state"]:
+                    await sync_to_async(finish)(running_task, runner)
+        return seen
+
+    assert async_to_sync(watch)()[-1] == "end"
 
 
 def test_a_quiet_stream_shows_that_it_lives(

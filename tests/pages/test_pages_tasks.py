@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from forge.pages.tasks import PAGE_ROWS
+from forge.pages.tasks import MAXIMUM_NEWER, PAGE_ROWS
 from runners.models import Runner
 from tasks.lifecycle import TaskState
 from tasks.models import LogChunk, Task, TaskAttempt, TaskTemplate
@@ -74,6 +75,35 @@ def test_newer_rows_are_counted_and_not_pushed_in(
     answer = viewer.get(f"{path}?{query}")
     assert next(row.task.pk for row in answer.context["rows"]) == many[-1].pk
     assert "1 newer task" in answer.content.decode()
+
+
+def test_of_many_newer_tasks_it_is_not_said_how_many(
+    viewer: Client, cast: Cast, template: TaskTemplate
+) -> None:
+    path = f"/projects/{cast.project.pk}/tasks/"
+    finished(cast, template)
+    query = viewer.get(path).context["live_query"]
+    for count in (MAXIMUM_NEWER, MAXIMUM_NEWER + 1, MAXIMUM_NEWER + 2):
+        while Task.objects.count() <= count:
+            finished(cast, template)
+        exact = count == MAXIMUM_NEWER
+        words = "99 newer tasks" if exact else "more than 99 newer tasks"
+        assert f"</svg>{words}</a>" in viewer.get(f"{path}?{query}").text
+
+
+@pytest.mark.parametrize("place", ["after=999999999", "before=1", "before=1&part=rows", "top=1"])
+@pytest.mark.parametrize("filters", ["", "state=succeeded&", "q=resta&"])
+def test_a_place_without_tasks_does_not_say_that_there_are_none(
+    place: str, filters: str, viewer: Client, cast: Cast, template: TaskTemplate
+) -> None:
+    path = f"/projects/{cast.project.pk}/tasks/"
+    Task.objects.filter(pk=finished(cast, template).pk).delete()
+    last = finished(cast, template)
+    text = viewer.get(f"{path}?{filters}{place}").text
+    assert "No tasks yet" not in text and "No task matches" not in text
+    found = re.search(r'class="btn" href="([^"]*)">Show the newest', text)
+    assert found, text
+    assert ids_on(viewer, path + found[1].replace("&amp;", "&")) == [last.pk]
 
 
 def test_active_tasks_come_first_and_stay_there_until_the_page_is_opened_anew(

@@ -56,6 +56,34 @@ def test_a_silent_runner_says_what_its_tasks_wait_for_and_where_to_look(
     assert 'id="silent"' not in browser(cast.viewer).get(address).text
 
 
+@pytest.mark.parametrize(("more", "words"), [(1, "1 more task."), (2, "2 more tasks.")])
+def test_a_silent_runner_counts_the_tasks_that_it_does_not_name(
+    more: int, words: str, cast: Cast, running_task: Task, runner: Runner, browser: Browser
+) -> None:
+    hear(runner, last_heartbeat_at=timezone.now() - AGO)
+    row = Task.objects.get(pk=running_task.pk)
+    for number in range(2 + more):
+        row.pk, row.is_exclusive, row.nonce = None, False, f"{number:022}"
+        row.save(force_insert=True)
+    text = read(browser(cast.viewer), f"/runners/{runner.pk}/")
+    assert f"was running. It holds {words} It takes nothing new" in text
+
+
+def test_the_end_of_a_pause_and_of_a_quarantine_has_its_day(
+    cast: Cast, runner: Runner, browser: Browser
+) -> None:
+    now = timezone.now()
+    end = now + timedelta(days=7)
+    hear(runner)
+    paused = {"paused_at": now, "pause_reason": "Moved", "paused_until": end}
+    cut = {"quarantined_until": end, "quarantine_reason": "It wrote too much."}
+    Runner.objects.filter(pk=runner.pk).update(**paused, **cut)
+    text = read(browser(cast.viewer), f"/runners/{runner.pk}/")
+    day = f"{end.day} {end:%b %H:%M}"
+    assert f"It takes nothing new until {day}, and then resumes by itself." in text
+    assert f"It takes no new tasks until {day}." in text
+
+
 @pytest.mark.parametrize(
     ("fields", "who", "action"),
     [

@@ -19,6 +19,7 @@ from forge.templatetags.forge_ui import (
     _moment_in_words,
     breakable,
     in_sentence,
+    minute,
     moment,
     slots,
     timed,
@@ -91,6 +92,14 @@ def test_what_ends_soon_ends_at_an_hour_of_a_day() -> None:
     assert said(hours=49) == "28 Nov"
     assert said(days=60) == "2027-01-25"
     assert said(hours=-30) == "25 Nov 14:15"
+
+
+def test_a_time_in_a_sentence_has_its_day_unless_that_is_today() -> None:
+    now = timezone.now()
+    assert f">{now:%H:%M}</time>" in minute(now)
+    later = now + timedelta(days=7)
+    assert f">{later.day} {later:%b %H:%M}</time>" in minute(later)
+    assert 'data-time="minute"' in minute(later)
 
 
 @pytest.mark.parametrize(("apart", "told"), TOLD.items())

@@ -72,10 +72,11 @@ class Agent:
         self.tunnel: Tunnel | None = None
         self.broker = BrokerWatch()
         # Set by the Celery half: end the worker with this status; end it after its tasks, for this
-        # reason; listen to these queues.
+        # reason; listen to these queues; wait for no answer of the broker's any longer.
         self.leave: Callable[[int], None] = lambda status: None
         self.shut_down: Callable[[str], None] = lambda reason: None
         self.listen: Callable[[tuple[str, ...]], None] = lambda queues: None
+        self.cut: Callable[[], None] = lambda: None
         self.runs = Runs()
         self._queues: tuple[str, ...] = ()
         self._choosing = threading.Lock()

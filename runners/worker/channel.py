@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar
@@ -100,6 +101,23 @@ def give_up(connection: Any) -> None:
     for channel in [*transport.channels, *transport._avail_channels]:
         with suppress(Exception):
             channel._disconnect_pools()
+
+
+def cut(connection: Any) -> None:
+    """As `give_up`, from any thread: whoever waits for an answer over it waits no longer.
+
+    Closing a socket wakes nobody who reads from it, and its number may be another's at once.
+    """
+    transport = connection._transport if connection is not None else None
+    if transport is None:
+        return
+    transport.is_given_up = True
+    for channel in [*transport.channels, *transport._avail_channels]:
+        for pool in filter(None, (channel._pool, channel._async_pool)):
+            for one in [*pool._available_connections, *pool._in_use_connections.copy()]:
+                with suppress(Exception):
+                    # Not the method of a TLS socket, which would begin to talk.
+                    socket.socket.shutdown(one._sock, socket.SHUT_RDWR)
 
 
 def in_plain_words(record: logging.LogRecord) -> bool:

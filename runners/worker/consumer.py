@@ -26,7 +26,7 @@ from kombu import Exchange, Queue
 
 from runners.worker.agent import Agent
 from runners.worker.broker_watch import answer_in
-from runners.worker.channel import RunnerChannel, give_up
+from runners.worker.channel import RunnerChannel, cut, give_up
 
 logger = logging.getLogger(__name__)
 _celerys_logger = logging.getLogger("celery.worker.consumer.consumer")
@@ -155,10 +155,8 @@ class RunnerConsumer(Consumer):  # type: ignore[misc]
         if says_more:
             self._note_absence(exc)
             self._pause = _pause_after(exc, self._failures)
-        dispatcher: Any = getattr(self, "event_dispatcher", None)
-        for one in (self.connection, dispatcher and dispatcher.connection):
-            if one is not None:
-                give_up(one)
+        for one in _connections(self):
+            give_up(one)
         if is_first:
             # The broker went away, or cut us off, or has changed: only Forge can say which.
             self._agent.ask_forge()
@@ -206,6 +204,18 @@ def _wake_to_end(**ignored: Any) -> None:
     waker.wake()
 
 
+def _connections(consumer: Any) -> list[Any]:
+    """Those to the broker, of which the second is for events."""
+    dispatcher = getattr(consumer, "event_dispatcher", None)
+    found = (consumer.connection, dispatcher and dispatcher.connection)
+    return [one for one in found if one is not None]
+
+
+def _cut(consumer: Any) -> None:
+    for one in _connections(consumer):
+        cut(one)
+
+
 def hang_up(consumer: Any) -> None:
     """End the BRPOP that is under way: the worker would wait for it before it ends, and until
     then it could still take a hint, for nobody.
@@ -241,6 +251,7 @@ class ListenStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, consumer: Any) -> None:
         agent: Agent = consumer.app.agent
         agent.listen = lambda queues: self._listen(consumer, queues)
+        agent.cut = lambda: _cut(consumer)
         RunnerChannel.refused = staticmethod(lambda: self._stand_back(consumer))
         agent.choose_queues()
         # Forgotten with all that is timed for this connection, if it is lost before.

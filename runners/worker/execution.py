@@ -23,6 +23,7 @@ from runners.worker.masking import Masker, UnmaskableError, mask_text
 from runners.worker.protocol import MAXIMUM_REASON, Job
 from runners.worker.stop_report import StopReport
 from runners.worker.supervision import (
+    Control,
     Ending,
     ForkServer,
     StepDone,
@@ -79,8 +80,9 @@ class Run:
         self.workplace = workplace
         self._secrets = (*job.secrets.values(), *(file.content for file in job.files))
         self._wrote = wrote
+        # Not held while a program is started: that may hang, and the heartbeat asks for it.
         self._lock = threading.Lock()
-        self._process: SupervisedProcess | None = None
+        self._control = Control()
         self._stop_reason: str | None = None
         self._is_timed_out = False
         self._is_forced = False
@@ -95,17 +97,14 @@ class Run:
             if self._stop_reason is None or (force and not self._is_forced):
                 self._stop_reason = reason
             self._is_forced = force = force or self._is_forced
-            process = self._process
-        if process is not None:
-            process.stop(FORCED if force else self._steps)
+            self._control.stop(FORCED if force else self._steps)
 
     def renew(self, *, sent: float, seconds: float) -> None:
         """Forge has answered a heartbeat that was sent then, and renewed the lease."""
         with self._lock:
             until = self._lease.renew(sent=sent, seconds=seconds)
-            process = self._process
-        if process is not None and self._lease.is_fenced:
-            process.extend(until)
+            if self._lease.is_fenced:
+                self._control.extend(until)
 
     def execute(
         self, server: ForkServer, settings: Mapping[str, str], started: Callable[[], None]
@@ -186,11 +185,14 @@ class Run:
         user = self.workplace.user
         arguments = self._write_script()
         paths = self.workplace.write_secrets(self.job.files)
-        with self._lock:
-            if self._stop_reason is not None:
-                return None
-            self.entry.note_start(user.uid if user else None)
-            self._process = server.spawn(
+        if self._stop_reason is not None:
+            return None
+        self.entry.note_start(user.uid if user else None)
+        limit = threading.Timer(self.job.timeout_seconds, self._time_out)
+        limit.daemon = True
+        limit.start()
+        try:
+            return server.spawn(
                 arguments,
                 environment=self._environment({**paths, **settings}),
                 directory=self.workplace.folder,
@@ -198,8 +200,10 @@ class Run:
                 user=user.as_json() if user else None,
                 terms=self._lease.terms(self._steps[0].signal if self._steps else signal.SIGKILL),
                 on_step=self._tell_step,
+                control=self._control,
             )
-            return self._process
+        finally:
+            limit.cancel()
 
     def _write_script(self) -> list[str]:
         """Put the script into a file that only this user can read; returns the command."""
@@ -260,7 +264,7 @@ class Run:
                 server.nudge()
                 nudged = time.monotonic()
             if not self._is_timed_out and time.monotonic() >= deadline:
-                self._time_out(process)
+                self._time_out()
             data = os.read(process.output, READ_BYTES) if process.output in ready else None
             # After the reading: a step of a stop is told before what came because of it.
             ending = process.wait(0)
@@ -323,9 +327,12 @@ class Run:
         left = NUDGE_SECONDS if self._is_timed_out else deadline - time.monotonic()
         return max(0, int(min(left, NUDGE_SECONDS) * 1000) + 1)
 
-    def _time_out(self, process: SupervisedProcess) -> None:
+    def _time_out(self) -> None:
+        """Any time between the start and the end; also of a start that hangs."""
         self._is_timed_out = True
-        process.stop(self._steps)
+        with self._lock:
+            if self._stop_reason is None:
+                self._control.stop(self._steps)
 
     def _outcome(self, ending: Ending) -> Outcome:
         code = ending.exit_code

@@ -1,13 +1,12 @@
-"""The one Celery function of a runner, and the orders that it takes."""
+"""The one Celery function of a runner."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
-from celery.worker.control import control_command
-
 from runners.worker.errors import TaskFailedError, TaskStoppedError, UnsuccessfulError
+from runners.worker.orders import refuse_celerys
 
 JOB_NAME = "forge.run_task"
 
@@ -22,7 +21,8 @@ class TaskWords(logging.Filter):
 
 
 def register(app: Any) -> None:
-    """Make `forge.run_task` known to the worker's app."""
+    """Make `forge.run_task` known to the worker's app, and orders that are not Forge's not."""
+    refuse_celerys()
     logging.getLogger("celery.app.trace").addFilter(TaskWords())
 
     options: dict[str, Any] = {"acks_late": False, "ignore_result": False}
@@ -42,25 +42,3 @@ def register(app: Any) -> None:
         error = TaskStoppedError if is_stopped else TaskFailedError
         is_cut_short = outcome["is_cut_short"]
         raise error(outcome["exit_code"], outcome["reason"], is_cut_short)
-
-
-@control_command(
-    name="forge_stop",
-    args=[("task", int), ("attempt", int), ("reason", str), ("force", bool)],
-    signature="task attempt reason force",
-)  # type: ignore[untyped-decorator]
-def forge_stop(
-    state: Any, task: int, attempt: int, reason: str = "Stopped.", force: bool = False
-) -> dict[str, Any]:
-    """Stop one attempt; the same order comes with the next heartbeat if this one is lost."""
-    is_here = state.app.agent.runs.stop(
-        int(task), int(attempt), str(reason)[:500], force=bool(force)
-    )
-    return {"ok": "stopping" if is_here else "not here"}
-
-
-@control_command(name="forge_beat")  # type: ignore[untyped-decorator]
-def forge_beat(state: Any) -> dict[str, Any]:
-    """Send the heartbeat now: something has changed that its answer tells."""
-    state.app.agent.ask_forge()
-    return {"ok": "asked"}

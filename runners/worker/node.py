@@ -210,7 +210,8 @@ def configure(app: Any, agent: Agent, broker: str) -> None:
             "priority_steps": [0],
             "polling_interval": BRPOP_SECONDS,
             "socket_connect_timeout": 5,
-            "socket_timeout": BRPOP_SECONDS + 10,
+            # Longer than a BRPOP, which is waited for when a channel is closed.
+            "socket_timeout": BRPOP_SECONDS + 3,
             "socket_keepalive": True,
             "health_check_interval": 10,
         },

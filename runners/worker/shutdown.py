@@ -92,6 +92,7 @@ class Shutdown(threading.Thread):
             self._busy_at = now
         elif now - self._busy_at > SILENT_SECONDS:
             self._agent.abandon()
+            self._agent.cut()
         if now - self._noted_at > NOTE_SECONDS:
             self._note()
 

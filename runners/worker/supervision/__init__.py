@@ -11,6 +11,7 @@ supervisor minds it too: the worker extends it through the pipe, and a worker th
 extends nothing. Everything in `server/` runs outside the worker, in small processes.
 """
 
+from runners.worker.supervision.control import Control
 from runners.worker.supervision.errors import (
     SupervisionError,
     SupervisorLostError,
@@ -30,6 +31,7 @@ from runners.worker.supervision.server.kernel import boot_seconds, hide_memory
 from runners.worker.supervision.server.removal import remove_folder
 
 __all__ = [
+    "Control",
     "Ending",
     "ForkServer",
     "Note",

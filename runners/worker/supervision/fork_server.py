@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from runners.worker.supervision.control import Control, write_line
 from runners.worker.supervision.errors import (
     RequestNotTakenError,
     SupervisionError,
@@ -29,7 +30,6 @@ from runners.worker.supervision.process import (
     StopStep,
     SupervisedProcess,
     Terms,
-    write_line,
 )
 from runners.worker.supervision.status import StatusReader
 
@@ -37,6 +37,7 @@ _ATTEMPTS = 4
 # As in server/main.py, which cannot be imported without changing what a supervisor weighs.
 PRIVATE_BYTES = 1024
 _NUDGE_SECONDS = 1.0
+_KILL = (StopStep(signal.SIGKILL, 0),)
 
 
 class ForkServer:
@@ -60,6 +61,7 @@ class ForkServer:
         self._lock = threading.Lock()
         self._server: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
+        self._starting: set[Control] = set()
         self._running: set[SupervisedProcess] = set()
         self._is_closed = False
 
@@ -78,11 +80,12 @@ class ForkServer:
         user: Mapping[str, object] | None = None,
         terms: Terms | None = None,
         on_step: Callable[[StepDone], None] = lambda step: None,
+        control: Control | None = None,
     ) -> SupervisedProcess:
-        """Start a program and return once it has begun to run.
+        """Start a program and return once it has begun to run, or was ended before it could.
 
         `terms` bound when it may start and how long it may run; `on_step` is told each step of a
-        stop.
+        stop, in this thread. `control`, a new one, takes orders also while this waits.
 
         `private` is a folder that is removed when the last process of the program is gone, also
         if this worker, or the supervisor, was killed by then. `user` (uid, gid, groups), for a
@@ -94,11 +97,11 @@ class ForkServer:
         """
         request = _request(argv, environment, directory) | {"user": dict(user) if user else None}
         request |= _terms(terms)
-        for _ in range(_ATTEMPTS):
-            try:
-                return self._spawn_once(request, private, on_step)
-            except RequestNotTakenError:
-                continue
+        control = control or Control()
+        with self._started_by(control):
+            for _ in range(_ATTEMPTS):
+                with contextlib.suppress(RequestNotTakenError):
+                    return self._spawn_once(request, private, on_step, control)
         raise SupervisionError(f"the fork server could not take the request for {argv[0]}")
 
     def nudge(self) -> None:
@@ -118,9 +121,12 @@ class ForkServer:
         with self._lock:
             self._is_closed = True
             running = list(self._running)
+            starting = list(self._starting)
         self.nudge()
+        for control in starting:
+            control.stop(_KILL)
         for process in running:
-            process.stop([StopStep(signal.SIGKILL, 0)])
+            process.stop(_KILL)
         for process in running:
             _await_end(process)
         with self._lock:
@@ -137,6 +143,7 @@ class ForkServer:
         request: dict[str, Any],
         private: Path | None,
         on_step: Callable[[StepDone], None],
+        control: Control,
     ) -> SupervisedProcess:
         pipes = open_pipes()
         try:
@@ -149,7 +156,7 @@ class ForkServer:
                 supervisor = self._greet(status)
             end_orphans = partial(self._end_orphans, supervisor, server)
             try:
-                pid = self._order(pipes.control, status, request)
+                pid = self._order(pipes.control, status, request, control, on_step)
             except SupervisorLostError as error:
                 if not status.is_tree_ended:
                     _repeat(end_orphans)
@@ -159,12 +166,13 @@ class ForkServer:
                 self._release(supervisor)
                 raise
         except BaseException:
+            control.detach()
             pipes.close_near_ends()
             raise
         process = SupervisedProcess(
             pid,
             output=pipes.output,
-            control=pipes.control,
+            control=control,
             status=status,
             on_end=partial(self._forget, supervisor),
             end_orphans=end_orphans,
@@ -172,6 +180,17 @@ class ForkServer:
         )
         self._remember(process)
         return process
+
+    @contextlib.contextmanager
+    def _started_by(self, control: Control) -> Iterator[None]:
+        """Until it runs, `close` has to end what may be about to."""
+        with self._lock:
+            self._starting.add(control)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._starting.discard(control)
 
     @contextlib.contextmanager
     def _greeting(self) -> Iterator[None]:
@@ -220,12 +239,24 @@ class ForkServer:
                 raise RequestNotTakenError("the supervisor was taken for what another one left")
         return supervisor
 
-    def _order(self, control: int, status: StatusReader, request: dict[str, Any]) -> int:
-        """Send the request to the new supervisor; return the program's pid."""
+    def _order(
+        self,
+        descriptor: int,
+        status: StatusReader,
+        request: dict[str, Any],
+        control: Control,
+        on_step: Callable[[StepDone], None],
+    ) -> int:
+        """Send the request to the new supervisor; return the program's pid.
+
+        This may wait for ever, and holds no lock: what is ordered meanwhile goes through `control`.
+        """
         try:
             with contextlib.suppress(BrokenPipeError):  # Why nobody reads is in the answer.
-                write_line(control, request)
-            answer = self._next(status)
+                write_line(descriptor, request)
+            control.open(descriptor)
+            while "step" in (answer := self._next(status)):
+                on_step(StepDone(**answer["step"]))
         except EOFError as error:
             died = "the supervisor died while it started the program"
             raise SupervisorLostError(died) from error
@@ -299,7 +330,7 @@ class ForkServer:
             self._running.add(process)
             is_closed = self._is_closed
         if is_closed:
-            process.stop([StopStep(signal.SIGKILL, 0)])
+            process.stop(_KILL)
             os.close(process.output)
             _await_end(process)
             raise SupervisionError("the fork server is closed")

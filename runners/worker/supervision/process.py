@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import os
 import signal
@@ -12,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from runners.worker.supervision.control import Control
 from runners.worker.supervision.errors import SupervisorLostError
 from runners.worker.supervision.status import StatusReader
 
@@ -96,7 +95,7 @@ class SupervisedProcess:
         pid: int,
         *,
         output: int,
-        control: int,
+        control: Control,
         status: StatusReader,
         on_end: Callable[[SupervisedProcess], None],
         end_orphans: Callable[[], bool] = lambda: True,
@@ -104,9 +103,7 @@ class SupervisedProcess:
     ) -> None:
         self.pid = pid
         self.output = output
-        self._control: int | None = control
-        self._control_lock = threading.Lock()
-        self._ordered: tuple[StopStep, ...] | None = None
+        self._control = control
         self._status = status
         self._status_lock = threading.Lock()
         self._outcome: Ending | str | None = None
@@ -120,26 +117,12 @@ class SupervisedProcess:
         return self._status.descriptor
 
     def extend(self, until: float) -> None:
-        """Let it run until then, in boot seconds, if it has not been ended already."""
-        with self._control_lock:
-            if self._control is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    write_line(self._control, {"lease": until})
+        """As of its Control."""
+        self._control.extend(until)
 
     def stop(self, steps: Sequence[StopStep]) -> None:
-        """Order the steps, then KILL; returns at once.
-
-        The same steps again change nothing; other steps replace what is left of the first ones.
-        After the end it does nothing.
-        """
-        ordered = tuple(steps)
-        with self._control_lock:
-            if self._control is None or ordered == self._ordered:
-                return
-            self._ordered = ordered
-            order = {"stop": [[int(step.signal), step.grace_seconds] for step in ordered]}
-            with contextlib.suppress(BrokenPipeError):  # It has left; wait() tells how.
-                write_line(self._control, order)
+        """As of its Control."""
+        self._control.stop(steps)
 
     def wait(self, timeout: float | None = None) -> Ending | None:
         """Return the ending once every process of the tree is gone; None after `timeout` seconds.
@@ -181,16 +164,8 @@ class SupervisedProcess:
             self._on_step(StepDone(**told["step"]))
 
     def _release(self) -> None:
-        with self._control_lock:
-            if self._control is not None:
-                os.close(self._control)
-            self._control = None
+        descriptor = self._control.detach()
+        if descriptor is not None:
+            os.close(descriptor)
         self._status.close()
         self._on_end(self)
-
-
-def write_line(descriptor: int, value: object) -> None:
-    """Write a value as one line of JSON; BrokenPipeError if nobody will read it."""
-    data = memoryview(json.dumps(value).encode() + b"\n")
-    while data:
-        data = data[os.write(descriptor, data) :]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import warnings  # noqa: F401  os.execvpe wants it; better once here than after each fork
 from typing import Any, NoReturn
 
@@ -33,8 +34,13 @@ class Program:
         self.directory = directory
         self.user = user
 
-    def start(self, log: int) -> int:
-        """Fork and exec with stdout and stderr on `log`; return the pid. Raises ProgramError."""
+    def start(self, log: int) -> tuple[int, int]:
+        """Fork, and have the child exec with stdout and stderr on `log`. Raises ProgramError.
+
+        Returns the pid, and a descriptor that is at its end once the exec has gone well or the
+        child is gone, or has something for `trouble` where it has not. That may take for ever: the
+        program may lie where nobody answers.
+        """
         supervisor = os.getpid()
         failures, report = os.pipe()
         try:
@@ -44,13 +50,13 @@ class Program:
         if pid == 0:
             self._become(log, report, supervisor)
         os.close(report)
-        with open(failures, "rb") as reader:
-            failure = reader.read()  # Empty: the exec went well and closed the other end.
-        if failure:
-            os.waitpid(pid, 0)
-            stage, number = json.loads(failure)
-            raise ProgramError(self._explain(stage, number))
-        return pid
+        return pid, failures
+
+    def trouble(self, failures: int) -> str:
+        """Why the exec did not go well, as the descriptor of `start` tells; empty if it did."""
+        failure = os.read(failures, select.PIPE_BUF)
+        os.close(failures)
+        return self._explain(*json.loads(failure)) if failure else ""
 
     def _become(self, log: int, report: int, supervisor: int) -> NoReturn:
         stage = "setup"

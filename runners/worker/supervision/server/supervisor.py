@@ -53,12 +53,12 @@ def _run(log: int, orders: Orders, status: int) -> dict[str, Any] | None:
         return {"error": _GREW_OLD, "is_too_late": True}
     exits = kernel.ChildExits()
     try:
-        pid = Program(**request).start(log)
+        program = Program(**request)
+        started = program.start(log)
     except ProgramError as error:
         return {"error": str(error)}
     os.close(log)
-    tell(status, {"pid": pid})
-    return Supervisor(pid, orders, exits, status, lease).run()
+    return Supervisor(program, started, orders, exits, status, lease).run()
 
 
 class Lease:
@@ -92,10 +92,24 @@ class Lease:
 
 
 class Supervisor:
+    """Minds a program from its fork on: a start that does not come to an end can be ended too."""
+
     def __init__(
-        self, pid: int, orders: Orders, exits: kernel.ChildExits, status: int, lease: Lease
+        self,
+        program: Program,
+        started: tuple[int, int],
+        orders: Orders,
+        exits: kernel.ChildExits,
+        status: int,
+        lease: Lease,
     ) -> None:
-        self._pid = pid
+        self._program = program
+        # _failures: the descriptor that tells how the start went; None once it has.
+        self._failures: int | None
+        self._pid, self._failures = started
+        self._started_pid = self._pid
+        self._trouble = ""
+        self._status = status
         self._lease = lease
         self._orders = orders
         self._exits = exits
@@ -103,6 +117,7 @@ class Supervisor:
         self._poll = select.poll()
         self._poll.register(orders.control, select.POLLIN)
         self._poll.register(exits.descriptor, select.POLLIN)
+        self._poll.register(self._failures, select.POLLIN)
         self._stopping = Stopping(lambda step: tell(status, {"step": step}))
         self._is_stop_ordered = False
         self._wait_status: int | None = None
@@ -110,7 +125,8 @@ class Supervisor:
         self._is_cut_short = False
 
     def run(self) -> dict[str, Any]:
-        """Return the ending once there is no child left."""
+        """Return the ending once there is no child left, or why the program did not start."""
+        self._carry_out(self._orders.take())
         while self._reap():
             self._mind_lease()
             signalled = self._stopping.advance()
@@ -119,13 +135,31 @@ class Supervisor:
             if self._wait_status is not None:
                 self._leftovers |= signalled
             self._wait()
-        return self._ending()
+        self._note_start()
+        return {"error": self._trouble} if self._trouble else self._ending()
+
+    def _note_start(self) -> None:
+        """The start has come to its end, if only by that of its process."""
+        if self._failures is None:
+            return
+        failures, self._failures = self._failures, None
+        self._poll.unregister(failures)
+        pid = self._started_pid
+        self._trouble = self._program.trouble(failures)
+        if not self._trouble:
+            tell(self._status, {"pid": pid})
 
     def _mind_lease(self) -> None:
         if self._lease.ends_now():
             # Of a stop that is under way only its end is left time for.
-            self._stopping.begin([] if self._is_stop_ordered else self._lease.steps, "lease")
+            self._stop([] if self._is_stop_ordered else self._lease.steps, "lease")
             self._is_stop_ordered = True
+
+    def _stop(self, steps: list[tuple[int, float]], cause: str) -> None:
+        """What has not begun has nothing to clean up, and is yet to ignore signals or not to."""
+        if self._failures is not None and select.select([self._failures], [], [], 0)[0]:
+            self._note_start()
+        self._stopping.begin(steps if self._failures is None else [], cause)
 
     def _reap(self) -> bool:
         """Collect every dead child, born or adopted; False once the kernel says ECHILD."""
@@ -155,20 +189,25 @@ class Supervisor:
         for descriptor, _ in self._poll.poll(seconds * 1000):
             if descriptor == self._orders.control:
                 self._obey()
+            elif descriptor == self._failures:
+                self._note_start()
 
     def _obey(self) -> None:
-        for order in self._orders.read():
+        self._carry_out(self._orders.read())
+        if self._orders.is_closed:
+            self._poll.unregister(self._orders.control)
+            self._stopping.begin([], "worker")
+            self._wake_server()
+
+    def _carry_out(self, orders: list[dict[str, Any]]) -> None:
+        for order in orders:
             if "lease" in order:
                 self._lease.extend(order["lease"])
             # What a finished program left behind is already being ended, within a second, and
             # what has no lease any more as quickly as can be.
             elif (self._wait_status is None or self._is_stop_ordered) and not self._lease.has_ended:
                 self._is_stop_ordered = True
-                self._stopping.begin([(number, grace) for number, grace in order["stop"]], "order")
-        if self._orders.is_closed:
-            self._poll.unregister(self._orders.control)
-            self._stopping.begin([], "worker")
-            self._wake_server()
+                self._stop([(number, grace) for number, grace in order["stop"]], "order")
 
     def _wake_server(self) -> None:
         """Continue a fork server that a task has stopped, so that it can leave as well."""
@@ -194,24 +233,32 @@ class Orders:
         self.control = control
         self.is_closed = False
         self._buffer = bytearray()
+        self._complete: list[dict[str, Any]] = []
 
     def wait_for_one(self) -> dict[str, Any] | None:
         """Return the first order; None if the worker died before it was complete."""
-        while not self.is_closed:
-            for order in self.read():
-                return order
-        return None
+        while not (self._complete or self.is_closed):
+            self._read()
+        return self._complete.pop(0) if self._complete else None
+
+    def take(self) -> list[dict[str, Any]]:
+        """Return the orders that have come with the first one."""
+        orders, self._complete = self._complete, []
+        return orders
 
     def read(self) -> list[dict[str, Any]]:
         """Return the orders that one read completes; may block if nothing is there."""
+        self._read()
+        return self.take()
+
+    def _read(self) -> None:
         chunk = os.read(self.control, 1 << 20)
         self.is_closed = not chunk
         self._buffer += chunk
-        if b"\n" not in chunk:
-            return []
-        *lines, rest = self._buffer.split(b"\n")
-        self._buffer = rest
-        return [json.loads(line) for line in lines]
+        if b"\n" in chunk:
+            *lines, rest = self._buffer.split(b"\n")
+            self._buffer = rest
+            self._complete += map(json.loads, lines)
 
 
 def tell(status: int, fact: dict[str, Any]) -> None:

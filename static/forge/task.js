@@ -14,7 +14,7 @@ import { clock, writeTimes } from "./times.js";
 const RETRY = 3000;
 // The stream has a word every ten seconds: after this long nobody is there, whatever TCP believes.
 const SILENT = 25000;
-const PARTS = { html: "task-head", waiting: "task-waiting", side: "task-side", log_note: "task-log-note" };
+const PARTS = { html: "task-head", waiting: "task-waiting", side: "task-side", log_note: "task-log-note", nothing: "task-nothing" };
 
 const panel = document.getElementById("log");
 const find = (name) => panel.querySelector(`[data-${name}]`);

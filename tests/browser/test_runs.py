@@ -244,3 +244,19 @@ def test_a_new_task_appears_in_the_list_without_pushing_rows_away(
     expect(first).to_have_text("Seen before")
     page.locator("#newer").click()
     expect(first).to_have_text("Came later")
+
+
+def test_a_task_that_wrote_nothing_says_so_when_it_ends(
+    visit: Visit, forge: Deployment, project: int, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    script = f"while [ ! -e {gate} ]; do sleep 0.05; done"
+    task = forge.api.run_script(project, script, name="Says nothing")
+    visitor = visit("viewer")
+    nothing = visitor.page.locator("#log .lines .nothing")
+    visitor.page.goto(f"/tasks/{task}/")
+    visitor.await_status("Live")
+    expect(nothing).to_have_text("Nothing written yet.")
+    gate.touch()
+    visitor.await_status("Ended")
+    expect(nothing).to_have_text("It wrote nothing.")

@@ -210,7 +210,7 @@ def test_the_task_list_filters_and_keeps_its_address(
     page.goto(f"/projects/{project}/tasks/?q=nothing+is+called+so")
     page.get_by_role("link", name="Show all tasks").click()
     expect(page.get_by_role("link", name="Filter good")).to_be_visible()
-    expect(page.locator("[data-zone]")).to_have_text("Pacific/Auckland")
+    expect(page.locator(".foot [data-zone]")).to_have_text("Pacific/Auckland")
     assert "Pacific/Auckland" in page.locator("td.a-when time").first.get_attribute("title")
 
 

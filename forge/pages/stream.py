@@ -180,7 +180,7 @@ class Feed:
         context = around(self._request, task.project) | task_context(task, now=now)
         parts = {
             part: render_to_string(f"task_{part}.html", context, request=self._request)
-            for part in ("head", "waiting", "side", "log_note")
+            for part in ("head", "waiting", "side", "log_note", "nothing")
         }
         label = TaskState(task.state).label
         state = {"state": task.state, "label": label, "html": parts.pop("head"), **parts}

@@ -295,13 +295,18 @@ def timed(sentence: str) -> SafeString:
 
 
 @register.filter
-def linked(sentence: str) -> SafeString:
-    """A sentence of `tasks.waiting`, the task that it names a link. Take it behind `timed`."""
+def linked(sentence: str, row: int | None = None) -> SafeString:
+    """A sentence of `tasks.waiting`, the task that it names a link. Take it behind `timed`.
+
+    In what refreshes itself the link keeps the focus by its id: `row` is the task in whose row it
+    stands.
+    """
     pieces, end = [], 0
     text = conditional_escape(sentence)
     for found in _TASK_IN_SENTENCE.finditer(text):
         address = reverse("task", args=[int(found[1])])
-        link = format_html('<a class="link" href="{}">{}</a>', address, found[0])
+        mark = format_html(' id="of-{}-{}"', row, found[1]) if row is not None else ""
+        link = format_html('<a class="link"{} href="{}">{}</a>', mark, address, found[0])
         pieces += [text[end : found.start()], link]
         end = found.end()
     # Escaped above; a number is all that was added.

@@ -92,8 +92,14 @@ class Line {
 
   // `ESC [ n D`: so many characters, each by itself only where one may take two units.
   left(count) {
-    if (count < this.column && PAIRED.test(this.text)) for (; count > 0; count -= 1) this.back();
-    else this.column = Math.max(this.column - count, 0);
+    if (count >= this.column || !PAIRED.test(this.text)) {
+      this.column = Math.max(this.column - count, 0);
+      return;
+    }
+    // What is omitted has no end while a log is followed: over it in one go.
+    const beyond = Math.min(Math.max(this.column - this.text.length, 0), count);
+    this.column -= beyond;
+    for (let left = count - beyond; left > 0; left -= 1) this.back();
   }
 
   // `ESC [ n C`.
@@ -148,8 +154,8 @@ function charactersIn(text) {
 
 // The place that so many characters follow behind `at`; beyond the end each counts as one.
 function placeAfter(text, at, count) {
-  for (; count > 0; count -= 1) at += text.codePointAt(at) > 0xffff ? 2 : 1;
-  return at;
+  for (; count > 0 && at < text.length; count -= 1) at += text.codePointAt(at) > 0xffff ? 2 : 1;
+  return at + count;
 }
 
 // Line ends, carriage returns, escapes, and the other control characters, which are dropped.

@@ -43,7 +43,12 @@ setInterval(() => tick("forge:second"), FAST_TICK);
 document.addEventListener("visibilitychange", () => tick("forge:tick"));
 if (isLive()) showConnection(true);
 
-const seen = new WeakMap();
+// By the target's id, if it has one: where a part is replaced by its answer, as `outerHTML` asks for,
+// the target is another element each time.
+const seen = new Map();
+// How long ago something was counts on by itself (times.js): that alone is nothing new.
+const COUNTED = /(<time [^>]*data-time="(?:moment|elapsed)"[^>]*>)[^<]*/g;
+let opened = [];
 
 document.body.addEventListener("htmx:beforeSwap", (event) => {
   const { xhr, target, requestConfig } = event.detail;
@@ -58,11 +63,17 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
     return;
   }
   // An unchanged part stays as it is, with the reader's selection and pointer in it.
-  if (seen.get(target) === xhr.response) event.detail.shouldSwap = false;
-  else seen.set(target, xhr.response);
+  const part = target.id || target;
+  const answer = xhr.response.replace(COUNTED, "$1");
+  if (seen.get(part) === answer) event.detail.shouldSwap = false;
+  else seen.set(part, answer);
+  opened = [...document.querySelectorAll("details[id][open]")].map((one) => one.id);
 });
 
-document.body.addEventListener("htmx:afterSwap", () => writeTimes());
+document.body.addEventListener("htmx:afterSwap", () => {
+  for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
+  writeTimes();
+});
 document.body.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.elt.closest("[data-live]") || event.detail.successful) {
     showConnection(event.detail.successful);

@@ -1,5 +1,5 @@
 // One task's page: its log and its state come by one stream of events.
-import { lookAgain } from "./anew.js";
+import { GONE, lookAgain } from "./anew.js";
 import { LogView } from "./log.js";
 import { LogOutline } from "./logoutline.js";
 import { counted } from "./logrow.js";
@@ -14,7 +14,7 @@ import { clock, writeTimes } from "./times.js";
 const RETRY = 3000;
 // The stream has a word every ten seconds: after this long nobody is there, whatever TCP believes.
 const SILENT = 25000;
-const PARTS = { html: "task-head", waiting: "task-waiting", side: "task-side", log_note: "task-log-note" };
+const PARTS = { html: "task-head", waiting: "task-waiting", side: "task-side", log_note: "task-log-note", nothing: "task-nothing" };
 
 const panel = document.getElementById("log");
 const find = (name) => panel.querySelector(`[data-${name}]`);
@@ -187,8 +187,17 @@ function connect() {
   source.addEventListener("error", () => {
     lose();
     // The browser tries again by itself after a cut, and gives up after a refusal.
-    if (source.readyState === EventSource.CLOSED) setTimeout(connect, RETRY);
+    if (source.readyState === EventSource.CLOSED) refused();
   });
+}
+
+// Why, an EventSource does not tell: the page itself does. Whoever signed out, or is no member any
+// more, is shown no more of the task; whatever else it is passes.
+async function refused() {
+  const answer = await fetch(location.pathname, { method: "HEAD", redirect: "manual" }).catch(() => null);
+  if (answer?.type === "opaqueredirect") lookAgain();
+  else if (answer?.status === 403 || answer?.status === 404) lookAgain(GONE);
+  else setTimeout(connect, RETRY);
 }
 
 window.addEventListener("hashchange", tellIfBeyond);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.browser.conftest import Visit
-from tests.browser.people import Person
+from tests.browser.people import Administration, Person
 from tests.deployment.deployment import Deployment
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -104,3 +104,46 @@ def test_a_session_that_ended_leads_to_the_sign_in(visit: Visit, project: int) -
     other.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/sign-in/**")
     expect(page.get_by_label("User name")).to_be_visible()
+
+
+def test_a_watched_task_leads_to_the_sign_in_when_the_session_ends(
+    visit: Visit, forge: Deployment, project: int
+) -> None:
+    task = forge.api.run_script(project, "echo seen before; sleep 600", name="Signed out")
+    visitor = visit("viewer")
+    page = visitor.page
+    # After this it asks for nothing but its stream.
+    with page.expect_response(lambda answer: "/outline" in answer.url) as outline:
+        page.goto(f"/tasks/{task}/")
+    assert outline.value.json()["is_all"]
+    visitor.await_line("seen before")
+    other = page.context.new_page()
+    other.goto("/")
+    other.locator("summary.me").click()
+    other.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/sign-in/**")
+    expect(page.get_by_label("User name")).to_be_visible()
+    forge.api.post(f"tasks/{task}/stop")
+
+
+def test_a_watched_task_is_gone_for_whoever_is_no_member_any_more(
+    visit: Visit, forge: Deployment, project: int
+) -> None:
+    administration = Administration(forge)
+    leaver = administration.person("leaver")
+    administration.join(leaver, project, "viewer")
+    task = forge.api.run_script(project, "echo seen before; sleep 600", name="No member")
+    visitor = visit(None)
+    visitor.sign_in(leaver.name, leaver.password)
+    page = visitor.page
+    page.goto(f"/tasks/{task}/")
+    visitor.await_line("seen before")
+    (member,) = [
+        row["id"]
+        for row in forge.api.get(f"projects/{project}/members/")["results"]
+        if row["user_name"] == leaver.name
+    ]
+    forge.api.send("DELETE", f"members/{member}/")
+    expect(page.locator("#task-head")).to_have_count(0)
+    expect(page.locator("main")).not_to_contain_text("seen before")
+    forge.api.post(f"tasks/{task}/stop")

@@ -210,7 +210,7 @@ def test_the_task_list_filters_and_keeps_its_address(
     page.goto(f"/projects/{project}/tasks/?q=nothing+is+called+so")
     page.get_by_role("link", name="Show all tasks").click()
     expect(page.get_by_role("link", name="Filter good")).to_be_visible()
-    expect(page.locator("[data-zone]")).to_have_text("Pacific/Auckland")
+    expect(page.locator(".foot [data-zone]")).to_have_text("Pacific/Auckland")
     assert "Pacific/Auckland" in page.locator("td.a-when time").first.get_attribute("title")
 
 
@@ -244,3 +244,19 @@ def test_a_new_task_appears_in_the_list_without_pushing_rows_away(
     expect(first).to_have_text("Seen before")
     page.locator("#newer").click()
     expect(first).to_have_text("Came later")
+
+
+def test_a_task_that_wrote_nothing_says_so_when_it_ends(
+    visit: Visit, forge: Deployment, project: int, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    script = f"while [ ! -e {gate} ]; do sleep 0.05; done"
+    task = forge.api.run_script(project, script, name="Says nothing")
+    visitor = visit("viewer")
+    nothing = visitor.page.locator("#log .lines .nothing")
+    visitor.page.goto(f"/tasks/{task}/")
+    visitor.await_status("Live")
+    expect(nothing).to_have_text("Nothing written yet.")
+    gate.touch()
+    visitor.await_status("Ended")
+    expect(nothing).to_have_text("It wrote nothing.")

@@ -298,6 +298,35 @@ def test_a_million_turns_of_a_spinner_are_drawn_in_no_time(
     assert as_seen(b"x" * 3990 + turns + b"done\n") == f"{expected}\n"
 
 
+COUNT_STEPS = """() => {
+  const step = String.prototype.codePointAt;
+  window.steps = 0;
+  String.prototype.codePointAt = function (at) {
+    window.steps += 1;
+    return step.call(this, at);
+  };
+}"""
+
+
+@pytest.mark.parametrize(
+    ("turn", "expected", "omitted"),
+    [
+        (b"\x1b[1G\x1b[999999999C", "😀" + "x" * 3998, 496_006),
+        (b"\x1b[999999999G", "😀" + "x" * 3998, 496_006),
+        (b"\x1b[999999999C\x1b[495000D", "😀" + "x" * 3998, 496_002),
+    ],
+)
+def test_a_jump_over_what_is_left_out_of_a_line_costs_no_step_for_each_character(
+    turn: bytes, expected: str, omitted: int, log: Any
+) -> None:
+    """Else a program that draws in a very long line stops the tab of whoever watches it."""
+    turns = 500
+    log.evaluate(COUNT_STEPS)
+    push(log, "😀".encode() + b"x" * 500_000 + turn * turns + b"done\n")
+    assert lines(log) == [f"{expected}{omitted:,} more characters in the file"]
+    assert log.evaluate("steps") < 10_000 * turns
+
+
 def test_200000_lines_leave_only_those_in_view_in_the_document(log: Any) -> None:
     block = b"".join(b"line %d\n" % n for n in range(10_000))
     for _ in range(20):

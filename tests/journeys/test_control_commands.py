@@ -22,7 +22,7 @@ class Scene:
         self.forge = forge
         self.gate = folder / "gate"
         self.project = forge.api.project(name)
-        self.runner: Runner = forge.api.runner(self.project, name)
+        self.runner: Runner = forge.api.runner(self.project, name, concurrency=1)
         self.worker: Worker = forge.worker(self.runner)
         self.node = f"runner-{self.runner.id}@{name}"
         self.running = forge.api.run_script(self.project, GATED.format(gate=self.gate))

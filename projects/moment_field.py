@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -42,6 +42,8 @@ class MomentField(forms.CharField):
             moment = datetime(day.year, day.month, day.day)  # noqa: DTZ001  # made aware below
             moment += timedelta(days=1 if self._is_end else 0)
         moment = timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+        # Whatever its offset is: a database knows only those that there are.
+        moment = moment.astimezone(UTC)
         if not FIRST_YEAR <= moment.year <= LAST_YEAR:
             raise ValueError
         return moment

@@ -54,7 +54,7 @@ def _misread(query: QueryDict, project: Project, states: Collection[str]) -> Ite
             yield Misread(name, "Tasks are not filtered by this.")
         elif given and (why := _why_not(name, given, project, states)):
             yield Misread(name, f"{_short(given)} {why}")
-        elif given and (why := why_no_moment(name, given[:MAXIMUM_SHOWN])):
+        elif given and (why := why_no_moment(name, given)):
             yield Misread(name, why)
     if is_backwards(query):
         yield Misread("until", f"{_short(query.get('until', ''))} is not after the beginning.")

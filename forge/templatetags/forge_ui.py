@@ -153,10 +153,11 @@ def clock(at: datetime) -> SafeString:
 
 @register.simple_tag
 def minute(at: datetime) -> SafeString:
-    """The time of day to the minute, with the day if that is another than today."""
-    local = timezone.localtime(at)
-    is_today = local.date() == timezone.localtime().date()
-    return _time(at, "minute", f"{local:%H:%M}" if is_today else f"{local.day} {local:%b %H:%M}")
+    """The time of day to the minute, with the day or the year if that is another one."""
+    local, today = timezone.localtime(at), timezone.localtime()
+    year = "" if local.year == today.year else f" {local.year}"
+    day = "" if local.date() == today.date() else f"{local.day} {local:%b}{year} "
+    return _time(at, "minute", f"{day}{local:%H:%M}")
 
 
 @register.simple_tag

@@ -13,6 +13,10 @@ for (const field of document.querySelectorAll(FIELDS)) {
 document.addEventListener("formdata", ({ target, formData }) => {
   for (const field of target.querySelectorAll(FIELDS)) {
     const at = new Date(field.value);
-    if (!Number.isNaN(at.getTime())) formData.set(field.name, `${at.toISOString().slice(0, 16)}Z`);
+    if (field.dataset.moment && field.value === field.defaultValue) {
+      formData.set(field.name, field.dataset.moment); // with its seconds, which the field lacks
+    } else if (!Number.isNaN(at.getTime())) {
+      formData.set(field.name, `${at.toISOString().slice(0, 16)}Z`);
+    }
   }
 });

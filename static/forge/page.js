@@ -49,6 +49,7 @@ const seen = new Map();
 // How long ago something was counts on by itself (times.js): that alone is nothing new.
 const COUNTED = /(<time [^>]*data-time="(?:moment|elapsed)"[^>]*>)[^<]*/g;
 let opened = [];
+let focused = "";
 
 document.body.addEventListener("htmx:beforeSwap", (event) => {
   const { xhr, target, requestConfig } = event.detail;
@@ -68,10 +69,15 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
   if (seen.get(part) === answer) event.detail.shouldSwap = false;
   else seen.set(part, answer);
   opened = [...document.querySelectorAll("details[id][open]")].map((one) => one.id);
+  focused = document.activeElement?.id;
 });
 
 document.body.addEventListener("htmx:afterSwap", () => {
   for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
+  // What was closed when htmx gave the focus back could not take it.
+  if (focused && document.activeElement === document.body) {
+    document.getElementById(focused)?.focus({ preventScroll: true });
+  }
   writeTimes();
 });
 document.body.addEventListener("htmx:afterRequest", (event) => {
@@ -97,7 +103,7 @@ document.addEventListener("click", (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") {
+  if (event.key === "Escape" && !document.querySelector("dialog[open]")) {
     for (const menu of document.querySelectorAll("details.menu[open]")) {
       menu.open = false;
       menu.querySelector("summary").focus();

@@ -28,7 +28,8 @@ function moment(at, now) {
 // In a sentence: the time of day, with the day if it is another one.
 function minute(at, now) {
   const time = clock(at).slice(0, 5);
-  const day = `${at.getDate()} ${MONTHS[at.getMonth()]}`;
+  const year = at.getFullYear() === now.getFullYear() ? "" : ` ${at.getFullYear()}`;
+  const day = `${at.getDate()} ${MONTHS[at.getMonth()]}${year}`;
   return at.toDateString() === now.toDateString() ? time : `${day} ${time}`;
 }
 

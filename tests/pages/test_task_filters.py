@@ -86,6 +86,30 @@ def test_a_span_of_time_is_shown(
     assert ids("&".join(parts)) == [runs[place].pk for place in places]
 
 
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "2026-11-25T14:30%2B16:00",
+        "2026-11-25T14:30%2B23:59:59",
+        "2026-11-25T14:30%2B00:00:30.5",
+        "2026-11-25T14:30:00." + 60 * "0",
+        "2026-11-25" + 40 * "%20" + "x",
+        "2026-11-25T14:30%00",
+        "2026-11-25T14:30:00.00000000000000000000000000%00",
+        "2026-W48-3",
+        "9999-12-31T23:59-23:59",
+    ],
+)
+@pytest.mark.parametrize("name", ["from", "until"])
+def test_whatever_is_given_as_a_moment_gets_an_answer(
+    name: str, moment: str, cast: Cast, browser: Callable[..., Client]
+) -> None:
+    client = browser(cast.viewer)
+    for path, given in (("tasks", name), ("audit", {"from": "since"}.get(name, name))):
+        answer = client.get(f"/projects/{cast.project.pk}/{path}/?{given}={moment}")
+        assert answer.status_code in (200, 403)
+
+
 def test_a_day_is_shown_whole(cast: Cast, runs: list[Task], ids: Ids) -> None:
     days = [f"{timezone.localtime(one.created_at):%Y-%m-%d}" for one in runs]
     assert ids(f"from={days[1]}&until={days[1]}") == [runs[1].pk]

@@ -18,7 +18,7 @@ import redis
 from django.utils import timezone
 from kombu import Exchange, Producer
 from kombu import Queue as KombuQueue
-from kombu.exceptions import KombuError
+from kombu.exceptions import KombuError, LimitExceeded
 
 from runners.broker import PREFIX, administrator, celery_app, project_prefix
 from runners.models import Queue, Runner
@@ -196,6 +196,8 @@ def _publish(queue: Queue, attempts: Sequence[tuple[int, int]]) -> None:
 def _told_by_broker(error: KombuError) -> redis.RedisError | OSError:
     """What Kombu has made one of its own errors of."""
     cause = error.__cause__
+    if isinstance(error, LimitExceeded):
+        return OSError("all connections to the broker wait for its answer")
     if isinstance(cause, redis.RedisError | OSError):
         return cause
     return OSError(str(error))

@@ -341,7 +341,7 @@ class Agent:
         if reply.concurrency:
             self.runs.resize(min(reply.concurrency, self.users.count or reply.concurrency))
         if reply.drain:
-            self.shut_down(reply.drain)
+            self.shut_down(f"Forge tells this worker to end: {reply.drain}")
 
     def choose_queues(self) -> None:
         """Listen to what Forge says, and to no tasks while the journal cannot be written.

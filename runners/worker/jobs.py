@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from runners.worker.errors import TaskFailedError, TaskStoppedError, UnsuccessfulError
-from runners.worker.orders import refuse_celerys
+from runners.worker.orders import refuse_celerys, use_mailbox
 
 JOB_NAME = "forge.run_task"
 
@@ -23,6 +23,7 @@ class TaskWords(logging.Filter):
 def register(app: Any) -> None:
     """Make `forge.run_task` known to the worker's app, and orders that are not Forge's not."""
     refuse_celerys()
+    use_mailbox()
     logging.getLogger("celery.app.trace").addFilter(TaskWords())
 
     options: dict[str, Any] = {"acks_late": False, "ignore_result": False}

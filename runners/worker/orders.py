@@ -1,11 +1,16 @@
-"""The control commands that a runner's worker takes: Forge's, and few of Celery's."""
+"""The control commands that a runner's worker takes: Forge's, and few of Celery's; its answers."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
+from celery.app.control import Control
 from celery.worker.control import Panel, control_command
+from kombu import Exchange, Producer
+from kombu.exceptions import OperationalError
+from kombu.pidbox import Mailbox
+from redis.exceptions import RedisError
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +45,48 @@ def forge_beat(state: Any) -> dict[str, Any]:
 @control_command(name="shutdown")  # type: ignore[untyped-decorator]
 def shutdown(state: Any, **ignored: Any) -> dict[str, Any]:
     """As TERM. Celery's own would not tell Forge, which goes on to give this worker tasks."""
-    state.app.agent.shut_down("A control command asks for it, as Flower's Shut Down.")
+    state.app.agent.shut_down("A control command asks this worker to end, as Flower's Shut Down.")
     return {"ok": "shutting down"}
+
+
+class AnsweringMailbox(Mailbox):
+    """Answers over the connection that the question came by, and once.
+
+    Celery takes one of its pool and tries without end, in the event loop: while the broker is away
+    the worker would neither say so nor end at a signal.
+    """
+
+    clock: Any
+    connection: Any
+
+    def _publish_reply(
+        self,
+        reply: Any,
+        exchange: Any,
+        routing_key: str,
+        ticket: str,
+        channel: Any = None,
+        producer: Any = None,
+        **options: Any,
+    ) -> None:
+        target = Exchange(exchange, type="direct", delivery_mode="transient", durable=False)
+        try:
+            Producer(channel or self.connection.default_channel, auto_declare=False).publish(
+                reply,
+                exchange=target,
+                routing_key=routing_key,
+                declare=[target],
+                headers={"ticket": ticket, "clock": self.clock.forward()},
+                **options,
+            )
+        except (OperationalError, RedisError, OSError) as error:
+            # Nobody can be told; the connection's loss is noticed where it is read from.
+            logger.warning("The answer to a control command could not be sent (%s).", error)
+
+
+def use_mailbox() -> None:
+    """For the worker's control channel: Celery has no setting for it."""
+    Control.Mailbox = AnsweringMailbox
 
 
 def refuse_celerys() -> None:

@@ -22,7 +22,7 @@ from runners.worker.agent import Agent
 from runners.worker.consumer import waker
 from runners.worker.execution import Run
 from runners.worker.fields import printable
-from runners.worker.protocol import MAXIMUM_ORDER
+from runners.worker.protocol import MAXIMUM_REASON
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Shutdown(threading.Thread):
     def drain(self, reason: str) -> None:
         """As the first TERM; again it does nothing, nor where a signal came before."""
         if state.should_stop is None:
-            logger.warning("Forge tells this worker to end: %s", printable(reason, MAXIMUM_ORDER))
+            logger.warning("%s", printable(reason, MAXIMUM_REASON))
             self._handle(signal.SIGTERM, None)
 
     def _handle(self, number: int, frame: Any) -> None:

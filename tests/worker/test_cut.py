@@ -1,4 +1,4 @@
-"""A broker that no longer answers: who waits for it can be freed, and events wait for it once."""
+"""A broker that no longer answers: who waits for it can be freed; events and answers wait once."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from kombu.transport import redis as transport
 
 from runners.worker.channel import LOST, RunnerChannel, cut
 from runners.worker.events import RunnerDispatcher
+from runners.worker.orders import use_mailbox
 from tests.broker import binaries, running
 from tests.deployment.client import wait_for
 
@@ -106,3 +107,27 @@ def test_events_are_kept_and_only_the_first_waits_for_an_answer(
         assert connections(administrator) == before
         kept = [event["uuid"] for event, _ in dispatcher._outbound_buffer]
         assert kept == ["2.1", "3.1", "4.1", "5.1"]
+
+
+def test_an_answer_to_a_question_is_sent_once(
+    broker: str,
+    administrator: redis.Redis,
+    pid: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    use_mailbox()
+    app = celery.Celery("test", broker=broker)
+    with connect(broker, monkeypatch, 2) as connection:
+        channel: Any = connection.channel()
+        control: Any = app.control
+        node = control.mailbox.Node("runner-1@here", channel=channel)
+        asked = {"exchange": "reply.celery.pidbox", "routing_key": "asker", "ticket": "1"}
+        channel.queue_declare("asker.reply.celery.pidbox")
+        channel.exchange_declare("reply.celery.pidbox", type="direct")
+        channel.queue_bind("asker.reply.celery.pidbox", "reply.celery.pidbox", "asker")
+        node.reply({"pong": True}, **asked)
+        assert administrator.llen("asker.reply.celery.pidbox") == 1
+        os.kill(pid, signal.SIGSTOP)
+        node.reply({"pong": True}, **asked)
+        assert "The answer to a control command could not be sent" in caplog.text

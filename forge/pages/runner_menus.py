@@ -27,6 +27,7 @@ def segments(counts: Counter[str], asked: Mapping[str, str]) -> list[dict[str, A
         found.append((word, label, sum(counts[one] for one in statuses)))
     return [
         {
+            "word": word or "all",
             "label": label,
             "count": count,
             "is_current": word == current,

@@ -30,6 +30,7 @@ def test_a_row_opens_its_menu_by_keyboard_and_keeps_it_while_the_list_is_live(
     # The list changes under the open menu.
     forge.api.runner(project, "menu-2", tags=["menu"])
     expect(page.get_by_role("link", name="menu-2", exact=True)).to_be_visible()
+    expect(page.locator("#count-all")).to_have_text("2")
     expect(menu).to_be_visible()
     expect(more).to_be_focused()
     page.keyboard.press("Tab")

@@ -31,6 +31,7 @@ from tasks.digests import digests
 from tasks.lifecycle import HELD, TaskState
 from tasks.live import announce
 from tasks.log import append
+from tasks.log_columns import ABOVE_LIMIT
 from tasks.models import Task, TaskAttempt
 from tasks.publish import put_out_project
 
@@ -39,7 +40,6 @@ WATCHED_CADENCE = 0.05
 UNWATCHED_CADENCE = 1.0
 
 DIFFERS = "What arrived is not what the runner had: their SHA-256 differ."
-ABOVE_LIMIT = "It went above its limit: a part of it is left out."
 
 Item = Started | Piece | Result | Overflow
 

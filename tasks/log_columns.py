@@ -11,6 +11,8 @@ LOG_PROBLEM_LENGTH = 200
 # The line that stands for what is left out has fewer.
 GAP_MARKER_BYTES = 1000
 
+ABOVE_LIMIT = "It went above its limit: a part of it is left out."
+
 # What an attempt begins with.
 NO_LOG: dict[str, Any] = {
     "log_bytes": 0,
@@ -49,6 +51,11 @@ class LogColumns(models.Model):
     def written_bytes(self) -> int:
         """What the process wrote as far as is known, with what is left out of its log."""
         return max(self.log_bytes, self.log_written_bytes)
+
+    @property
+    def lack_beside_gap(self) -> str:
+        """What a log above its limit lacks apart from what is left out, as a sentence, or empty."""
+        return self.log_problem if self.log_problem != ABOVE_LIMIT else ""
 
     @property
     def about_log(self) -> dict[str, Any]:

@@ -8,6 +8,8 @@ In the attempt's folder:
                                  all that was written; at most <most> bytes of it are kept. Old
                                  files are deleted as new ones grow, so that together they never
                                  take more than half as much again
+    cut-<bytes>                  a power cut took all but so much of the head:
+                                 `runners.worker.cut_head`
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+
+from runners.worker.cut_head import note_cut, noted_cut, stand_in
 
 _SEGMENT = re.compile(r"\Atail-([0-9]{1,19})-([0-9]{1,19})-([0-9]{1,19})\Z")
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -65,12 +70,6 @@ class _Segment:
     def end(self) -> int:
         return self.offset + self.size
 
-    def follow(self, head: int) -> None:
-        """The head is so long now, which the next worker has to know. Raises OSError."""
-        path = self.path.with_name(f"tail-{head}-{self.most}-{self.offset}")
-        self.path.rename(path)
-        self.path, self.head = path, head
-
     def delete(self) -> None:
         os.close(self.file)
         self.path.unlink(missing_ok=True)
@@ -81,6 +80,7 @@ class BoundedLog:
 
     length: how many bytes a reader may have, from `log`.
     written: how many bytes came, left-out ones too.
+    head: how many of them came before the tail; known once the log is above its limit.
     gap: what is left out; known once the log is sealed.
     is_cut: of what an earlier worker left, the end of the head is missing.
     """
@@ -94,6 +94,7 @@ class BoundedLog:
         self._tail_bytes = 0
         self.length = 0
         self.written = 0
+        self.head = 0
         self.gap: Gap | None = None
         self.is_cut = False
 
@@ -112,21 +113,19 @@ class BoundedLog:
         Raises OSError if it cannot even be opened.
         """
         file = self.open()
-        found = _segments_in(self._folder)
+        found, cut = _segments_in(self._folder), noted_cut(self._folder)
+        self.is_cut = cut is not None
         if is_sealed:
             self._segments = found
             self.discard_tail()
         elif found:
             self._segments = _last_run(found)
-            head, size = found[0].head, os.fstat(file).st_size
-            if size < head:
-                # As after a power cut. It is not filled up with zeros that nobody wrote.
-                self.is_cut = True
-                for segment in self._segments:
-                    segment.follow(size)
-            else:
-                # A seal that was not finished is done again.
-                os.ftruncate(file, head)
+            self.head, size = found[0].head, os.fstat(file).st_size
+            left = min(self.head, size if cut is None else min(size, cut))
+            self.is_cut = left < self.head
+            # Never longer than it is, which would be zeros that nobody wrote. A seal that was not
+            # finished is done again, behind what the program wrote.
+            os.ftruncate(file, left)
             self._tail_bytes = found[0].most
         trouble = None
         try:
@@ -174,6 +173,7 @@ class BoundedLog:
             self._tail_bytes += room - cut
             self._append_head(self._file, data[:cut])
             data = data[cut:]
+            self.head = self.length
         self._append_tail(memoryview(data))
 
     def _append_head(self, file: int, data: bytes) -> None:
@@ -200,7 +200,7 @@ class BoundedLog:
     def _next_segment(self) -> None:
         while self._segments and self._size_without_first() >= self._tail_bytes:
             self._segments.pop(0).delete()
-        new = _Segment.make(self._folder, self.length, self._tail_bytes, self.written)
+        new = _Segment.make(self._folder, self.head, self._tail_bytes, self.written)
         self._segments.append(new)
 
     def _size_without_first(self) -> int:
@@ -222,28 +222,32 @@ class BoundedLog:
     def seal(self) -> None:
         """Nothing more comes: put the tail behind the head. Call `discard_tail` afterwards.
 
-        On a full disk, which raises OSError, only the head is left, and the gap is the rest.
+        The end of a head that is cut is stood in for: Forge may have it, and takes what follows
+        from where it stood. On a full disk, which raises OSError, only the head is left, and the
+        gap is the rest.
         """
         if self._file is None or not self._segments or self.gap is not None:
             return
-        head, begin = self.length, self._tail_begin()
-        digest, length = self._digest.copy(), head
+        head, begin = self.head, self._tail_begin()
+        digest, length = self._digest.copy(), self.length
         gap = Gap(head, begin - head) if begin > head else None
         try:
-            for piece in self._behind_head(gap, begin):
+            if length < head:
+                note_cut(self._folder, length)
+            for piece in chain(self._lost(gap), self._behind_head(gap, begin)):
                 _write_whole(self._file, piece)
                 digest.update(piece)
                 length += len(piece)
             os.fsync(self._file)
         except OSError:
             self.gap = Gap(head, self.written - head)
-            os.ftruncate(self._file, head)
+            os.ftruncate(self._file, self.length)
             raise
         self.gap, self._digest, self.length = gap, digest, length
 
     def _tail_begin(self) -> int:
         """Where the kept tail begins in all that was written, at a line if one begins near."""
-        head, first = self.length, self._segments[0].offset
+        head, first = self.head, self._segments[0].offset
         begin = max(self.written - self._tail_bytes, first)
         if begin == head:
             return begin
@@ -251,10 +255,24 @@ class BoundedLog:
         beginning = b"".join(self._written_from(begin, begin + reach))
         return begin + beginning.find(b"\n") + 1
 
+    def _lost(self, gap: Gap | None) -> Iterator[bytes]:
+        """What stands in the place of the end of the head, if that is cut."""
+        if self.length < self.head:
+            yield from stand_in(
+                self.head - self.length,
+                begins_line=self._ends_line_at(self.length),
+                # Before a gap's marker, a line ends that may be the program's at Forge.
+                ends_line=gap is None,
+            )
+
+    def _ends_line_at(self, length: int) -> bool:
+        return not length or self.read(length - 1, 1) == b"\n"
+
     def _behind_head(self, gap: Gap | None, begin: int) -> Iterator[bytes]:
         if gap is not None:
-            line_end = self.read(gap.offset - 1, 1) if gap.offset else b"\n"
-            yield (b"" if line_end == b"\n" else b"\n") + marker(gap.size)
+            is_cut = self.length < gap.offset
+            ends_line = not is_cut and self._ends_line_at(gap.offset)
+            yield (b"" if ends_line else b"\n") + marker(gap.size)
         yield from self._written_from(begin, self.written)
 
     def _written_from(self, begin: int, end: int) -> Iterator[bytes]:

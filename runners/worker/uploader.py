@@ -304,7 +304,7 @@ def _has_overflown(entry: Entry) -> bool:
 
 def _overflow(entry: Entry) -> Overflow:
     log = entry.log
-    return Overflow(entry.task, entry.attempt, log.length, log.written)
+    return Overflow(entry.task, entry.attempt, log.head, log.written)
 
 
 def _result(entry: Entry) -> Result:

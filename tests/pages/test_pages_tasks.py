@@ -14,7 +14,9 @@ from django.utils import timezone
 
 from forge.pages.tasks import MAXIMUM_NEWER, PAGE_ROWS
 from runners.models import Runner
+from runners.worker.entry import MISSING
 from tasks.lifecycle import TaskState
+from tasks.log_columns import ABOVE_LIMIT
 from tasks.models import LogChunk, Task, TaskAttempt, TaskTemplate
 from tests.cast import Cast
 
@@ -235,6 +237,11 @@ def test_a_log_above_its_limit_is_marked_while_it_grows_and_afterwards(
     text = viewer.get(f"/tasks/{running_task.pk}/").content.decode()
     assert "3,050,000,123 bytes are left out after the first 134,217,000" in text
     assert "wrote 3,200,000,000 bytes" in text and "written so far" not in text
+    rows.update(log_problem=ABOVE_LIMIT)
+    assert "not complete" not in viewer.get(f"/tasks/{running_task.pk}/").content.decode()
+    rows.update(log_problem=MISSING)
+    text = viewer.get(f"/tasks/{running_task.pk}/").content.decode()
+    assert "Apart from that, this log is not complete. A part of it is missing on" in text
 
 
 def test_a_task_that_never_started_lacks_nothing_of_its_log(

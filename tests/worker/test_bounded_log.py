@@ -117,37 +117,6 @@ def test_a_later_worker_finds_head_and_tail_again(tmp_path: Path) -> None:
     assert whole(expected) == before and expected.gap == found.gap
 
 
-@pytest.mark.parametrize("left", [0, HEAD // 2])
-def test_what_a_power_cut_took_of_the_head_is_not_made_up_by_zeros(
-    left: int, tmp_path: Path
-) -> None:
-    """The names of the tail's files can reach the disk before what the head's file holds."""
-    data = lines(300_000)
-    journal = Journal(tmp_path)
-    journal.open()
-    entry = journal.create(7, 1)
-    assert entry is not None
-    entry.open(nonce="n" * 16)
-    entry.log.limit(HEAD, TAIL)
-    entry.append(data)
-    journal.close()
-    os.truncate(entry.folder / "log", left)
-    # The worker that finds it first dies while it puts the tail behind the head.
-    found = BoundedLog(entry.folder)
-    found.recover(is_sealed=False)
-    assert found.is_cut
-    found.seal()
-    expected = whole(found), found.gap
-    again = BoundedLog(entry.folder)
-    again.recover(is_sealed=False)
-    again.seal()
-    content, gap = expected
-    assert gap is not None and (whole(again), again.gap) == expected
-    assert (gap.offset, again.written) == (left, len(data)) and b"\0" not in content
-    assert content.startswith(data[:left]) and content.endswith(data[left + gap.size :])
-    assert len(data) > left + gap.size
-
-
 def test_a_log_that_lacks_a_part_of_its_head_says_so(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.open()

@@ -17,7 +17,7 @@ from runners.worker.configuration import Configuration
 from runners.worker.entry import Entry
 from runners.worker.errors import UnreachableError
 from runners.worker.journal import Journal
-from runners.worker.protocol import Receipt, Report, ReportReply, Result
+from runners.worker.protocol import Overflow, Receipt, Report, ReportReply, Result
 from runners.worker.tokens import TokenSource
 from runners.worker.uploader import Uploader
 from tests.deployment.client import wait_for
@@ -36,6 +36,7 @@ class Forge(Client):
         self.has_taken = threading.Event()
         self.logs = dict[int, bytes]()
         self.results = dict[int, Result]()
+        self.overflows = list[Overflow]()
 
     def report(self, request: Report) -> ReportReply:
         if self._errors:
@@ -43,6 +44,7 @@ class Forge(Client):
         for piece in request.pieces:
             self.logs[piece.task] = self.logs.get(piece.task, b"") + piece.data
         self.results |= {result.task: result for result in request.results}
+        self.overflows += request.overflows
         receipts = [
             Receipt(task, 1, True, len(self.logs.get(task, b"")), task in self.results)
             for task in {*(one.task for one in request.pieces), *self.results}
@@ -167,6 +169,24 @@ def test_a_result_names_its_claim_if_the_note_of_that_can_be_read(
         wait_for(lambda: len(journal) == 0, "it is handed over")
     journal.close()
     assert (forge.results[7].outcome, forge.results[7].nonce) == ("succeeded", nonce)
+
+
+def test_after_a_power_cut_a_log_goes_above_its_limit_where_it_did(
+    journal: Journal, tmp_path: Path
+) -> None:
+    entry = journal.get(7, 1)
+    assert entry is not None
+    entry.append(b"x" * 3_000_000)
+    head = entry.length
+    journal.close()
+    os.truncate(entry.folder / "log", 2)
+    again, forge = Journal(tmp_path), Forge(tmp_path)
+    again.open()
+    with uploading(again, forge):
+        assert forge.has_taken.wait(60)
+    again.close()
+    assert forge.logs == {7: b"on"}
+    assert [(one.gap_offset, one.written_bytes) for one in forge.overflows] == [(head, 3_000_004)]
 
 
 def test_an_attempt_whose_log_was_cut_on_the_disk_ends_without_the_rest_of_it(

@@ -5,19 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import select
-import shutil
 import signal
-import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from runners.worker.entry import Entry
 from runners.worker.failpoints import reached
+from runners.worker.interpreters import INTERPRETERS, places_of
 from runners.worker.lease import Lease
 from runners.worker.masking import Masker, UnmaskableError, mask_text
 from runners.worker.protocol import MAXIMUM_REASON, Job
@@ -44,7 +42,6 @@ NUDGE_SECONDS = 2.0
 FORCED = (StopStep(signal.SIGKILL, 0.0),)
 # The worker's own settings, its token among them, are no task's business.
 PRIVATE_PREFIXES = ("FORGE_", "CELERY_", "CELERYD_")
-INTERPRETERS = {"bash": ("bash", "script.sh"), "python": ("python3", "script.py")}
 
 
 @dataclass(frozen=True)
@@ -198,6 +195,7 @@ class Run:
                 directory=self.workplace.folder,
                 private=self.workplace.secrets if paths else None,
                 user=user.as_json() if user else None,
+                places=places_of(arguments[0]),
                 terms=self._lease.terms(self._steps[0].signal if self._steps else signal.SIGKILL),
                 on_step=self._tell_step,
                 control=self._control,
@@ -215,7 +213,7 @@ class Run:
         self.workplace.make()
         # Text from a browser has CRLF line ends, which Bash would take as part of words.
         path = self.workplace.write_script(name, self.job.script.replace("\r\n", "\n"))
-        return [_program(program), str(path)]
+        return [program, str(path)]
 
     def _environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         inherited = {
@@ -373,13 +371,3 @@ def _left_behind(count: int) -> str:
         return ""
     processes = "1 process" if count == 1 else f"{count} processes"
     return f" {processes} that it left running {'was' if count == 1 else 'were'} ended."
-
-
-def _program(name: str) -> str:
-    """The interpreter's path; for Python the worker's own if the host has no other."""
-    found = shutil.which(name)
-    if found is None and name == "python3":
-        return sys.executable
-    if found is None:
-        raise SupervisionError(f"{name} is not installed on this host, or not on the PATH.")
-    return str(Path(found))

@@ -147,9 +147,10 @@ class Run:
             return Outcome("failed", None, f"The program could not be started: {error}")
         if process is None:
             return Outcome("stopped", None, self._stop_reason or "Stopped.")
-        self.entry.started = time.monotonic()
-        started()
-        self._reached("process started")
+        if process.has_begun:
+            self.entry.started = time.monotonic()
+            started()
+            self._reached("process started")
         try:
             ending = self._follow(process, masker, server)
             self._reached("process exited")
@@ -302,9 +303,16 @@ class Run:
         """Put a step of a stop into the log; called in the thread that follows the program."""
         if step.cause == "leftovers":
             return
-        limit = f"It ran longer than its limit of {self.job.timeout_seconds:g} s."
-        reason = self._stop_reason or (limit if self._is_timed_out else self._lease_reason())
+        reason = self._stop_reason or (
+            self._limit_reason() if self._is_timed_out else self._lease_reason()
+        )
         self._say(*self._report.step(step, self._masked(reason)))
+
+    def _limit_reason(self) -> str:
+        limit = f"its limit of {self.job.timeout_seconds:g} s"
+        if self.entry.started is None:
+            return f"Its start did not come to an end within {limit}."
+        return f"It ran longer than {limit}."
 
     def _lease_reason(self) -> str:
         return (
@@ -337,8 +345,7 @@ class Run:
         if self._stop_reason is not None:
             return Outcome("stopped", code, self._stop_reason)
         if self._is_timed_out:
-            limit = f"{self.job.timeout_seconds:g} s"
-            return Outcome("failed", code, f"It ran longer than its limit of {limit}.")
+            return Outcome("failed", code, self._limit_reason())
         if ending.lease_ended:
             return Outcome("failed", code, self._lease_reason(), is_cut_short=True)
         if ending.signal is not None:

@@ -159,7 +159,7 @@ class ForkServer:
                 supervisor = self._greet(status)
             end_orphans = partial(self._end_orphans, supervisor, server)
             try:
-                pid = self._order(pipes.control, status, request, control, on_step)
+                begun = self._order(pipes.control, status, request, control, on_step)
             except SupervisorLostError as error:
                 if not status.is_tree_ended:
                     _repeat(end_orphans)
@@ -173,7 +173,8 @@ class ForkServer:
             pipes.close_near_ends()
             raise
         process = SupervisedProcess(
-            pid,
+            begun["pid"],
+            has_begun=begun["has_begun"],
             output=pipes.output,
             control=control,
             status=status,
@@ -249,8 +250,8 @@ class ForkServer:
         request: dict[str, Any],
         control: Control,
         on_step: Callable[[StepDone], None],
-    ) -> int:
-        """Send the request to the new supervisor; return the program's pid.
+    ) -> dict[str, Any]:
+        """Send the request to the new supervisor; return what it tells of the start.
 
         This may wait for ever, and holds no lock: what is ordered meanwhile goes through `control`.
         """
@@ -267,7 +268,7 @@ class ForkServer:
             raise TooLateError(answer["error"])
         if "error" in answer:
             raise SupervisionError(answer["error"])
-        return int(answer["pid"])
+        return answer
 
     def _next(self, status: StatusReader) -> dict[str, Any]:
         while (told := status.next(_NUDGE_SECONDS)) is None:

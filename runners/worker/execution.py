@@ -5,19 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import select
-import shutil
 import signal
-import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from runners.worker.entry import Entry
 from runners.worker.failpoints import reached
+from runners.worker.interpreters import INTERPRETERS, places_of
 from runners.worker.lease import Lease
 from runners.worker.masking import Masker, UnmaskableError, mask_text
 from runners.worker.protocol import MAXIMUM_REASON, Job
@@ -44,7 +42,6 @@ NUDGE_SECONDS = 2.0
 FORCED = (StopStep(signal.SIGKILL, 0.0),)
 # The worker's own settings, its token among them, are no task's business.
 PRIVATE_PREFIXES = ("FORGE_", "CELERY_", "CELERYD_")
-INTERPRETERS = {"bash": ("bash", "script.sh"), "python": ("python3", "script.py")}
 
 
 @dataclass(frozen=True)
@@ -150,9 +147,10 @@ class Run:
             return Outcome("failed", None, f"The program could not be started: {error}")
         if process is None:
             return Outcome("stopped", None, self._stop_reason or "Stopped.")
-        self.entry.started = time.monotonic()
-        started()
-        self._reached("process started")
+        if process.has_begun:
+            self.entry.started = time.monotonic()
+            started()
+            self._reached("process started")
         try:
             ending = self._follow(process, masker, server)
             self._reached("process exited")
@@ -198,6 +196,7 @@ class Run:
                 directory=self.workplace.folder,
                 private=self.workplace.secrets if paths else None,
                 user=user.as_json() if user else None,
+                places=places_of(arguments[0]),
                 terms=self._lease.terms(self._steps[0].signal if self._steps else signal.SIGKILL),
                 on_step=self._tell_step,
                 control=self._control,
@@ -215,7 +214,7 @@ class Run:
         self.workplace.make()
         # Text from a browser has CRLF line ends, which Bash would take as part of words.
         path = self.workplace.write_script(name, self.job.script.replace("\r\n", "\n"))
-        return [_program(program), str(path)]
+        return [program, str(path)]
 
     def _environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         inherited = {
@@ -304,9 +303,16 @@ class Run:
         """Put a step of a stop into the log; called in the thread that follows the program."""
         if step.cause == "leftovers":
             return
-        limit = f"It ran longer than its limit of {self.job.timeout_seconds:g} s."
-        reason = self._stop_reason or (limit if self._is_timed_out else self._lease_reason())
+        reason = self._stop_reason or (
+            self._limit_reason() if self._is_timed_out else self._lease_reason()
+        )
         self._say(*self._report.step(step, self._masked(reason)))
+
+    def _limit_reason(self) -> str:
+        limit = f"its limit of {self.job.timeout_seconds:g} s"
+        if self.entry.started is None:
+            return f"Its start did not come to an end within {limit}."
+        return f"It ran longer than {limit}."
 
     def _lease_reason(self) -> str:
         return (
@@ -339,8 +345,7 @@ class Run:
         if self._stop_reason is not None:
             return Outcome("stopped", code, self._stop_reason)
         if self._is_timed_out:
-            limit = f"{self.job.timeout_seconds:g} s"
-            return Outcome("failed", code, f"It ran longer than its limit of {limit}.")
+            return Outcome("failed", code, self._limit_reason())
         if ending.lease_ended:
             return Outcome("failed", code, self._lease_reason(), is_cut_short=True)
         if ending.signal is not None:
@@ -373,13 +378,3 @@ def _left_behind(count: int) -> str:
         return ""
     processes = "1 process" if count == 1 else f"{count} processes"
     return f" {processes} that it left running {'was' if count == 1 else 'were'} ended."
-
-
-def _program(name: str) -> str:
-    """The interpreter's path; for Python the worker's own if the host has no other."""
-    found = shutil.which(name)
-    if found is None and name == "python3":
-        return sys.executable
-    if found is None:
-        raise SupervisionError(f"{name} is not installed on this host, or not on the PATH.")
-    return str(Path(found))

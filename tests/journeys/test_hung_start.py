@@ -26,7 +26,8 @@ class Scene:
         self.task = forge.api.run_script(self.project, "print('ran')", app="python")
 
     def assert_stopped(self) -> None:
-        assert self.forge.api.wait_until(self.task)["state"] == "stopped"
+        task = self.forge.api.wait_until(self.task)
+        assert (task["state"], task["started_at"]) == ("stopped", None)
         assert b"ran" not in self.forge.api.log(self.task)
 
 

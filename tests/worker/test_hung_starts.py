@@ -106,6 +106,7 @@ def test_a_stop_ends_it_without_waiting_for_the_steps(
     process = start.process()
     ending = process.wait(LIMIT)
     assert ending is not None and ending.signal == signal.SIGKILL
+    assert not process.has_begun
     assert [(step.signal, step.cause) for step in start.steps] == [("SIGKILL", "order")]
     assert output_of(process) == ""
 
@@ -119,6 +120,7 @@ def test_it_ends_with_its_lease(
     process = start.process()
     ending = process.wait(LIMIT)
     assert ending is not None and ending.lease_ended
+    assert not process.has_begun
     assert output_of(process) == ""
 
 
@@ -133,6 +135,7 @@ def test_it_goes_on_with_a_lease_that_was_extended_meanwhile(
     process = start.process()
     ending = process.wait(LIMIT)
     assert ending is not None and ending.exit_code == 0 and not ending.lease_ended
+    assert process.has_begun
     assert output_of(process) == "ran\n"
 
 
@@ -199,11 +202,19 @@ class Attempt:
             Lease(sent=boot_seconds(), seconds=lease_seconds, is_fenced=True),
             wrote=lambda: None,
         )
-        self._outcome = threads.submit(self.run.execute, server, {}, lambda: None)
+        self.told = threading.Event()
+        self._entry = entry
+        self._outcome = threads.submit(self.run.execute, server, {}, self.told.set)
         wait_for(program.is_awaited, "the start hangs")
 
     def outcome(self) -> Outcome:
         return self._outcome.result(LIMIT)
+
+    def assert_never_began(self) -> None:
+        """So it is told; whether it may be run again is another matter."""
+        assert not self.told.is_set() and self._entry.started is None
+        assert self._entry.has_started
+        assert b"ran" not in self._entry.read(0, 10_000)
 
 
 @pytest.fixture
@@ -226,7 +237,7 @@ def test_the_heartbeats_thread_is_not_kept_by_it(
     threads.submit(attempt.run.stop, "Stopped by ana.").result(LIMIT)
     outcome = attempt.outcome()
     assert (outcome.outcome, outcome.reason) == ("stopped", "Stopped by ana.")
-    assert b"ran" not in entry.read(0, 10_000)
+    attempt.assert_never_began()
     assert b"forge: sent KILL to 1 process" in entry.read(0, 10_000)
 
 
@@ -234,6 +245,20 @@ def test_the_heartbeats_thread_is_not_kept_by_it(
 def test_its_time_limit_counts(
     threads: ThreadPoolExecutor, server: ForkServer, program: Stalled, entry: Entry, tmp_path: Path
 ) -> None:
-    outcome = Attempt(threads, server, program, entry, tmp_path, limit_seconds=3).outcome()
-    assert (outcome.outcome, outcome.reason) == ("failed", "It ran longer than its limit of 3 s.")
-    assert b"ran" not in entry.read(0, 10_000).replace(b"It ran longer", b"")
+    attempt = Attempt(threads, server, program, entry, tmp_path, limit_seconds=3)
+    outcome = attempt.outcome()
+    reason = "Its start did not come to an end within its limit of 3 s."
+    assert (outcome.outcome, outcome.reason) == ("failed", reason)
+    assert f"forge: stopping: {reason}".encode() in entry.read(0, 10_000)
+    attempt.assert_never_began()
+
+
+@pytest.mark.usefixtures("path")
+def test_its_lease_ends_it_and_leaves_it_to_forge_whether_it_is_run_again(
+    threads: ThreadPoolExecutor, server: ForkServer, program: Stalled, entry: Entry, tmp_path: Path
+) -> None:
+    attempt = Attempt(threads, server, program, entry, tmp_path, lease_seconds=3)
+    outcome = attempt.outcome()
+    assert outcome.outcome == "failed" and outcome.is_cut_short
+    assert outcome.reason.startswith("Forge did not renew the task's lease of 3 s in time")
+    attempt.assert_never_began()

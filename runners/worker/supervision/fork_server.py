@@ -31,6 +31,7 @@ from runners.worker.supervision.process import (
     SupervisedProcess,
     Terms,
 )
+from runners.worker.supervision.request import request_of
 from runners.worker.supervision.status import StatusReader
 
 _ATTEMPTS = 4
@@ -78,6 +79,7 @@ class ForkServer:
         directory: Path,
         private: Path | None = None,
         user: Mapping[str, object] | None = None,
+        places: Sequence[str] | None = None,
         terms: Terms | None = None,
         on_step: Callable[[StepDone], None] = lambda step: None,
         control: Control | None = None,
@@ -91,12 +93,13 @@ class ForkServer:
         if this worker, or the supervisor, was killed by then. `user` (uid, gid, groups), for a
         worker that is root, is whom the program runs as.
 
-        A name without a slash is looked up in the PATH of `environment`. Raises SupervisionError
-        with a sentence for the user: program not found, directory missing, arguments too large.
+        `places` are the paths at which the program argv[0] may lie, in order; without them a name
+        without a slash is looked up in the PATH of `environment`. It is the child that looks, as
+        the program's user. Raises SupervisionError with a sentence for the user: program not found,
+        directory missing, arguments too large.
         TooLateError says that nothing ran.
         """
-        request = _request(argv, environment, directory) | {"user": dict(user) if user else None}
-        request |= _terms(terms)
+        request = request_of(argv, environment, directory, user=user, places=places, terms=terms)
         control = control or Control()
         with self._started_by(control):
             for _ in range(_ATTEMPTS):
@@ -156,7 +159,7 @@ class ForkServer:
                 supervisor = self._greet(status)
             end_orphans = partial(self._end_orphans, supervisor, server)
             try:
-                pid = self._order(pipes.control, status, request, control, on_step)
+                begun = self._order(pipes.control, status, request, control, on_step)
             except SupervisorLostError as error:
                 if not status.is_tree_ended:
                     _repeat(end_orphans)
@@ -170,7 +173,8 @@ class ForkServer:
             pipes.close_near_ends()
             raise
         process = SupervisedProcess(
-            pid,
+            begun["pid"],
+            has_begun=begun["has_begun"],
             output=pipes.output,
             control=control,
             status=status,
@@ -246,8 +250,8 @@ class ForkServer:
         request: dict[str, Any],
         control: Control,
         on_step: Callable[[StepDone], None],
-    ) -> int:
-        """Send the request to the new supervisor; return the program's pid.
+    ) -> dict[str, Any]:
+        """Send the request to the new supervisor; return what it tells of the start.
 
         This may wait for ever, and holds no lock: what is ordered meanwhile goes through `control`.
         """
@@ -264,7 +268,7 @@ class ForkServer:
             raise TooLateError(answer["error"])
         if "error" in answer:
             raise SupervisionError(answer["error"])
-        return int(answer["pid"])
+        return answer
 
     def _next(self, status: StatusReader) -> dict[str, Any]:
         while (told := status.next(_NUDGE_SECONDS)) is None:
@@ -354,34 +358,6 @@ def _repeat(end_orphans: Callable[[], bool]) -> None:
     deadline = time.monotonic() + REST_SECONDS
     while not end_orphans() and time.monotonic() < deadline:
         pass
-
-
-def _request(
-    argv: Sequence[str], environment: Mapping[str, str], directory: Path
-) -> dict[str, Any]:
-    if not argv or not argv[0]:
-        raise SupervisionError("there is no program to start")
-    for text in (*argv, *environment.keys(), *environment.values(), str(directory)):
-        if "\0" in text:
-            raise SupervisionError("an argument or environment variable contains a NUL character")
-    for name in environment:
-        if not name or "=" in name:
-            raise SupervisionError(f"{name!r} is no name for an environment variable")
-    return {
-        "argv": list(argv),
-        "environment": dict(environment),
-        "directory": str(directory.absolute()),
-    }
-
-
-def _terms(terms: Terms | None) -> dict[str, Any]:
-    if terms is None:
-        return {}
-    request: dict[str, Any] = {"start_by": terms.start_by}
-    if terms.until is not None:
-        steps = [[int(step.signal), step.grace_seconds] for step in terms.steps]
-        request["lease"] = {"until": terms.until, "steps": steps}
-    return request
 
 
 def _await_end(process: SupervisedProcess) -> None:

@@ -84,6 +84,8 @@ class SupervisedProcess:
     """A running program and everything below it. All methods may be called from any thread.
 
     pid: of the program.
+    has_begun: its start had come to an end before it was to be ended. If not, it has not run,
+        or only while the ending was on its way.
     output: read end of the pipe that carries the program's stdout and stderr in the order of its
         writes. The caller reads until end of file and closes it.
 
@@ -94,6 +96,7 @@ class SupervisedProcess:
         self,
         pid: int,
         *,
+        has_begun: bool = True,
         output: int,
         control: Control,
         status: StatusReader,
@@ -102,6 +105,7 @@ class SupervisedProcess:
         on_step: Callable[[StepDone], None] = lambda step: None,
     ) -> None:
         self.pid = pid
+        self.has_begun = has_begun
         self.output = output
         self._control = control
         self._status = status

@@ -28,8 +28,8 @@ def supervise(log: int, control: int, status: int, private: bytes = b"") -> None
 
     log: given to the program as stdout and stderr. control: lines of JSON from the worker, first
     the request, then orders; its end means that the worker is dead. status: lines of JSON to the
-    worker: this pid, then the program's pid or why it did not start, each step of a stop, at last
-    the ending.
+    worker: this pid, then the program's pid, and whether its start came to an end before it was to
+    be ended, or why it did not start, each step of a stop, at last the ending.
     private: a folder to remove when the tree is gone, before the worker is told the ending.
     """
     os.setsid()
@@ -120,6 +120,7 @@ class Supervisor:
         self._poll.register(self._failures, select.POLLIN)
         self._stopping = Stopping(lambda step: tell(status, {"step": step}))
         self._is_stop_ordered = False
+        self._is_start_ended = False
         self._wait_status: int | None = None
         self._leftovers: set[int] = set()
         self._is_cut_short = False
@@ -147,7 +148,8 @@ class Supervisor:
         pid = self._started_pid
         self._trouble = self._program.trouble(failures)
         if not self._trouble:
-            tell(self._status, {"pid": pid})
+            # Of what was killed nobody can say whether its exec had not just gone well after all.
+            tell(self._status, {"pid": pid, "has_begun": not self._is_start_ended})
 
     def _mind_lease(self) -> None:
         if self._lease.ends_now():
@@ -159,6 +161,7 @@ class Supervisor:
         """What has not begun has nothing to clean up, and is yet to ignore signals or not to."""
         if self._failures is not None and select.select([self._failures], [], [], 0)[0]:
             self._note_start()
+        self._is_start_ended |= self._failures is not None
         self._stopping.begin(steps if self._failures is None else [], cause)
 
     def _reap(self) -> bool:

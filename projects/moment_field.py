@@ -42,8 +42,7 @@ class MomentField(forms.CharField):
             moment = datetime(day.year, day.month, day.day)  # noqa: DTZ001  # made aware below
             moment += timedelta(days=1 if self._is_end else 0)
         moment = timezone.make_aware(moment) if timezone.is_naive(moment) else moment
-        # Whatever its offset is: a database knows only those that there are.
-        moment = moment.astimezone(UTC)
         if not FIRST_YEAR <= moment.year <= LAST_YEAR:
             raise ValueError
-        return moment
+        # Whatever its offset is: a database knows only those that there are.
+        return moment.astimezone(UTC)

@@ -236,6 +236,9 @@ def _about_log(task: Task, item: Result) -> dict[str, Any]:
         ABOVE_LIMIT if item.log_gap_bytes else "",
     )
     problem = next(filter(None, problems), "")
+    # What is left out behind the log's end lacks what lies before it too: the problem says it.
+    offset = item.log_gap_offset or 0
+    gap_bytes = item.log_gap_bytes if offset <= task.log_bytes else 0
     return {
         "log_sha256": item.log_sha256,
         "log_complete": not problem,
@@ -243,8 +246,8 @@ def _about_log(task: Task, item: Result) -> dict[str, Any]:
         "log_written_bytes": item.log_bytes
         if item.log_written_bytes is None
         else item.log_written_bytes,
-        "log_gap_offset": (item.log_gap_offset or 0) if item.log_gap_bytes else None,
-        "log_gap_bytes": item.log_gap_bytes,
+        "log_gap_offset": offset if gap_bytes else None,
+        "log_gap_bytes": gap_bytes,
     }
 
 

@@ -19,7 +19,15 @@ def places_of(program: str) -> list[str]:
     if path is None:
         path = os.confstr("CS_PATH") or os.defpath
     folders = path.split(os.pathsep) if path else []
-    places = [os.path.join(os.path.abspath(folder), program) for folder in folders]
+    places = [os.path.join(folder, program) for folder in map(_absolute, folders) if folder]
     if program == "python3" and sys.executable:
         places.append(sys.executable)
     return list(dict.fromkeys(places))
+
+
+def _absolute(folder: str) -> str:
+    """As the kernel takes it here; empty for one within a folder that is gone."""
+    try:
+        return os.path.join(os.getcwd(), folder) if not os.path.isabs(folder) else folder
+    except OSError:
+        return ""

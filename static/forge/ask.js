@@ -27,7 +27,12 @@ function show(question, href) {
     if (!form.hasAttribute("action")) form.action = href;
   }
   dialog.append(question);
-  dialog.addEventListener("close", () => dialog.remove());
+  const from = document.activeElement?.id;
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    // What the question was opened from may have been drawn anew behind it.
+    if (from && document.activeElement === document.body) document.getElementById(from)?.focus();
+  });
   // What leads back is here already.
   question.querySelector(".end a.btn:not(.primary)")?.addEventListener("click", (event) => {
     event.preventDefault();

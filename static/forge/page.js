@@ -97,6 +97,7 @@ document.addEventListener("click", (event) => {
 
 // ---- menus close on a click outside and on Escape ----
 document.addEventListener("click", (event) => {
+  if (event.target.closest("dialog")) return;
   for (const menu of document.querySelectorAll("details.menu[open]")) {
     if (!menu.contains(event.target)) menu.open = false;
   }

@@ -110,6 +110,14 @@ def test_whatever_is_given_as_a_moment_gets_an_answer(
         assert answer.status_code in (200, 403)
 
 
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Lima"])
+def test_the_first_and_the_last_moment_are_some_in_every_zone(
+    zone: str, runs: list[Task], ids: Ids, settings: Any
+) -> None:
+    settings.TIME_ZONE = zone
+    assert ids("from=1970-01-01&until=9000-12-31T23:59") == [one.pk for one in reversed(runs)]
+
+
 def test_a_day_is_shown_whole(cast: Cast, runs: list[Task], ids: Ids) -> None:
     days = [f"{timezone.localtime(one.created_at):%Y-%m-%d}" for one in runs]
     assert ids(f"from={days[1]}&until={days[1]}") == [runs[1].pk]

@@ -283,3 +283,22 @@ def test_nobody_learns_whether_a_task_of_others_is_watched(task: Task, runner: R
     report = Report((), (), (result(task, b""),), ())
     reply = take_report(runner=runner, report=report, now=timezone.now())
     assert reply.cadence_seconds == UNWATCHED_CADENCE
+
+
+@pytest.mark.django_db
+def test_a_gap_behind_the_end_of_the_log_is_none(running_task: Task, runner: Runner) -> None:
+    """A power cut has taken the end of the head, and the disk had no room for what stands in it."""
+    why = "A part of it is missing on the runner's disk."
+    send(runner, Piece(running_task.pk, 1, 0, b"abc"))
+    told = replace(
+        result(running_task, b"abc"),
+        log_written_bytes=1000,
+        log_gap_offset=500,
+        log_gap_bytes=400,
+        log_problem=why,
+    )
+    assert send(runner, told).is_finished
+    running_task.refresh_from_db()
+    assert (running_task.log_gap_offset, running_task.log_gap_bytes) == (None, 0)
+    assert (running_task.written_bytes, running_task.log_problem) == (1000, why)
+    assert not running_task.log_complete

@@ -176,3 +176,28 @@ def test_a_folder_that_the_user_may_not_enter_is_named_where_nothing_else_is_fou
     monkeypatch.setenv("PATH", f"/nothing:{hidden}")
     reason = open_scripts.run("echo ran", user=task_users("nobody")[0]).reason
     assert reason.endswith(f"lies where the task's user may not look, as in {hidden}")
+
+
+def test_a_folder_of_the_path_is_the_one_that_the_kernel_means(
+    scripts: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`..` behind a link leads to where the link does, as in the scripts that start a worker."""
+    (tmp_path / "releases" / "42").mkdir(parents=True)
+    (tmp_path / "current").symlink_to(tmp_path / "releases" / "42")
+    folder = tmp_path / "releases" / "bin"
+    folder.mkdir()
+    (folder / "bash").write_text(OTHER)
+    (folder / "bash").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/current/../bin:{os.environ['PATH']}")
+    assert scripts.output("echo bash") == "other\n"
+
+
+def test_a_relative_folder_of_the_path_that_is_gone_is_passed_over(
+    scripts: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setenv("PATH", f"bin::{os.environ['PATH']}")
+    assert scripts.output("echo bash") == "bash\n"

@@ -153,9 +153,9 @@ def clock(at: datetime) -> SafeString:
 
 @register.simple_tag
 def minute(at: datetime) -> SafeString:
-    """The time of day to the minute, with the day or the year if that is another one."""
+    """The time of day to the minute, with the day if it is another one, and a year not near."""
     local, today = timezone.localtime(at), timezone.localtime()
-    year = "" if local.year == today.year else f" {local.year}"
+    year = "" if local.year == today.year or abs(today - at) < SOON else f" {local.year}"
     day = "" if local.date() == today.date() else f"{local.day} {local:%b}{year} "
     return _time(at, "minute", f"{day}{local:%H:%M}")
 

@@ -16,21 +16,23 @@ export function duration(seconds) {
 
 export const clock = (at) => `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}`;
 
+const isSoon = (at, now) => Math.abs(now - at) / SECOND < SOON;
+
 function moment(at, now) {
   const age = (now - at) / SECOND;
   if (age >= 0 && age < 60) return `${Math.floor(age)} s ago`;
   if (age >= 0 && age <= NEAR) return clock(at).slice(0, 5);
-  if (at.toDateString() === now.toDateString() || Math.abs(age) < SOON) return minute(at, now);
+  if (at.toDateString() === now.toDateString() || isSoon(at, now)) return minute(at, now);
   if (at.getFullYear() === now.getFullYear()) return `${at.getDate()} ${MONTHS[at.getMonth()]}`;
   return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
 }
 
-// In a sentence: the time of day, with the day if it is another one.
+// In a sentence: the time of day, with the day if it is another one, and a year that is not near.
 function minute(at, now) {
   const time = clock(at).slice(0, 5);
-  const year = at.getFullYear() === now.getFullYear() ? "" : ` ${at.getFullYear()}`;
-  const day = `${at.getDate()} ${MONTHS[at.getMonth()]}${year}`;
-  return at.toDateString() === now.toDateString() ? time : `${day} ${time}`;
+  const day = `${at.getDate()} ${MONTHS[at.getMonth()]}`;
+  const year = at.getFullYear() === now.getFullYear() || isSoon(at, now) ? "" : ` ${at.getFullYear()}`;
+  return at.toDateString() === now.toDateString() ? time : `${day}${year} ${time}`;
 }
 
 const dateOf = (at) => `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;

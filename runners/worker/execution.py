@@ -266,9 +266,12 @@ class Run:
                 self._time_out()
             data = os.read(process.output, READ_BYTES) if process.output in ready else None
             # After the reading: a step of a stop is told before what came because of it.
-            ending = process.wait(0)
-            if data is not None:
-                self._take(data, masker)
+            try:
+                ending = process.wait(0)
+            finally:
+                # Also where the supervisor was found dead: it is read, and nobody else has it.
+                if data is not None:
+                    self._take(data, masker)
             if ending is not None:
                 return ending
             if data == b"":

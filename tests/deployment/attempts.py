@@ -55,12 +55,17 @@ def attempt_in(forge: Deployment, task: int, number: int, state: str) -> dict[st
     return found if (found["attempt"], found["state"]) == (number, state) else None
 
 
-def of_attempt(task: int, number: int) -> list[int]:
-    """Living processes of one attempt, by the environment that Forge gave them."""
+def of_attempt(forge: Deployment, task: int, number: int) -> list[int]:
+    """Living processes of one attempt, by the environment and the folder that Forge gave them.
+
+    Another Forge on this machine has tasks of the same numbers.
+    """
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             given = process.environ()
-            if (given.get("FORGE_TASK_ID"), given.get("FORGE_ATTEMPT")) == (str(task), str(number)):
+            told = (given.get("FORGE_TASK_ID"), given.get("FORGE_ATTEMPT"))
+            is_here = process.cwd().startswith(f"{forge.folder}/")
+            if is_here and told == (str(task), str(number)):
                 found.append(process.pid)
     return found

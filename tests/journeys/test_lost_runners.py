@@ -77,7 +77,7 @@ def test_a_cut_that_ends_with_the_lease_is_followed_by_another_attempt(
     forge.worker(place.runner("brief"), FORGE_URL=wire.url)
     task = place.run("work", **RETRY)
     wire.cut()
-    wait_for(lambda: not of_attempt(task, 1), "the lease has ended the first attempt")
+    wait_for(lambda: not of_attempt(forge, task, 1), "the lease has ended the first attempt")
     wire.mend()
     again = wait_for(lambda: attempt_in(forge, task, 2, "running"), "the second attempt runs")
     assert "lease" in again["attempts"][0]["reason"]
@@ -96,7 +96,7 @@ def test_a_suspended_worker_is_no_reason_to_run_twice(forge: Deployment, place: 
         wait_for(lambda: attempt_in(forge, task, 2, "running"), "the second attempt runs")
         assert place.ledger("work") == [f"{task}.1", f"{task}.2"]
         # Its supervisor has ended the first one; the worker itself still sleeps.
-        assert of_attempt(task, 2) and not of_attempt(task, 1)
+        assert of_attempt(forge, task, 2) and not of_attempt(forge, task, 1)
     finally:
         asleep.process.send_signal(signal.SIGCONT)
     wait_for(lambda: f"Attempt 1 of task #{task} was given up" in asleep.said(), "it was told")
@@ -132,7 +132,7 @@ def test_what_has_lost_its_supervisor_and_the_fork_server_is_over_before_forge_s
     child = "setsid env -i bash -c 'trap \"\" INT TERM; exec sleep 600' &\necho begun"
     fields = RETRY if policy == "retry" else {}
     task = place.run("work", script=STUBBORN.replace("echo begun", child), **fields)
-    supervisor = psutil.Process(of_attempt(task, 1)[0]).parent()
+    supervisor = psutil.Process(of_attempt(forge, task, 1)[0]).parent()
     while supervisor is not None and supervisor.name() != "forge-supervise":
         supervisor = supervisor.parent()
     assert supervisor is not None
@@ -142,7 +142,8 @@ def test_what_has_lost_its_supervisor_and_the_fork_server_is_over_before_forge_s
     supervisor.kill()
     if policy == "retry":
         ended = wait_for(lambda: attempt_in(forge, task, 2, "running"), "the second attempt runs")
-        assert place.ledger("work") == [f"{task}.1", f"{task}.2"]
+        starts = [f"{task}.1", f"{task}.2"]
+        wait_for(lambda: place.ledger("work") == starts, "and has said so itself")
         place.open_gate("work")
         first = ended["attempts"][0]
         assert forge.api.wait_until(task)["state"] == "succeeded"

@@ -108,8 +108,9 @@ def test_a_worker_ends_with_its_task_and_waits_for_no_answer(scene: Scene) -> No
     scene.await_words("Warm shutdown: ")
     scene.finish()
     assert scene.worker.process.wait(120) == 0
-    # Whoever waits in vain for one answer asks for the next one over another connection.
-    assert scene.way.taken_in_silence == 0
+    # Whoever waits in vain for one answer asks for the next one over another connection. One may
+    # have been on its way when silence fell.
+    assert scene.way.taken_in_silence <= 1
     assert "Traceback" not in scene.worker.said()
 
 

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_an_order_that_cannot_be_sent_is_logged_whatever_the_reason(
     real: str, cast: Cast, caplog: pytest.LogCaptureFixture
 ) -> None:
-    runner = new_runner(cast, cast.project, "web-1").runner
+    runner = new_runner(cast, cast.project, "unsent-1").runner
     control.send(runner, "forge_stop", {"reason": object()})
-    said = "order forge_stop to web-1 left to its heartbeat"
+    said = "order forge_stop to unsent-1 left to its heartbeat"
     wait_for(lambda: said in caplog.text, "it is logged")
     assert "Traceback" in caplog.text

@@ -167,7 +167,7 @@ class Watch:
         """Connections that call themselves by names of megabytes, so that no list of them comes.
 
         Every runner's are ended, one account after the other, and the memory tells whose it was.
-        An honest worker is back in a moment, having lost nothing.
+        An honest worker is back in a moment; a hint that was on its way to it is put out again.
         """
         cut = []
         for runner in Runner.objects.with_account(timezone.now()):

@@ -34,6 +34,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 FLOOD = Path(__file__).with_name("broker_flood.py")
 # Room for what a controller that a busy machine keeps waiting sees late.
 MEMORY = "512mb"
+# The watch ends everybody's connections to learn whose names they are. A hint that was popped in
+# that very moment is lost, as with a lost network; the reconciler puts it out again.
+ON_THE_WAY = {"connections with long names": 1}
 
 
 @pytest.fixture(scope="module", params=["valkey", "redis"])
@@ -87,6 +90,8 @@ class Bystander:
     new: NewRunner
     seconds: list[float] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    # Hints that were taken, and on their way when the connection was ended.
+    lost: int = 0
 
     def __post_init__(self) -> None:
         self._is_over = threading.Event()
@@ -104,8 +109,8 @@ class Bystander:
             begun = time.perf_counter()
             try:
                 publisher.lpush(key, b"h" * 900)
-                assert own.brpop([key], timeout=10)
-            except (redis.RedisError, AssertionError) as error:
+                self.lost += own.brpop([key], timeout=10) is None
+            except redis.RedisError as error:
                 self.refusals.append(repr(error))
             self.seconds.append(time.perf_counter() - begun)
             self._is_over.wait(0.005)
@@ -144,9 +149,10 @@ def test_a_flood_is_cut_off_and_another_project_is_refused_nothing(
         f"\n{kind}: cut off after {told['seconds']} s and {told['megabytes']} MB; another "
         f"project's {len(bystander.seconds)} hints took {1000 * max(bystander.seconds):.0f} ms "
         f"at most, {1000 * sorted(bystander.seconds)[len(bystander.seconds) // 2]:.1f} in the "
-        f"median, {len(bystander.refusals)} refused"
+        f"median, {len(bystander.refusals)} refused, {bystander.lost} lost"
     )
     assert bystander.refusals == []
+    assert bystander.lost <= ON_THE_WAY.get(kind, 0)
     wait_for(
         lambda: Runner.objects.get(pk=thief.runner.pk).is_quarantined(now=timezone.now()),
         "the thief's row says so",

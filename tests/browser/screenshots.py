@@ -90,7 +90,7 @@ from projects.models import (  # noqa: E402
 from projects.operations import change_project  # noqa: E402
 from projects.permissions import Role  # noqa: E402
 from runners.models import RegistrationToken, Runner, Tag  # noqa: E402
-from runners.operations import pause_runner, quarantine_runner, rotate_token  # noqa: E402
+from runners.operations import drain_runner, pause_runner, quarantine_runner, rotate_token  # noqa: E402
 from tasks.lifecycle import TERMINAL, TaskState  # noqa: E402
 from tasks.log import append  # noqa: E402
 from tasks.models import Task, TaskAttempt, TaskTemplate  # noqa: E402
@@ -516,6 +516,10 @@ def history(told: dict[str, Any]) -> dict[str, int]:
             runner=told["runners"]["build-ams-4"], reason="Kernel update, ticket OPS-2113",
             until=NOW + timedelta(hours=5), by=people["tomas"], now=NOW,
         )  # fmt: skip
+        drain_runner(
+            runner=told["runners"]["dc-east-1"], reason="Rack move, ticket OPS-2120",
+            stays_paused=True, by=people["tomas"], now=NOW,
+        )  # fmt: skip
         quarantine_runner(
             runner=told["runners"]["edge-lis-1"], reason="It wrote too much.", now=NOW
         )
@@ -558,6 +562,7 @@ def addresses(told: dict[str, Any]) -> dict[str, str]:
         "runners-all-filtered": "/runners/?status=ready&tag=linux",
         "runners-all-nothing": "/runners/?q=nothing-is-called-so",
         "runner": f"/runners/{runner}/",
+        "runner-draining": f"/runners/{told['runners']['dc-east-1'].pk}/",
         "runner-offline": f"/runners/{offline}/",
         "runner-unhealthy": f"/runners/{told['runners']['edge-lis-1'].pk}/",
         "runner-full": f"/runners/{told['runners']['build-ams-5'].pk}/",

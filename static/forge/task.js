@@ -140,7 +140,7 @@ function takeState(event) {
     if (isOpen) part.querySelector("details").open = true;
     writeTimes(part);
   }
-  if (focused) document.getElementById(focused)?.focus();
+  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
   const said = document.getElementById("task-said");
   if (said.dataset.state && said.dataset.state !== state.state) said.textContent = `The task is now: ${state.label}`;
   said.dataset.state = state.state;

@@ -36,12 +36,13 @@ class Drainable(models.Model):
 
     @property
     def can_be_kept(self) -> bool:
-        """Whether an order to drain stands that its worker does not know yet."""
-        return bool(self.drain_order) and not self.was_told_to_end
+        """Whether an order to drain stands that its worker, which is there, does not know yet."""
+        return self.is_draining and bool(self.drain_order) and not self.was_told_to_end
 
     def take_back_drain(self) -> bool:
         """Its worker goes on; False if it was told to end, or never was to."""
-        rows = self._present().filter(was_told_to_end=False).exclude(drain_order="")
+        rows = self._present().filter(models.Q(is_draining=True, was_told_to_end=False))
+        rows = rows.exclude(drain_order="")
         changed = rows.update(drain_order="", is_draining=False)
         self.refresh_from_db(fields=("drain_order", "is_draining", "was_told_to_end"))
         return bool(changed)

@@ -72,7 +72,7 @@ def _order_to_end(runner: Runner, *, holds_any: bool) -> str:
 
     It holds no more later: whoever is drained is given nothing.
     """
-    if not runner.drain_order or (holds_any and runner.can_be_kept):
+    if not runner.drain_order or (holds_any and not runner.was_told_to_end):
         return ""
     return runner.tell_to_end()
 

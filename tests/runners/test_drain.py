@@ -145,6 +145,15 @@ def test_page_and_list_offer_to_cancel_it_and_say_when_that_is_too_late(
     assert "takes tasks again." not in answer.text
     assert "Its worker was told to end. Started again, it takes tasks." in answer.text
 
+    # One that was shut down meanwhile, told or not, is no longer drained.
+    Runner.objects.update(was_told_to_end=False)
+    note_heartbeat(runner=runner, is_leaving=True, now=timezone.now())
+    for address in (page, listed):
+        assert "Cancel drain" not in client.get(address).text
+    assert 'id="drained"' not in client.get(page).text
+    runner.refresh_from_db()
+    assert not resume_runner(runner=runner, by=cast.manager, now=timezone.now())
+
 
 def test_who_is_not_connected_cannot_be_drained_and_is_not_paused_by_that(
     cast: Cast, runner: Runner

@@ -256,7 +256,7 @@ class RunnerAdmin(PagedAdmin, TokenAdmin, RemovableAdmin):
     def resume(self, request: HttpRequest, queryset: QuerySet[Runner]) -> None:
         by, now = cast("User", request.user), timezone.now()
         resume = partial(_of_runner, resume_runner, by=by, now=now)
-        words = {"done": "Resumed", "unless": "they were not paused"}
+        words = {"done": "Resumed", "unless": "they were neither paused nor drained"}
         self.act(request, self.chosen(request, queryset), resume, **words)
 
     @admin.action(description="End the older tokens of selected runners", permissions=["change"])

@@ -14,6 +14,7 @@ from django.db.models.functions import Lower
 
 from projects.models import Project
 from runners.contact import BrokerContact
+from runners.draining import Drainable
 from runners.pausing import Pausable
 from runners.status import RunnerStatus
 from runners.token_models import (
@@ -22,7 +23,7 @@ from runners.token_models import (
     RegistrationToken,
     RunnerToken,
 )
-from runners.worker.protocol import MAXIMUM_ORDER, MAXIMUM_TROUBLE
+from runners.worker.protocol import MAXIMUM_TROUBLE
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -114,6 +115,7 @@ _GLANCE = (
     "last_heartbeat_at",
     "is_draining",
     "drain_order",
+    "was_told_to_end",
     "paused_at",
     "paused_until",
     "pause_reason",
@@ -166,7 +168,7 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
         return rows
 
 
-class Runner(Pausable):
+class Runner(Pausable, Drainable):
     """A registered host. Its tokens open the runner API and one broker account."""
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="runners")
@@ -202,10 +204,6 @@ class Runner(Pausable):
     instance = models.CharField(max_length=64, blank=True, editable=False)
     connected_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_heartbeat_at = models.DateTimeField(null=True, blank=True, editable=False)
-    # Its worker was told to end: it takes nothing new and lets its tasks finish.
-    is_draining = models.BooleanField(default=False, editable=False)
-    # Why somebody told it so, from Forge; empty if it was a signal. Ends with the session.
-    drain_order = models.CharField(max_length=MAXIMUM_ORDER, blank=True, editable=False)
     # What keeps its worker from taking tasks, in the worker's own words, without a full stop.
     trouble = models.CharField(max_length=MAXIMUM_TROUBLE, blank=True, editable=False)
     version = models.CharField(max_length=40, blank=True, editable=False)
@@ -361,13 +359,6 @@ class Runner(Pausable):
         rows = type(self).objects.filter(pk=self.pk, session=self.session)
         changed = rows.exclude(trouble=trouble).update(trouble=trouble)
         self.trouble = trouble
-        return bool(changed)
-
-    def drain(self, order: str) -> bool:
-        """Let its worker end after its tasks; False if none is connected."""
-        rows = type(self).objects.present().filter(pk=self.pk).exclude(session="")
-        changed = rows.update(drain_order=order, is_draining=True)
-        self.refresh_from_db()
         return bool(changed)
 
     def is_silent(self, *, now: datetime) -> bool:

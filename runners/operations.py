@@ -283,12 +283,16 @@ def pause_runner(
 
 
 def resume_runner(*, runner: Runner, by: User, now: datetime) -> bool:
-    """End the runner's pause before its time; False if it was not paused."""
+    """End its pause before its time, and take back its drain while its worker was not told of it.
+
+    False if there was neither.
+    """
     with transaction.atomic():
-        is_resumed = runner.resume(now=now)
+        is_kept = runner.take_back_drain()
+        is_resumed = runner.resume(now=now) or is_kept
         if is_resumed:
             logger.info("%s resumed runner %s", by.get_username(), runner.name)
-            record(Verb.RESUMED, runner)
+            record(Verb.RESUMED, runner, detail="It is no longer drained." if is_kept else "")
             transaction.on_commit(partial(control.ask_to_beat, runner))
     return is_resumed
 
@@ -296,7 +300,7 @@ def resume_runner(*, runner: Runner, by: User, now: datetime) -> bool:
 def drain_runner(
     *, runner: Runner, reason: str, stays_paused: bool, by: User, now: datetime
 ) -> None:
-    """Let its worker take nothing new, finish its tasks, and end.
+    """Let its worker take nothing new, finish its tasks, and end: it is told when it holds none.
 
     With `stays_paused` the runner is paused too, so that whatever starts its worker again does not
     bring it back before somebody resumes it. Raises RunnerNotConnectedError, RunnerRemovedError,
@@ -348,6 +352,7 @@ def connect_runner(
     }
     if runner.session != request.session:
         fields |= {"connected_at": now, "is_draining": False, "drain_order": "", "trouble": ""}
+        fields |= {"was_told_to_end": False}
     silence = timedelta(seconds=max(3 * settings.FORGE_HEARTBEAT_SECONDS, 3))
     has_begun = runner.begin_session(fields, silent_since=now - silence, starting_since=now - START)
     runner.refresh_from_db()

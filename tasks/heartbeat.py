@@ -63,8 +63,18 @@ def take_heartbeat(*, runner: Runner, message: Heartbeat, now: datetime) -> Hear
         renewed=tuple(TaskRef(*key) for key in sorted(said & held.keys())),
         lease_seconds=settings.FORGE_LEASE_SECONDS,
         concurrency=runner.concurrency,
-        drain=runner.drain_order,
+        drain=_order_to_end(runner, holds_any=bool(held)),
     )
+
+
+def _order_to_end(runner: Runner, *, holds_any: bool) -> str:
+    """Why its worker is to end; empty while it has tasks to finish, for that can be taken back.
+
+    It holds no more later: whoever is drained is given nothing.
+    """
+    if not runner.drain_order or (holds_any and not runner.was_told_to_end):
+        return ""
+    return runner.tell_to_end()
 
 
 def _renewed(

@@ -62,7 +62,10 @@ class RunnerResume(RunnerView):
         operation_id="resume_runner", request=None, responses={200: RunnerSerializer, **ERRORS}
     )
     def post(self, request: Request, pk: int) -> Response:
-        """Lets the runner take tasks again. Changes nothing for one that is not paused."""
+        """Lets the runner take tasks again: it is no longer paused, nor drained.
+
+        Its worker goes on if it still has a task to finish; one that was told to end already ends.
+        """
         runner = self.runner(pk, Action.RUNNER_CHANGE)
         self.checked(NothingSerializer)
         resume_runner(runner=runner, by=self.user, now=timezone.now())
@@ -76,7 +79,10 @@ class RunnerDrain(RunnerView):
         responses={200: RunnerSerializer, **ERRORS},
     )
     def post(self, request: Request, pk: int) -> Response:
-        """Lets its worker take nothing new, finish its tasks, and end. 409 if none is connected."""
+        """Lets its worker take nothing new, finish its tasks, and end. 409 if none is connected.
+
+        `resume` takes that back for as long as it has a task to finish.
+        """
         runner = self.runner(pk, Action.RUNNER_CHANGE)
         given = self.checked(DrainSerializer).validated_data
         drain_runner(runner=runner, by=self.user, now=timezone.now(), **given)

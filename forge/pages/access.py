@@ -23,6 +23,7 @@ _NEEDED = {
     Action.RUNNER_CHANGE: "Changing runners",
     Action.CREDENTIAL_CHANGE: "Changing access keys and variable groups",
     Action.MEMBER_CHANGE: "Changing members",
+    Action.PROJECT_CHANGE: "Changing the settings",
     Action.AUDIT_VIEW: "Reading the audit log",
 }
 

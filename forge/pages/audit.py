@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.decorators import login_required
@@ -13,12 +14,15 @@ from forge.lists.audit_file import file_of
 from forge.pages.access import demand, project_for
 from forge.pages.audit_words import lines_of
 from forge.pages.shell import page
+from forge.pages.time_span import as_field
 from projects.audit.entry import AuditEntry, AuditEntryQuerySet
 from projects.audit.reading import Filters, page_of
 from projects.permissions import Action
 from projects.words import whole_number
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
     from projects.models import Project
@@ -74,8 +78,33 @@ def _context(request: HttpRequest, rows: AuditEntryQuerySet) -> dict[str, Any]:
         "older_query": filters.query(before=found.older_than) if found.older_than else "",
         "chips": _chips(filters),
         "more_is_open": bool({"way", "address", "since", "until"} & filters.asked.keys()),
+        "ends": _ends(filters),
         "is_unreadable": is_unreadable,
     }
+
+
+@dataclass(frozen=True)
+class End:
+    """One end of a span of time, as a field of the form: `local` in Forge's zone.
+
+    given: what stands in the address and is no moment, to be corrected where it was typed.
+    """
+
+    name: str
+    label: str
+    given: str
+    at: datetime | None
+    local: str
+
+
+def _ends(filters: Filters) -> list[End]:
+    """Of filters that were read."""
+    found = []
+    for name in ("since", "until"):
+        at = filters.cleaned_data.get(name)
+        given = "" if at else filters.asked.get(name, "")
+        found.append(End(name, str(filters[name].label), given, at, as_field(at)))
+    return found
 
 
 def _chips(filters: Filters) -> list[tuple[str, str, str]]:

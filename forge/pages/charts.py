@@ -28,6 +28,8 @@ SAMPLES = 48
 HEIGHT = 190
 # Half of the widest time that is written below a chart.
 LABEL = 18.0
+# A point without neighbours is so wide that it is seen.
+DASH = 5
 # Up to this width a chart has less room for words.
 NARROW = 400
 TOP, BASE, LEFT = 22.0, 160.0, 44.0
@@ -52,13 +54,14 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """`grid` holds (y, label), `ticks` (x, begin of a stretch)."""
+    """`grid` holds (y, label), `ticks` (x, begin of a stretch); `now`: where that word ends."""
 
     width: int
     grid: list[tuple[float, str]]
     ticks: list[tuple[float, datetime]]
     bars: list[Bar] = field(default_factory=list)
     bar_width: float = 0.0
+    now: float | None = None
     middle_path: str = ""
     slow_path: str = ""
     middle_end: tuple[float, float, str] | None = None
@@ -79,8 +82,12 @@ def ended_tasks(stretches: Sequence[Stretch], period: Period, width: int) -> Cha
     bars[-1] = replace(bars[-1], is_now=True)
     grid = [(BASE - value * scale, f"{value:,}") for value in range(0, top + 1, step)]
     middles = [LEFT + (n + 0.5) * pitch for n in range(len(stretches))]
-    ticks = _ticks(stretches, period, width, middles)
-    return Chart(width, grid, ticks, bars, bar_width=round(pitch * 0.8, 1))
+    now = width - 2.0  # below the last bar, and whole
+    # Two words at one place could not be read.
+    ticks = [
+        tick for tick in _ticks(stretches, period, width, middles) if tick[0] < now - 3 * LABEL
+    ]
+    return Chart(width, grid, ticks, bars, bar_width=round(pitch * 0.8, 1), now=now)
 
 
 def _bar(stretch: Stretch, place: int, pitch: float, scale: float) -> Bar:
@@ -158,10 +165,11 @@ _Points = Sequence[tuple[float, float] | None]
 def _path(points: _Points) -> str:
     """Lines between neighbours; a point without neighbours is a dash of its own."""
     parts: list[str] = []
-    for before, at in pairwise([None, *points]):
-        if at is not None:
-            start = f"L{at[0]} {at[1]}" if before else f"M{at[0]} {at[1]}h1"
-            parts.append(start)
+    for before, (at, after) in zip([None, *points], pairwise([*points, None]), strict=False):
+        if at is not None and (before or after):
+            parts.append(f"{'L' if before else 'M'}{at[0]} {at[1]}")
+        elif at is not None:
+            parts.append(f"M{at[0] - DASH / 2} {at[1]}h{DASH}")
     return "".join(parts)
 
 

@@ -76,6 +76,11 @@ class RunnerRow:
         ) and not self.runner.is_silent(now=self.now)
 
     @property
+    def can_be_kept(self) -> bool:
+        """Whether its drain can be taken back: its worker is told when its tasks have ended."""
+        return self.runner.can_be_kept and not self.runner.removed_at
+
+    @property
     def free(self) -> int:
         return max(self.runner.slots - len(self.held), 0) if self.is_online else 0
 

@@ -65,9 +65,15 @@ def _paused(request: HttpRequest, runner: Runner, form: PauseForm) -> bool:
 @login_required
 @require_POST
 def resume(request: HttpRequest, pk: int) -> HttpResponse:
-    """End the pause before its time; back to the list from which it was asked for."""
+    """End its pause and its drain before their time; back to the list where that was asked for."""
     runner = _runner(request, pk)
-    if resume_runner(runner=runner, by=signed_in(request), now=timezone.now()):
+    is_resumed = resume_runner(runner=runner, by=signed_in(request), now=timezone.now())
+    if runner.drain_order:
+        end = "Its worker was told to end. Started again, it takes tasks."
+        messages.success(
+            request, f"{runner.name} is no longer paused. {end}" if is_resumed else end
+        )
+    elif is_resumed:
         messages.success(request, f"{runner.name} takes tasks again.")
     if request.GET.get("to") == "list":
         return redirect("runners", runner.project_id)

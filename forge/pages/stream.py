@@ -182,6 +182,7 @@ class Feed:
             part: render_to_string(f"task_{part}.html", context, request=self._request)
             for part in ("head", "waiting", "side", "log_note", "nothing")
         }
+        parts["nav"] = render_to_string("nav_counts.html", context)
         label = TaskState(task.state).label
         state = {"state": task.state, "label": label, "html": parts.pop("head"), **parts}
         return [f"event: state\ndata: {json.dumps(state)}\n\n"]

@@ -65,6 +65,11 @@ def ends(query: QueryDict, names: Collection[str]) -> list[End]:
     return [_end(name, query.get(name, ""), kept) for name in _FIELDS]
 
 
+def as_field(at: datetime | None) -> str:
+    """In Forge's zone, as a field of a form takes it; static/forge/moments.js has the reader's."""
+    return f"{timezone.localtime(at):%Y-%m-%dT%H:%M}" if at else ""
+
+
 def _end(name: str, given: str, kept: dict[str, str]) -> End:
     at = _FIELDS[name].clean(given)
     return End(
@@ -72,7 +77,7 @@ def _end(name: str, given: str, kept: dict[str, str]) -> End:
         _LABELS[name],
         given,
         at,
-        local=f"{timezone.localtime(at):%Y-%m-%dT%H:%M}" if at else "",
+        local=as_field(at),
         without=urlencode({other: text for other, text in kept.items() if other != name}),
     )
 

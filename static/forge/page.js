@@ -68,12 +68,16 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
   const answer = xhr.response.replace(COUNTED, "$1");
   if (seen.get(part) === answer) event.detail.shouldSwap = false;
   else seen.set(part, answer);
-  opened = [...document.querySelectorAll("details[id][open]")].map((one) => one.id);
+  opened = [...document.querySelectorAll("details[id][open]")].map((one) => [one.id, one.hasAttribute("data-raised")]);
   focused = document.activeElement?.id;
 });
 
 document.body.addEventListener("htmx:afterSwap", () => {
-  for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
+  for (const [id, isRaised] of opened) {
+    const one = document.getElementById(id);
+    one?.setAttribute("open", "");
+    one?.toggleAttribute("data-raised", isRaised); // to the side on which it opened
+  }
   // What was closed when htmx gave the focus back could not take it.
   if (focused && document.activeElement === document.body) {
     document.getElementById(focused)?.focus({ preventScroll: true });
@@ -86,13 +90,23 @@ document.body.addEventListener("htmx:afterRequest", (event) => {
   }
 });
 
-// ---- a filter's form opens to the side that has room; before it opens, so that it never moves ----
+// ---- menus open to the side that has room; before they open, so that they never move ----
 const FILTER_WIDTH = 280; // px, .menu.narrow > .pop
+const ROW_HEIGHT = 190; // px, of a row's menu with all that it may have
 document.addEventListener("click", (event) => {
   const summary = event.target.closest(".menu.narrow > summary");
   if (!summary) return;
   const room = document.documentElement.clientWidth - summary.getBoundingClientRect().left;
   summary.parentElement.classList.toggle("turned", room < FILTER_WIDTH);
+});
+
+document.addEventListener("click", (event) => {
+  const summary = event.target.closest(".acts > .menu > summary");
+  if (!summary) return;
+  const { top, bottom } = summary.getBoundingClientRect();
+  const below = document.documentElement.clientHeight - bottom;
+  // No class: htmx gives what it has drawn anew its own classes back.
+  summary.parentElement.toggleAttribute("data-raised", below < ROW_HEIGHT && top > below);
 });
 
 // ---- menus close on a click outside and on Escape ----

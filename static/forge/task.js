@@ -140,10 +140,20 @@ function takeState(event) {
     if (isOpen) part.querySelector("details").open = true;
     writeTimes(part);
   }
-  if (focused) document.getElementById(focused)?.focus();
+  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  takeCounts(state.nav);
   const said = document.getElementById("task-said");
   if (said.dataset.state && said.dataset.state !== state.state) said.textContent = `The task is now: ${state.label}`;
   said.dataset.state = state.state;
+}
+
+// What the navigation counts, which stands outside of what is the task's.
+function takeCounts(html) {
+  const drawn = document.createElement("template");
+  drawn.innerHTML = html;
+  for (const count of drawn.content.querySelectorAll("[id]")) {
+    document.getElementById(count.id)?.replaceChildren(...count.childNodes);
+  }
 }
 
 // The address may name a line that the log does not have.

@@ -117,7 +117,7 @@ def test_resuming_leaves_those_that_were_not_paused(
     now = timezone.now()
     pause_runner(runner=runner, reason="Kernel update", until=None, by=cast.owner, now=now)
     answer = act(admin, "resume", runner, second)
-    assert told(answer) == "Resumed: 1. Left, because they were not paused: web-2."
+    assert told(answer) == "Resumed: 1. Left, because they were neither paused nor drained: web-2."
     assert verbs() == [("resumed", "web-1")]
 
 

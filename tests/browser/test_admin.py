@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from tests.browser.conftest import Visit
@@ -54,3 +56,21 @@ def test_what_one_looks_for_first_is_in_sight_on_a_laptop(
     for column in columns:
         box = page.locator(f"th.column-{column}").bounding_box()
         assert box["x"] + box["width"] <= around["x"] + around["width"], column
+
+
+@pytest.mark.parametrize("place", ["runners/runner", "tasks/task", "tasks/tasktemplate"])
+def test_no_list_is_wider_than_a_desk(
+    place: str, visit: Visit, forge: Deployment, project: int
+) -> None:
+    runner = forge.api.runner(project, f"desk-{place.replace('/', '-')}", tags=["data-centre-west"])
+    until = datetime.now(UTC) + timedelta(hours=5)
+    pause = {"reason": "Kernel update", "until": until.isoformat()}
+    forge.api.post(f"runners/{runner.id}/pause", **pause)
+    name = f"Certificates of all zones, for {place}"
+    forge.api.wait_until(forge.api.run_script(project, "exit 3", name=name))
+    page = visit().page
+    page.goto(f"/admin/{place}/")
+    expect(page.locator("#result_list")).to_be_visible()
+    widths = "(list) => [list.scrollWidth, list.clientWidth]"
+    needed, there = page.locator(".results").evaluate(widths)
+    assert needed <= there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -55,21 +56,21 @@ def test_projects_are_filtered_while_one_types(visit: Visit, forge: Deployment) 
     assert names.count() > 10
 
 
+def minutes_ago(page: Any, minutes: int) -> str:
+    """In the reader's zone, as fields of a date and a time take it."""
+    script = "(m) => new Date(Date.now() - m * 60_000).toLocaleString('sv').slice(0, 16)"
+    return str(page.evaluate(script, minutes)).replace(" ", "T")
+
+
 def test_tasks_are_found_by_a_span_of_time_in_the_readers_zone(
     visit: Visit, forge: Deployment, project: int
 ) -> None:
     task = forge.api.run_script(project, "true\n", name="In a span")
     page = visit("viewer").page
-
-    def ago(minutes: int) -> str:
-        """As the fields of the page take it."""
-        script = "(m) => new Date(Date.now() - m * 60_000).toLocaleString('sv').slice(0, 16)"
-        return str(page.evaluate(script, minutes)).replace(" ", "T")
-
     page.goto(f"/projects/{project}/tasks/?q=in+a+span")
     found = page.locator(f"a[href='/tasks/{task}/']")
     expect(found.first).to_be_visible()
-    begin, end = ago(30), ago(29)
+    begin, end = minutes_ago(page, 30), minutes_ago(page, 29)
     page.locator("summary", has_text="Filter").click()
     page.get_by_label("Queued from").fill(begin)
     page.get_by_role("button", name="Show these tasks").click()
@@ -84,3 +85,23 @@ def test_tasks_are_found_by_a_span_of_time_in_the_readers_zone(
     expect(found).to_have_count(0)
     page.locator(".pick", has_text="Queued until").click()
     expect(found.first).to_be_visible()
+
+
+def test_the_audit_log_takes_times_in_the_readers_zone(visit: Visit, forge: Deployment) -> None:
+    project = forge.api.project("Looked back at")
+    page = visit("owner").page
+    page.goto(f"/projects/{project}/audit/")
+    created = page.locator("td.a-what", has_text="Created project")
+    expect(created).to_be_visible()
+    begin, end = minutes_ago(page, 30), minutes_ago(page, 29)
+    page.locator("summary", has_text="Time, address").click()
+    expect(page.locator("#filter-zone")).to_have_text("Times in Pacific/Auckland")
+    page.get_by_label("From").fill(begin)
+    page.get_by_role("button", name="Filter", exact=True).click()
+    expect(page).to_have_url(re.compile(r"since=[0-9]{4}-[0-9T-]+%3A[0-9]{2}Z"))
+    expect(created).to_be_visible()
+    expect(page.get_by_label("From")).to_have_value(begin)
+    page.get_by_label("To", exact=True).fill(end)
+    page.get_by_role("button", name="Filter", exact=True).click()
+    expect(page.get_by_role("heading", name="Nothing matches")).to_be_visible()
+    expect(page.get_by_label("To", exact=True)).to_have_value(end)

@@ -100,3 +100,23 @@ def test_what_one_is_told_to_try_beside_a_new_token_can_be_copied(
     await_answers(page, "/contact/", 3)
     page.keyboard.press("Control+c")
     assert visitor.clipboard() == command.inner_text()
+
+
+def test_a_task_s_page_keeps_the_focus_and_the_counts_of_the_navigation(
+    visit: Visit, forge: Deployment, project: int
+) -> None:
+    task = forge.api.run_script(project, "sleep 600", name="Focused while it ends")
+    forge.api.wait_until(task, "running")
+    page = visit("owner").page
+    page.goto(f"/tasks/{task}/")
+    runner = page.locator("#its-runner")
+    runner.focus()
+    runner.evaluate(MARK)
+    count = page.locator("#nav-running")
+    expect(count).to_contain_text("under way")
+    before = count.inner_text()
+    forge.api.post(f"tasks/{task}/force-stop")
+    expect(page.locator("#task-head .head .st")).to_contain_text("Stopped")
+    expect(count).not_to_have_text(before)
+    assert not runner.evaluate(IS_MARKED)
+    expect(runner).to_be_focused()

@@ -97,6 +97,19 @@ def test_the_audit_log_says_from_which_address(
     page.wait_for_url("**/audit/?address=127.0.0.1")
 
 
+@pytest.mark.parametrize("width", [WIDTHS[-1], PHONE[0]])
+def test_the_audit_log_of_all_projects_says_of_which(
+    visit: Visit, busy: dict[str, int], width: int
+) -> None:
+    page = at_width(visit("owner"), width, "/audit/?kind=template&verb=created")
+    place = f"/projects/{busy['project']}/audit/"
+    link = page.locator("td.a-what").locator(f"a[href='{place}']").first
+    expect(link).to_be_visible()
+    page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
+    expect(link).to_be_hidden()
+    expect(page.locator("td.a-project").locator(f"a[href='{place}']").first).to_be_visible()
+
+
 def test_a_phone_says_how_many_waits_it_shows(visit: Visit, busy: dict[str, int]) -> None:
     page = at_width(visit("owner"), PHONE[0], f"/projects/{busy['project']}/runners/")
     card = page.get_by_role("region", name="Queue wait by tag")

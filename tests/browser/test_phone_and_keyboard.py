@@ -29,6 +29,7 @@ PAGES = (
     "/find/?q={long}", "/runners/", "/runners/?q={long}", "/projects/{project}/queue/",
     "/projects/{project}/stop-all/", "/projects/{project}/templates/new/?from={template}",
     "/templates/{template}/history/", "/templates/{template}/disable/",
+    "/projects/{project}/audit/", "/projects/{project}/audit/?since=2026-01-01", "/audit/",
 )  # fmt: skip
 
 

@@ -61,6 +61,34 @@ def test_a_row_opens_its_menu_by_keyboard_and_keeps_it_while_the_list_is_live(
     expect(page).to_have_url(re.compile(rf"/runners/{runner.id}/change/$"))
 
 
+def test_the_menu_of_a_low_row_opens_upwards_and_stays_there(
+    visit: Visit, forge: Deployment
+) -> None:
+    project = forge.api.project("Low rows")
+    runners = [forge.api.runner(project, f"low-{n:02d}") for n in range(12)]
+    page = visit("owner").page
+    page.goto(f"/projects/{project}/runners/")
+    lowest = page.locator(f"#more-of-{runners[-1].id}")
+    lowest.scroll_into_view_if_needed()
+    lowest.click()
+    menu = page.locator(f"#more-{runners[-1].id} .pop")
+    remove = menu.get_by_role("link", name="Remove")
+    expect(remove).to_be_in_viewport(ratio=1)
+    place = menu.bounding_box()
+    # The list is drawn anew under it.
+    forge.api.post(f"runners/{runners[0].id}/pause", reason="Disk is swapped")
+    expect(page.locator("tbody").get_by_text("Disk is swapped")).to_have_count(1)
+    expect(remove).to_be_in_viewport(ratio=1)
+    assert menu.bounding_box()["height"] == place["height"]
+    page.keyboard.press("Escape")
+    # A high one opens downwards.
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    highest = page.locator("summary[id^=more-of-]").first
+    highest.click()
+    below = page.locator("details[id^=more-][open] .pop").bounding_box()
+    assert below["y"] > highest.bounding_box()["y"]
+
+
 def test_who_may_change_nothing_sees_no_menu(visit: Visit, project: int) -> None:
     page = visit("viewer").page
     page.goto(f"/projects/{project}/runners/")

@@ -64,14 +64,14 @@ def test_a_drained_runner_ends_after_its_task_and_stays_paused(
     task = forge.api.run_script(project, script)
     forge.api.await_output(task, b"begun")
     forge.api.post(f"runners/{runner.id}/drain", reason="Kernel update")
-    wait_for(lambda: "waiting for #" in worker.said(), "it says what it waits for")
-    (said,) = [line for line in worker.said().splitlines() if "Forge tells this worker" in line]
-    assert said.endswith(": Kernel update")
+    wait_for(lambda: "No longer listening to tasks" in worker.said(), "it takes nothing new")
     assert forge.api.status(runner.id) == "draining"
     waiting = forge.api.run_script(project, "true")
     (tmp_path / "end").touch()
     assert forge.api.wait_until(task, "succeeded")["attempt"] == 1
     assert worker.process.wait(60) == 0
+    (said,) = [line for line in worker.said().splitlines() if "Forge tells this worker" in line]
+    assert said.endswith(": Kernel update")
     forge.api.await_status(runner.id, "paused")
 
     heard = forge.api.get(f"runners/{runner.id}/")["last_heartbeat_at"]
@@ -84,3 +84,22 @@ def test_a_drained_runner_ends_after_its_task_and_stays_paused(
     assert "Kernel update" in forge.api.task(waiting)["waiting_for"]
     forge.api.post(f"runners/{runner.id}/resume")
     forge.api.wait_until(waiting, "succeeded")
+
+
+def test_a_drain_is_taken_back_while_a_task_runs(forge: Deployment, tmp_path: Path) -> None:
+    project = forge.api.project("Drained by mistake")
+    runner = forge.api.runner(project, "stays-1", concurrency=2)
+    worker = forge.worker(runner)
+    script = f"echo begun; until [ -e {tmp_path}/end ]; do sleep 0.05; done"
+    task = forge.api.run_script(project, script)
+    forge.api.await_output(task, b"begun")
+    forge.api.post(f"runners/{runner.id}/drain", reason="Kernel update")
+    wait_for(lambda: "No longer listening to tasks" in worker.said(), "it takes nothing new")
+    waiting = forge.api.run_script(project, "true")
+    assert forge.api.post(f"runners/{runner.id}/resume")["status"] == "busy"
+    assert forge.api.wait_until(waiting, "succeeded")["attempt"] == 1
+    (tmp_path / "end").touch()
+    assert forge.api.wait_until(task, "succeeded")["attempt"] == 1
+    # It is asked for more after that, so it has heard that it may go on.
+    forge.api.wait_until(forge.api.run_script(project, "true"), "succeeded")
+    assert worker.process.poll() is None and "tells this worker to end" not in worker.said()

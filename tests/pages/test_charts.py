@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from forge.pages import charts
@@ -57,6 +59,24 @@ def test_bars_stand_on_the_base_and_stay_inside(
         assert waits.middle_path.startswith("M")
         for drawn in (chart, waits):
             assert len(drawn.ticks) >= 3 and all(0 < x < width for x, _ in drawn.ticks)
+
+
+def test_a_point_without_neighbours_is_seen_and_the_present_hour_is_named(
+    cast: Cast, template: TaskTemplate, runner: Runner, client: Client
+) -> None:
+    stretches = [Stretch(begin) for begin in DAY.begins(timezone.now())]
+    stretches[3].waits = Spread.of([1.0])
+    for n in (7, 8):
+        stretches[n].waits = Spread.of([1.0])
+    path = charts.queue_wait(stretches, DAY, 560).middle_path
+    assert re.fullmatch(r"M[\d.]+ [\d.]+h5M[\d.]+ [\d.]+L[\d.]+ [\d.]+", path), path
+    for width in (560, 326):
+        chart = charts.ended_tasks(stretches, DAY, width)
+        assert chart.now and chart.bars[-1].middle < chart.now < width
+        assert all(x < chart.now - 48 for x, _ in chart.ticks)
+    ended(cast, template, runner, ago=7200, took=0, state="succeeded")
+    client.force_login(cast.viewer)
+    assert ">now</text>" in client.get(f"/projects/{cast.project.pk}/").text
 
 
 @pytest.mark.parametrize("period", PERIODS.values(), ids=PERIODS)

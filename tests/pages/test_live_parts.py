@@ -16,15 +16,22 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from projects.models import Project
+from projects.models import AccessKey, Project, VariableGroup
 from runners.models import Runner
 from runners.operations import create_runner, pause_runner, rotate_token
 from tasks.lifecycle import TaskState
-from tasks.models import Task, TaskTemplate
+from tasks.models import Task, TaskAttempt, TaskTemplate
 from tasks.operations import disable_template, run_template, save_template
+from tasks.policies import LostRunnerPolicy
 from tests.cast import Cast
 
 Browser = Callable[[User | None], Client]
+# Of a task's page: what its stream draws anew, and what follows it.
+TASK_PARTS = (
+    ('id="task-head">', '<p class="vh" role="status"'),
+    ('<div id="task-waiting">', "data-stream="),
+    ('id="task-side">', "</aside>"),
+)
 CONTROLS = {"a", "button", "input", "select", "summary", "textarea"}
 
 
@@ -133,6 +140,43 @@ def test_every_control_of_what_refreshes_itself_has_an_id_of_its_own(
     cast: Cast, filled: None, browser: Browser
 ) -> None:
     assert complaints(browser(cast.owner), cast.project) == {}
+
+
+def test_so_has_every_control_of_a_task(
+    cast: Cast,
+    filled: None,
+    runner: Runner,
+    access_key: AccessKey,
+    variable_group: VariableGroup,
+    browser: Browser,
+) -> None:
+    group = {"id": variable_group.pk, "name": "Production", "variables": ["REGION"], "secrets": []}
+    key = {"id": access_key.pk, "name": "Registry", "kind": "string", "variable": "REGISTRY"}
+    failed = Task.objects.get(state=TaskState.FAILED)
+    now = timezone.now()
+    TaskAttempt.objects.create(
+        task=failed, number=1, runner=runner, state=TaskState.LOST, reason="It was silent.",
+        claimed_at=now, ended_at=now,
+    )  # fmt: skip
+    Task.objects.filter(pk=failed.pk).update(
+        sources={"groups": [group], "keys": [key]}, claimed_at=now, attempt=2, max_attempts=2,
+        lost_runner_policy=LostRunnerPolicy.RETRY,
+    )  # fmt: skip
+    again = run_template(template=failed.template, by=cast.operator, now=now)
+    Task.objects.filter(pk=again.pk).update(rerun_of=failed)
+    reader, found = browser(cast.owner), {}
+    for task in Task.objects.all():
+        whole = markup_of(reader, f"/tasks/{task.pk}/")
+        text = reader.get(f"/tasks/{task.pk}/").text
+        nameless = []
+        for begin, end in TASK_PARTS:
+            part = Markup()
+            part.feed(text.partition(begin)[2].partition(end)[0])
+            assert begin in text
+            nameless += part.nameless
+        if told := nameless + whole.repeated:
+            found[f"{task.pk}, {task.state}"] = told
+    assert found == {}
 
 
 def test_so_has_what_is_offered_where_nothing_is_yet(cast: Cast, browser: Browser) -> None:

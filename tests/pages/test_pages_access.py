@@ -278,6 +278,8 @@ def test_the_refusal_names_the_role_and_the_project(
     text = browser(cast.viewer).post(f"/templates/{template.pk}/run/").content.decode()
     assert "Running tasks in Payments needs another role. Yours is viewer." in text
     assert "Your role does not allow this" in text
+    text = browser(cast.viewer).get(f"/projects/{cast.project.pk}/settings/").content.decode()
+    assert "Changing the settings in Payments needs another role. Yours is viewer." in text
 
 
 def test_buttons_that_would_be_refused_are_not_shown(

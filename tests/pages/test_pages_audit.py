@@ -169,6 +169,18 @@ def test_a_filter_that_cannot_be_read_says_so_and_keeps_what_was_typed(
     assert browser(cast.owner).get(f"{path}csv?since=yesterday").status_code == 400
 
 
+def test_a_span_of_time_stands_in_fields_of_date_and_time_with_its_moment(
+    cast: Cast, browser: Callable[..., Client]
+) -> None:
+    path = f"/projects/{cast.project.pk}/audit/"
+    given = "?since=2026-11-25T10:30%2B02:00&until=2026-11-26"
+    page = browser(cast.owner).get(f"{path}{given}").text
+    assert page.count('type="datetime-local"') == 2
+    assert 'value="2026-11-25T08:30" data-moment="2026-11-25T08:30:00+00:00"' in page
+    # A date as the end means the whole of that day.
+    assert 'value="2026-11-27T00:00" data-moment="2026-11-27T00:00:00+00:00"' in page
+
+
 def test_the_pages_lead_through_the_whole_log(cast: Cast, browser: Callable[..., Client]) -> None:
     for number in range(51):
         row = TaskTemplate(project=cast.project, name=f"Nightly {number}", script="true")

@@ -9,14 +9,16 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 from django.utils import timezone
 
+from projects.audit.entry import AuditEntry
 from runners.connect import queue_names
 from runners.errors import RunnerNotConnectedError
 from runners.models import Runner
-from runners.operations import connect_runner, drain_runner, note_heartbeat
+from runners.operations import connect_runner, drain_runner, note_heartbeat, resume_runner
 from runners.status import RunnerStatus
-from runners.worker.protocol import ClaimRequest, ConnectRequest
+from runners.worker.protocol import ClaimRequest, ConnectRequest, Heartbeat, TaskRef
 from tasks.claim import claim_task
 from tasks.errors import ClaimRefusedError
+from tasks.heartbeat import take_heartbeat
 from tasks.models import Task
 from tests.cast import Cast
 
@@ -78,6 +80,79 @@ def test_whatever_its_worker_does_it_is_given_nothing(
     assert task.state == "queued" and task.hinted_at is None
     runner = connect(runner, "two")
     assert claim_task(runner=runner, request=request, now=timezone.now()).state == "starting"
+
+
+def test_its_worker_is_told_when_it_holds_nothing_and_the_drain_can_be_taken_back_until_then(
+    cast: Cast, runner: Runner, task: Task
+) -> None:
+    runner = heard(runner)
+    Task.objects.update(hinted_at=timezone.now())
+    request = ClaimRequest(task.pk, task.attempt, "n" * 22)
+    task = claim_task(runner=runner, request=request, now=timezone.now())
+    drain(runner, cast)
+    held = Heartbeat(runner.session, (TaskRef(task.pk, task.attempt),))
+    assert beat(runner, held) == ""
+    # What one hears on the way out of the office does not reach the host any more.
+    on_its_way = Runner.objects.get(pk=runner.pk)
+    assert resume_runner(runner=runner, by=cast.manager, now=timezone.now())
+    assert status(runner) == RunnerStatus.IDLE
+    assert take_heartbeat(runner=on_its_way, message=held, now=timezone.now()).drain == ""
+    assert on_its_way.tell_to_end() == ""
+
+    drain(runner, cast, reason="Now it is time")
+    Task.objects.update(state="succeeded", finished_at=timezone.now(), reason="It ended.")
+    assert beat(runner, Heartbeat(runner.session, ())) == "manager: Now it is time"
+    runner.refresh_from_db()
+    assert resume_runner(runner=runner, by=cast.manager, now=timezone.now())
+    # It is no longer paused; but it ends.
+    assert status(runner) == RunnerStatus.DRAINING and runner.paused_at is None
+    assert beat(runner, Heartbeat(runner.session, ())) == "manager: Now it is time"
+    assert not resume_runner(runner=runner, by=cast.manager, now=timezone.now())
+    details = AuditEntry.objects.filter(verb="resumed").values_list("detail", flat=True)
+    assert sorted(details) == ["", "It is no longer drained."]
+
+
+def beat(runner: Runner, message: Heartbeat) -> str:
+    """What its next heartbeat is told of an end."""
+    row = Runner.objects.get(pk=runner.pk)
+    return take_heartbeat(runner=row, message=message, now=timezone.now()).drain
+
+
+def test_page_and_list_offer_to_cancel_it_and_say_when_that_is_too_late(
+    cast: Cast, runner: Runner, task: Task
+) -> None:
+    runner = heard(runner)
+    Task.objects.update(hinted_at=timezone.now())
+    request = ClaimRequest(task.pk, task.attempt, "n" * 22)
+    claim_task(runner=runner, request=request, now=timezone.now())
+    client = Client()
+    client.force_login(cast.manager)
+    page, listed = f"/runners/{runner.pk}/", f"/projects/{cast.project.pk}/runners/"
+    assert "the drain can be cancelled" in client.get(f"{page}drain/").text
+    drain(runner, cast)
+    for address in (page, listed):
+        text = client.get(address).text
+        assert "Cancel drain" in text and "Resume" not in text
+    answer = client.post(f"{page}resume/", follow=True)
+    assert "web-1 takes tasks again." in answer.text and "Cancel drain" not in answer.text
+
+    drain(runner, cast)
+    runner.tell_to_end()
+    for address in (page, listed):
+        assert "Cancel drain" not in client.get(address).text
+    assert "which cannot be taken back" in client.get(page).text
+    answer = client.post(f"{page}resume/", follow=True)
+    assert "takes tasks again." not in answer.text
+    assert "Its worker was told to end. Started again, it takes tasks." in answer.text
+
+    # One that was shut down meanwhile, told or not, is no longer drained.
+    Runner.objects.update(was_told_to_end=False)
+    note_heartbeat(runner=runner, is_leaving=True, now=timezone.now())
+    for address in (page, listed):
+        assert "Cancel drain" not in client.get(address).text
+    assert 'id="drained"' not in client.get(page).text
+    runner.refresh_from_db()
+    assert not resume_runner(runner=runner, by=cast.manager, now=timezone.now())
 
 
 def test_who_is_not_connected_cannot_be_drained_and_is_not_paused_by_that(

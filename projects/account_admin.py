@@ -42,6 +42,10 @@ admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
+# Whoever could give these would have them all: to their own account, or by way of another.
+RIGHTS = ("is_superuser", "groups", "user_permissions")
+
+
 class RecordedAdmin(RefusingAdmin):
     """Rows that no operation of Forge's writes. Django runs all of this in one transaction."""
 
@@ -129,6 +133,18 @@ class AccountAdmin(RecordedAdmin, _UserAdmin):
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         return () if obj is None else self.inlines
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        fields = super().get_readonly_fields(request, obj)
+        return fields if request.user.is_superuser else (*fields, *RIGHTS)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        is_open = obj is None or _is_within_reach(request, obj)
+        return super().has_change_permission(request, obj) and is_open
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        is_open = obj is None or _is_within_reach(request, obj)
+        return super().has_delete_permission(request, obj) and is_open
+
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:  # noqa: A002  # Django calls it so
         with transaction.atomic():
             before = self.get_object(request, unquote(id))
@@ -140,6 +156,11 @@ class AccountAdmin(RecordedAdmin, _UserAdmin):
         remove_user(user=obj)
 
 
+def _is_within_reach(request: HttpRequest, account: User) -> bool:
+    """Whether it is no superuser's, whose password would open everything, or a superuser asks."""
+    return bool(request.user.is_superuser) or not account.is_superuser
+
+
 def record_new_password(before: User | None) -> None:
     """Write down that this account has another password than `before` says, if it has."""
     now = User.objects.filter(pk=before.pk).first() if before else None
@@ -149,9 +170,18 @@ def record_new_password(before: User | None) -> None:
 
 @admin.register(Group)
 class AccountGroupAdmin(RecordedAdmin, GroupAdmin):
-    """Which rights in the admin its members have."""
+    """Which rights in the admin its members have. Superusers alone give those."""
 
     search_help_text = "A part of its name"
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
 
 
 class _VerbFilter(admin.SimpleListFilter):

@@ -124,7 +124,7 @@ class SignIn(LoginView):
         """Without a look at the password, so that the answer tells nothing about it."""
         refusals.of_stranger(self.tries.network, "too_many_wrong_passwords", "at the sign-in")
         whole = math.ceil(seconds)
-        form = self.get_form_class()(self.request, initial={"username": self.tries.name})
+        form = self.get_form_class()(self.request, initial={"username": self.tries.typed})
         answer = self.render_to_response(self.get_context_data(form=form, wait_seconds=whole))
         answer.status_code = 429
         answer["Retry-After"] = str(whole)

@@ -257,6 +257,15 @@ def test_a_wrong_password_says_so_and_keeps_the_name(cast: Cast) -> None:
     assert 'value="owner"' in text
 
 
+def test_who_has_to_wait_finds_the_name_as_it_was_typed(cast: Cast) -> None:
+    """Capital letters matter in it: with another one the right password would be wrong too."""
+    User.objects.create_user("Anna")
+    client, fields = Client(), {"username": "Anna", "password": "wrong"}
+    while (answer := client.post("/sign-in/", fields)).status_code == 200:
+        assert 'value="Anna"' in answer.text
+    assert answer.status_code == 429 and 'value="Anna"' in answer.text
+
+
 def test_signing_in_never_leads_to_another_site(cast: Cast) -> None:
     cast.owner.set_password("correct horse battery")
     cast.owner.save()

@@ -117,6 +117,8 @@ TABLE = {
     ("GET", "audit-all"): ADMINISTRATORS,
     ("GET", "audit-all-export"): ADMINISTRATORS,
     ("GET", "runners-all"): (200, 200, 200, 200, 200, 302),
+    ("GET", "password"): (200, 200, 200, 200, 200, 302),
+    ("POST", "password"): (400, 400, 400, 400, 400, 302),
     ("GET", "tokens"): (200, 200, 200, 200, 200, 302),
     ("POST", "tokens"): (400, 400, 400, 400, 400, 302),
     # A token of the owner's: not even a manager of the same project sees it.
@@ -178,6 +180,7 @@ PATHS = {
     "audit-all": "/audit/",
     "audit-all-export": "/audit/jsonl",
     "runners-all": "/runners/",
+    "password": "/password/",
     "tokens": "/tokens/",
     "token-revoke": "/tokens/{token}/revoke/",
 }

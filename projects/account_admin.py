@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
@@ -14,9 +14,10 @@ from django.contrib.auth.forms import (
     UserChangeForm,
 )
 from django.contrib.auth.hashers import is_password_usable
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Q
 
 from projects.admin_bases import ReadOnlyAdmin
 from projects.admin_forms import RefusingAdmin
@@ -157,8 +158,16 @@ class AccountAdmin(RecordedAdmin, _UserAdmin):
 
 
 def _is_within_reach(request: HttpRequest, account: User) -> bool:
-    """Whether it is no superuser's, whose password would open everything, or a superuser asks."""
-    return bool(request.user.is_superuser) or not account.is_superuser
+    """Whether it has no right that `request` lacks: with a new password it would be taken over."""
+    if request.user.is_superuser or account.is_superuser:
+        return bool(request.user.is_superuser)
+    # Of an inactive account Django says that it has none; it can be made active again.
+    own = _rights_of(cast("User", request.user))
+    return not _rights_of(account).exclude(pk__in=own.values("pk")).exists()
+
+
+def _rights_of(account: User) -> QuerySet[Permission]:
+    return Permission.objects.filter(Q(user=account) | Q(group__user=account))
 
 
 def record_new_password(before: User | None) -> None:

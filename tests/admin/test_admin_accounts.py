@@ -111,3 +111,27 @@ def test_a_superusers_account_is_for_superusers(
     assert (stored.password, stored.first_name) == (superuser.password, "")
     page = reverse("admin:auth_user_change", args=[superuser.pk])
     assert admin.post(page, forms["change"] | {"is_superuser": "on"}).status_code == 302
+
+
+@pytest.mark.parametrize("is_active", [True, False])
+def test_who_has_more_rights_is_not_taken_over(
+    is_active: bool, cast: Cast, support: User, admin: Client
+) -> None:
+    more = Group.objects.create(name="Fleet")
+    more.permissions.set(Permission.objects.filter(codename="change_runner"))
+    colleague = User.objects.create_user("fleet", is_staff=True, is_active=is_active)
+    colleague.groups.add(more)
+    client = Client()
+    client.force_login(support)
+    passwords = {"password1": "N0t-the-old-one", "password2": "N0t-the-old-one"}
+    sent = {**passwords, "usable_password": "true"}
+    page = reverse("admin:auth_user_password_change", args=[colleague.pk])
+    assert client.post(page, sent).status_code == 403
+    assert client.post(page.replace("password", "change"), {}).status_code == 403
+    assert admin.post(page, sent).status_code == 302
+    colleague.groups.clear()
+    assert client.post(page, sent).status_code == 302
+    for account in (cast.viewer, support):
+        own = reverse("admin:auth_user_password_change", args=[account.pk])
+        assert client.post(own, sent).status_code == 302
+        client.force_login(User.objects.get(pk=support.pk))

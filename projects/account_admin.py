@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
@@ -14,9 +14,10 @@ from django.contrib.auth.forms import (
     UserChangeForm,
 )
 from django.contrib.auth.hashers import is_password_usable
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Q
 
 from projects.admin_bases import ReadOnlyAdmin
 from projects.admin_forms import RefusingAdmin
@@ -40,6 +41,10 @@ else:
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
+
+
+# Whoever could give these would have them all: to their own account, or by way of another.
+RIGHTS = ("is_superuser", "groups", "user_permissions")
 
 
 class RecordedAdmin(RefusingAdmin):
@@ -129,6 +134,18 @@ class AccountAdmin(RecordedAdmin, _UserAdmin):
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         return () if obj is None else self.inlines
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        fields = super().get_readonly_fields(request, obj)
+        return fields if request.user.is_superuser else (*fields, *RIGHTS)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        is_open = obj is None or _is_within_reach(request, obj)
+        return super().has_change_permission(request, obj) and is_open
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        is_open = obj is None or _is_within_reach(request, obj)
+        return super().has_delete_permission(request, obj) and is_open
+
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:  # noqa: A002  # Django calls it so
         with transaction.atomic():
             before = self.get_object(request, unquote(id))
@@ -140,6 +157,19 @@ class AccountAdmin(RecordedAdmin, _UserAdmin):
         remove_user(user=obj)
 
 
+def _is_within_reach(request: HttpRequest, account: User) -> bool:
+    """Whether it has no right that `request` lacks: with a new password it would be taken over."""
+    if request.user.is_superuser or account.is_superuser:
+        return bool(request.user.is_superuser)
+    # Of an inactive account Django says that it has none; it can be made active again.
+    own = _rights_of(cast("User", request.user))
+    return not _rights_of(account).exclude(pk__in=own.values("pk")).exists()
+
+
+def _rights_of(account: User) -> QuerySet[Permission]:
+    return Permission.objects.filter(Q(user=account) | Q(group__user=account))
+
+
 def record_new_password(before: User | None) -> None:
     """Write down that this account has another password than `before` says, if it has."""
     now = User.objects.filter(pk=before.pk).first() if before else None
@@ -149,9 +179,18 @@ def record_new_password(before: User | None) -> None:
 
 @admin.register(Group)
 class AccountGroupAdmin(RecordedAdmin, GroupAdmin):
-    """Which rights in the admin its members have."""
+    """Which rights in the admin its members have. Superusers alone give those."""
 
     search_help_text = "A part of its name"
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
 
 
 class _VerbFilter(admin.SimpleListFilter):

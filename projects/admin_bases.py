@@ -13,7 +13,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from projects.admin_fields import AutocompleteAdmin
-from projects.admin_forms import RefusingAdmin
+from projects.admin_forms import RefusingAdmin, SelectingAdmin
 from projects.audit.recording import record_saved, snapshot
 from projects.errors import ForgeError
 from projects.models import Project
@@ -100,7 +100,7 @@ class DiscreetAdmin(AutocompleteAdmin, ModelAdmin):
         return bool(super().lookup_allowed(lookup, value, request))
 
 
-class AskingAdmin(ModelAdmin):
+class AskingAdmin(SelectingAdmin):
     """Actions that say what they will do before they do it."""
 
     # Where an action has the right word for it, Django's own is not offered beside that.

@@ -62,6 +62,9 @@ class StrictMixin(serializers.Serializer[Any]):
     """Refuses fields that it does not know, so that a typing error never passes unnoticed."""
 
     def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            # Inside a list anything may stand: the framework says what it expected.
+            return super().to_internal_value(data)
         known = {name for name, field in self.fields.items() if not field.read_only}
         unknown = sorted(str(name) for name in data if name not in known)
         if unknown:

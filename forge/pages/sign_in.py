@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import threading
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.views import LoginView, LogoutView
 from django.core import signing
-from django.db import transaction
+from django.db import close_old_connections, transaction
 
 from projects.audit.entry import Kind, Verb
 from projects.audit.recording import record, record_event
@@ -40,14 +41,41 @@ per_account = Quota("FORGE_WRONG_PASSWORDS_PER_SECOND", burst_seconds=100)
 per_address = Quota("FORGE_WRONG_PASSWORDS_PER_ADDRESS_PER_SECOND", burst_seconds=100)
 
 
+class Turns:
+    """So many passwords are looked at at once; who comes then waits in line, but not for ever.
+
+    It takes 100 MB of memory each time: a stranger who sends fifty at once must not take 5 GB.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._free = threading.BoundedSemaphore(at_once)
+
+    def take(self) -> bool:
+        """False if none came in PATIENCE_SECONDS; otherwise it is to be given back."""
+        if self._free.acquire(blocking=False):
+            return True
+        # Whoever waits must not keep one of the pool's connections.
+        close_old_connections()
+        return self._free.acquire(timeout=PATIENCE_SECONDS)
+
+    def give_back(self) -> None:
+        self._free.release()
+
+
+PATIENCE_SECONDS = 10.0
+# Those of browsers in which the account has signed in before wait for no stranger.
+of_strangers, of_known = Turns(3), Turns(3)
+
+
 class Tries:
     """One try at one account: charged before the password is looked at, given back if it fits."""
 
     def __init__(self, request: HttpRequest) -> None:
-        typed = request.POST.get("username", "")[:MAXIMUM_NAME]
-        self.name = unicodedata.normalize("NFKC", typed).casefold()
+        self.typed = request.POST.get("username", "")[:MAXIMUM_NAME]
+        self.name = unicodedata.normalize("NFKC", self.typed).casefold()
         self.network = network_of(address_of(request))
         mark = mark_of(request, self.name)
+        self.turns = of_known if mark else of_strangers
         self._charged: list[tuple[Quota, Hashable]] = [(per_account, (self.name, mark))]
         if not mark:
             self._charged.insert(0, (per_address, self.network))
@@ -84,13 +112,19 @@ class SignIn(LoginView):
         self.tries = Tries(request)
         if seconds := self.tries.wait():
             return self._refuse(seconds)
-        return super().post(request, *args, **kwargs)
+        if not self.tries.turns.take():
+            self.tries.give_back()
+            return self._refuse(PATIENCE_SECONDS)
+        try:
+            return super().post(request, *args, **kwargs)
+        finally:
+            self.tries.turns.give_back()
 
     def _refuse(self, seconds: float) -> HttpResponse:
         """Without a look at the password, so that the answer tells nothing about it."""
         refusals.of_stranger(self.tries.network, "too_many_wrong_passwords", "at the sign-in")
         whole = math.ceil(seconds)
-        form = self.get_form_class()(self.request, initial={"username": self.tries.name})
+        form = self.get_form_class()(self.request, initial={"username": self.tries.typed})
         answer = self.render_to_response(self.get_context_data(form=form, wait_seconds=whole))
         answer.status_code = 429
         answer["Retry-After"] = str(whole)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -50,6 +52,8 @@ MEMBERSHIP_SECONDS = 15.0
 WATCH_SECONDS = 5.0
 WATCHED_FOR = timedelta(seconds=10)
 RECONNECT_MILLISECONDS = 1000
+# Of one user in one process: each stream takes a thread and a look a second from all others.
+MAXIMUM_STREAMS = 40
 
 _FRESH = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -62,8 +66,27 @@ async def stream(request: HttpRequest, pk: int) -> HttpResponseBase:
     if not await sync_to_async(_is_visible)(user, pk):
         raise Http404
     attempt, offset = _position(request)
+    if _streams[user.pk] >= MAXIMUM_STREAMS:
+        words = f"You watch {MAXIMUM_STREAMS} tasks already. Close some of their pages.\n"
+        return HttpResponse(words, status=429, content_type="text/plain", headers=_FRESH)
     feed = Feed(request, user, pk, attempt, offset, is_of_tail="tail" in request.GET)
     return StreamingHttpResponse(feed.events(), content_type="text/event-stream", headers=_FRESH)
+
+
+# How many each user has open. Counted in the event loop alone, where they are opened and end.
+_streams: Counter[int] = Counter()
+
+
+@contextmanager
+def _counted(user: User) -> Iterator[bool]:
+    """Whether there is room for this one too: several may have been let in at the same moment."""
+    _streams[user.pk] += 1
+    try:
+        yield _streams[user.pk] <= MAXIMUM_STREAMS
+    finally:
+        _streams[user.pk] -= 1
+        if not _streams[user.pk]:
+            del _streams[user.pk]
 
 
 def _is_visible(user: User | AnonymousUser, pk: int) -> bool:
@@ -111,8 +134,16 @@ class Feed:
 
     async def events(self) -> AsyncIterator[str]:
         look = sync_to_async(self._look)
-        async with Watch(self._task_id) as watch:
+        with _counted(self._user) as has_room:
             yield f"retry: {RECONNECT_MILLISECONDS}\n\n"
+            if has_room:
+                async for event in self._events(look):
+                    yield event
+
+    async def _events(
+        self, look: Callable[[datetime], Awaitable[News | None]]
+    ) -> AsyncIterator[str]:
+        async with Watch(self._task_id) as watch:
             while (news := await look(timezone.now())) is not None:
                 for event in news.events:
                     yield event

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from forge.pages.number_field import NumberField
 from projects.models import AccessKey, VariableGroup
 from projects.variables import is_environment, is_shared_variable_name, is_variable
-from projects.words import counted
+from projects.words import counted, whole_number
 from runners.tag_field import TagField
 from tasks.models import MAXIMUM_TIMEOUT_SECONDS, TaskTemplate
 from tasks.policies import MAXIMUM_ATTEMPTS, length_in_words
@@ -18,8 +18,10 @@ from tasks.sources import MAXIMUM_VARIABLE_CHARACTERS
 
 if TYPE_CHECKING:
     _ModelForm = forms.ModelForm[TaskTemplate]
+    _GroupsField = forms.ModelMultipleChoiceField[VariableGroup]
 else:
     _ModelForm = forms.ModelForm
+    _GroupsField = forms.ModelMultipleChoiceField
 
 
 PROBLEMS_SHOWN = 5
@@ -84,6 +86,20 @@ def _first(problems: list[str]) -> list[str]:
     return [*problems[:PROBLEMS_SHOWN], f"{counted(more, 'more line')} to change."]
 
 
+GONE = "A group that was ticked is not there any more. Look at those that are, and save again."
+
+
+class GroupsField(_GroupsField):
+    """Variable groups by number; a number beyond any column's is no choice, and no failure."""
+
+    default_error_messages = {"invalid_choice": GONE}
+
+    def clean(self, value: Any) -> Any:
+        if not all(whole_number(str(one)) for one in value or ()):
+            raise ValidationError(GONE)
+        return super().clean(value)
+
+
 class TemplateForm(_ModelForm):
     script = ScriptField(strip=False)
     tags = TagField(
@@ -93,7 +109,7 @@ class TemplateForm(_ModelForm):
         help_text="NAME=value, one a line. Everybody in the project can read the values."
     )
 
-    variable_groups = forms.ModelMultipleChoiceField(
+    variable_groups = GroupsField(
         queryset=VariableGroup.objects.none(),
         required=False,
         widget=forms.CheckboxSelectMultiple,

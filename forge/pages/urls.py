@@ -10,6 +10,7 @@ from forge.pages import (
     log_parts,
     log_search,
     members,
+    password,
     pauses,
     project_settings,
     projects,
@@ -100,6 +101,7 @@ urlpatterns = [
     path("audit/", audit.of_all, name="audit-all"),
     path("audit/<slug:form>", audit.export_of_all, name="audit-all-export"),
     path("runners/", all_runners.runners_of_all, name="runners-all"),
+    path("password/", password.password, name="password"),
     path("tokens/", tokens.tokens, name="tokens"),
     path("tokens/<int:pk>/revoke/", tokens.revoke, name="token-revoke"),
 ]

@@ -181,7 +181,12 @@ function lose() {
   showConnection(false);
 }
 
+// A browser opens six connections to one host, for all of its tabs together: one that nobody sees
+// keeps none, or six watched tasks would leave no other page to be loaded.
+const isSeen = () => document.visibilityState === "visible";
+
 function connect() {
+  if (!isSeen() || source?.readyState < EventSource.CLOSED) return;
   const address = new URL(panel.dataset.stream, location.href);
   address.searchParams.set("tail", "");
   if (position) address.searchParams.set("from", position);
@@ -210,12 +215,20 @@ async function refused() {
   else setTimeout(connect, RETRY);
 }
 
+// Seen again, it goes on where it was.
+document.addEventListener("visibilitychange", () => {
+  if (isEnded) return;
+  if (isSeen()) return connect();
+  source?.close();
+  say("Connecting", "mute", "status-connecting");
+});
+
 window.addEventListener("hashchange", tellIfBeyond);
 followButton.addEventListener("click", () => view.follow(isEnded || !view.isFollowing));
 
 setInterval(() => {
   if (isEnded) return;
-  if (source.readyState === EventSource.OPEN && silence() > SILENT) {
+  if (source?.readyState === EventSource.OPEN && silence() > SILENT) {
     lose();
     source.close();
     setTimeout(connect, RETRY);

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import reverse
 
@@ -55,3 +55,83 @@ def test_the_page_for_a_password_takes_any_number(number: str, cast: Cast, admin
     viewer.force_login(cast.viewer)
     answer = viewer.get(f"/admin/auth/user/{number}/password/")
     assert answer.status_code in (302, 403)
+
+
+@pytest.fixture
+def support(cast: Cast) -> User:
+    """Staff who make and change accounts and groups, and have no other right."""
+    user = User.objects.create_user("support", is_staff=True)
+    kinds = Permission.objects.filter(content_type__app_label="auth")
+    user.user_permissions.set(kinds.filter(content_type__model__in=["user", "group"]))
+    return user
+
+
+def test_nobody_gives_themselves_rights_in_the_admin(cast: Cast, support: User) -> None:
+    every = [one.pk for one in Permission.objects.all()]
+    group = Group.objects.create(name="Helpdesk")
+    support.groups.add(group)
+    before = set(support.user_permissions.values_list("pk", flat=True))
+    client = Client()
+    client.force_login(support)
+    rights = {"is_superuser": "on", "user_permissions": every, "groups": [group.pk]}
+    for account in (support, cast.viewer):
+        page = reverse("admin:auth_user_change", args=[account.pk])
+        sent = account_form(account, is_active="on", is_staff="on", first_name="Changed", **rights)
+        assert client.post(page, sent).status_code == 302
+        account.refresh_from_db()
+        assert account.first_name == "Changed" and not account.is_superuser
+    assert set(support.user_permissions.values_list("pk", flat=True)) == before
+    assert not cast.viewer.user_permissions.exists() and not cast.viewer.groups.exists()
+    assert client.get(f"/projects/{cast.project.pk}/").status_code == 404
+
+    page = reverse("admin:auth_group_change", args=[group.pk])
+    assert client.post(page, {"name": "Helpdesk", "permissions": every}).status_code == 403
+    assert client.post(reverse("admin:auth_group_add"), {"name": "Other"}).status_code == 403
+    assert not group.permissions.exists()
+
+
+def test_a_superusers_account_is_for_superusers(
+    superuser: User, support: User, admin: Client
+) -> None:
+    client = Client()
+    client.force_login(support)
+    passwords = {"password1": "N0t-the-old-one", "password2": "N0t-the-old-one"}
+    forms = {
+        "change": account_form(superuser, is_active="on", first_name="Changed"),
+        "password_change": {**passwords, "usable_password": "true"},
+        "delete": {"post": "yes"},
+    }
+    for name, sent in forms.items():
+        place = "auth_user_password_change" if name == "password_change" else f"auth_user_{name}"
+        page = reverse(f"admin:{place}", args=[superuser.pk])
+        assert client.post(page, sent).status_code == 403, name
+    chosen = {"action": "delete_selected", "_selected_action": [superuser.pk], "post": "yes"}
+    client.post(reverse("admin:auth_user_changelist"), chosen)
+    stored = User.objects.get(pk=superuser.pk)
+    assert (stored.password, stored.first_name) == (superuser.password, "")
+    page = reverse("admin:auth_user_change", args=[superuser.pk])
+    assert admin.post(page, forms["change"] | {"is_superuser": "on"}).status_code == 302
+
+
+@pytest.mark.parametrize("is_active", [True, False])
+def test_who_has_more_rights_is_not_taken_over(
+    is_active: bool, cast: Cast, support: User, admin: Client
+) -> None:
+    more = Group.objects.create(name="Fleet")
+    more.permissions.set(Permission.objects.filter(codename="change_runner"))
+    colleague = User.objects.create_user("fleet", is_staff=True, is_active=is_active)
+    colleague.groups.add(more)
+    client = Client()
+    client.force_login(support)
+    passwords = {"password1": "N0t-the-old-one", "password2": "N0t-the-old-one"}
+    sent = {**passwords, "usable_password": "true"}
+    page = reverse("admin:auth_user_password_change", args=[colleague.pk])
+    assert client.post(page, sent).status_code == 403
+    assert client.post(page.replace("password", "change"), {}).status_code == 403
+    assert admin.post(page, sent).status_code == 302
+    colleague.groups.clear()
+    assert client.post(page, sent).status_code == 302
+    for account in (cast.viewer, support):
+        own = reverse("admin:auth_user_password_change", args=[account.pk])
+        assert client.post(own, sent).status_code == 302
+        client.force_login(User.objects.get(pk=support.pk))

@@ -39,6 +39,24 @@ def told(answer: Any) -> str:
     return " ".join(map(str, get_messages(answer.wsgi_request)))
 
 
+@pytest.mark.parametrize("number", ["abc", "9" * 20, "\0", "-1"])
+@pytest.mark.parametrize(
+    ("place", "action"),
+    [
+        (PLACES[Runner], "pause"),
+        (PLACES[Task], "stop"),
+        (PLACES[UserToken], "revoke"),
+        ("/admin/auth/user/", "delete_selected"),
+    ],
+)
+def test_a_selection_of_what_is_no_number_does_nothing(
+    place: str, action: str, number: str, admin: Client
+) -> None:
+    answer = admin.post(place, {"action": action, "_selected_action": [number]}, follow=True)
+    assert answer.status_code == 200
+    assert "Nothing was done: what was selected is not in this list." in answer.text
+
+
 def verbs() -> list[tuple[str, str]]:
     """What the audit log says was done in the admin, and to what."""
     rows = AuditEntry.objects.filter(way="admin").order_by("pk")

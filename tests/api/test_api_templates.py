@@ -26,6 +26,15 @@ def path(cast: Cast) -> str:
     return f"projects/{cast.project.pk}/templates/"
 
 
+@pytest.mark.parametrize("uses", [[1], ["REGISTRY"], [None], [[1]], 1])
+def test_access_keys_that_are_no_list_of_uses_are_refused(
+    uses: object, manager: Api, path: str
+) -> None:
+    """As numbers alone, which is how variable groups are named."""
+    answer = manager.post(path, {"name": "Deploy", "script": "true", "access_keys": uses})
+    assert answer.status_code == 400 and "access_keys" in answer.text
+
+
 def test_a_template_comes_back_as_it_was_given(manager: Api, path: str) -> None:
     given = {
         "name": "Report",

@@ -579,6 +579,7 @@ def addresses(told: dict[str, Any]) -> dict[str, str]:
         "registration-new": f"/projects/{project}/registration-tokens/new/",
         "registration-revoke": f"/registration-tokens/{told['registration']}/revoke/",
         "tokens": "/tokens/",
+        "password": "/password/",
         "not-found": "/projects/999/",
         "access-keys": f"/projects/{project}/access-keys/",
         "access-keys-empty": f"/projects/{told['empty'].pk}/access-keys/",

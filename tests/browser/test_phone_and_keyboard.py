@@ -73,6 +73,46 @@ def test_a_phone_leads_everywhere(visit: Visit, numbers: dict[str, Any]) -> None
     expect(page.get_by_role("heading", name="Access keys", exact=True)).to_be_visible()
 
 
+def test_a_phones_menus_open_on_the_screen_with_room_for_a_finger(
+    visit: Visit, numbers: dict[str, Any]
+) -> None:
+    page = visit("owner", size=PHONE).page
+    places = (
+        "/projects/{project}/", "/projects/{project}/runners/", "/runners/{runner}/",
+        "/templates/{template}/",
+    )  # fmt: skip
+    found = set()
+    for address in places:
+        page.goto(address.format(**numbers))
+        for menu in page.locator(".topbar .menu, main .menu:not(.narrow)").all():
+            menu.locator("> summary").click()
+            for item in menu.locator(".pop :is(a, button)").all():
+                item.scroll_into_view_if_needed()
+                box, name = item.bounding_box(), item.inner_text().strip()
+                right, bottom = box["x"] + box["width"], box["y"] + box["height"]
+                assert box["x"] >= 0 and right <= PHONE[0] and bottom <= PHONE[1], name
+                assert box["height"] >= 40, name
+                found.add(name)
+            page.keyboard.press("Escape")
+    assert {"Sign out", "Drain", "New token", "Duplicate", "Disable", "Remove"} <= found
+
+
+def test_no_browser_on_a_phone_enlarges_the_page_around_a_field(
+    visit: Visit, numbers: dict[str, Any]
+) -> None:
+    """As they do around one whose letters are smaller than 16 px."""
+    page = visit("owner", size=PHONE).page
+    small = """[...document.querySelectorAll("input, select, textarea")]
+      .filter((one) => one.checkVisibility() && !["hidden", "checkbox"].includes(one.type))
+      .filter((one) => parseFloat(getComputedStyle(one).fontSize) < 16)
+      .map((one) => one.name)"""
+    for address in ("tasks/", "runners/", "audit/", "members/"):
+        page.goto(f"/projects/{numbers['project']}/{address}")
+        assert page.evaluate(small) == [], address
+    page.goto(f"/tasks/{numbers['task']}/")
+    assert page.evaluate(small) == []
+
+
 def walk(page: Any, wanted: str, key: str = "Tab") -> None:
     """Press the key until the focus is on something called `wanted`; every stop can be seen."""
     script = """() => {

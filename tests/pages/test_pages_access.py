@@ -117,6 +117,8 @@ TABLE = {
     ("GET", "audit-all"): ADMINISTRATORS,
     ("GET", "audit-all-export"): ADMINISTRATORS,
     ("GET", "runners-all"): (200, 200, 200, 200, 200, 302),
+    ("GET", "password"): (200, 200, 200, 200, 200, 302),
+    ("POST", "password"): (400, 400, 400, 400, 400, 302),
     ("GET", "tokens"): (200, 200, 200, 200, 200, 302),
     ("POST", "tokens"): (400, 400, 400, 400, 400, 302),
     # A token of the owner's: not even a manager of the same project sees it.
@@ -178,6 +180,7 @@ PATHS = {
     "audit-all": "/audit/",
     "audit-all-export": "/audit/jsonl",
     "runners-all": "/runners/",
+    "password": "/password/",
     "tokens": "/tokens/",
     "token-revoke": "/tokens/{token}/revoke/",
 }
@@ -255,6 +258,15 @@ def test_a_wrong_password_says_so_and_keeps_the_name(cast: Cast) -> None:
     text = answer.content.decode()
     assert "do not match an active account" in text
     assert 'value="owner"' in text
+
+
+def test_who_has_to_wait_finds_the_name_as_it_was_typed(cast: Cast) -> None:
+    """Capital letters matter in it: with another one the right password would be wrong too."""
+    User.objects.create_user("Anna")
+    client, fields = Client(), {"username": "Anna", "password": "wrong"}
+    while (answer := client.post("/sign-in/", fields)).status_code == 200:
+        assert 'value="Anna"' in answer.text
+    assert answer.status_code == 429 and 'value="Anna"' in answer.text
 
 
 def test_signing_in_never_leads_to_another_site(cast: Cast) -> None:

@@ -68,6 +68,11 @@ FORMS: dict[str, dict[str, Any]] = {
     "members": {"user_name": "outsider", "role": "viewer"},
     "member": {"role": "operator"},
     "member-remove": {},
+    "password": {
+        "old_password": CANARY,
+        "new_password1": CANARY * 2,
+        "new_password2": CANARY * 2,
+    },
     "tokens": {"name": "New", "lifetime": "604800"},
     "token-revoke": {},
 }
@@ -97,6 +102,9 @@ def test_every_form_that_is_sent_leaves_exactly_one_entry_and_no_secret(
     ids |= {"registration": registration.pk, "token": token_row(cast).pk}
     ids |= {"access_key": access_key.pk, "variable_group": variable_group.pk}
     ids |= {"member": cast.viewers_membership.pk, "project": cast.project.pk}
+    if name == "password":
+        cast.owner.set_password(CANARY)
+        cast.owner.save()
     client = browser(cast.owner)
     if name == "template-enable":
         disabled(template, cast)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ async def opened(user: User | None, task: Task, query: str = "", **headers: str)
     return await client.get(f"/tasks/{task.pk}/stream{query}", headers=headers)
 
 
-async def events_of(answer: Any) -> AsyncIterator[Event]:
+async def events_of(answer: Any) -> AsyncGenerator[Event, None]:
     async for piece in answer.streaming_content:
         for event in parsed(piece.decode()):
             yield event
@@ -363,3 +363,24 @@ def test_parts_of_a_log_are_answered(cast: Cast, finished_task: Task, client: Cl
     assert client.get(f"{address}/outline").json() == {
         "marks": [], "line": 20_000, "is_all": True, "is_full": False, "masked": 0,
     }  # fmt: skip
+
+
+def test_nobody_watches_so_much_that_others_have_to_wait(
+    cast: Cast, running_task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "MAXIMUM_STREAMS", 3)
+
+    async def watch() -> None:
+        pieces = []
+        for _ in range(3):
+            pieces.append(events_of(await opened(cast.viewer, running_task)))
+            await anext(pieces[-1])
+        late = await opened(cast.viewer, running_task)
+        assert late.status_code == 429 and b"already" in late.content
+        assert (await opened(cast.operator, running_task)).status_code == 200
+        await pieces.pop().aclose()
+        async with asyncio.timeout(PATIENCE):
+            while (await opened(cast.viewer, running_task)).status_code == 429:
+                await asyncio.sleep(0.01)
+
+    async_to_sync(watch)()

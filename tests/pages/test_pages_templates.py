@@ -8,7 +8,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from projects.models import VariableGroup
 from tasks.models import Task, TaskTemplate
+from tasks.operations import remove_variable_group
 from tests.cast import Cast
 
 GOOD = {
@@ -80,6 +82,23 @@ def test_what_is_wrong_is_said_and_what_was_typed_stays(
     if "description" not in change:
         assert 'value="Rolls it out"' in text
     assert not TaskTemplate.objects.filter(name="Deploy").exists()
+
+
+@pytest.mark.parametrize("number", ["9" * 20, "-1", "x"])
+def test_a_number_that_no_group_can_have_is_refused_as_others_are(
+    number: str, new: Callable[..., tuple[int, str]]
+) -> None:
+    status, text = new(variable_groups=number)
+    assert status == 400 and "A group that was ticked is not there any more." in text
+
+
+def test_a_group_that_was_removed_while_the_form_was_open_is_told_of(
+    variable_group: VariableGroup, new: Callable[..., tuple[int, str]]
+) -> None:
+    number = str(variable_group.pk)
+    remove_variable_group(group=variable_group)
+    status, text = new(variable_groups=number)
+    assert status == 400 and "A group that was ticked is not there any more." in text
 
 
 def test_a_name_that_is_taken_is_refused(

@@ -1,0 +1,88 @@
+"""One's own password: whoever has it from an administrator makes it their own."""
+
+from __future__ import annotations
+
+import math
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from django.contrib import messages
+from django.contrib.auth import update_session_auth_hash
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.forms import PasswordChangeForm
+from django.db import transaction
+from django.shortcuts import redirect, render
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods
+
+from forge.pages.access import signed_in
+from forge.pages.sign_in import PATIENCE_SECONDS, of_known, per_account
+from projects.audit.entry import Verb
+from projects.audit.recording import record
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+    from django.http import HttpRequest, HttpResponse
+
+GOOD = "At least 8 characters, not digits alone, not like your name, and none that many use."
+DONE = "Your password is changed. Other browsers are signed out; API tokens work on."
+
+
+class PasswordForm(PasswordChangeForm):
+    error_messages = {
+        **PasswordChangeForm.error_messages,
+        "password_incorrect": "This is not your password. Capital letters matter in it.",
+    }
+
+    def __init__(self, user: User, *args: object) -> None:
+        super().__init__(user, *args)
+        labels = {"old_password": "Password now", "new_password1": "New password"}
+        labels["new_password2"] = "New password again"
+        for name, label in labels.items():
+            self.fields[name].label, self.fields[name].help_text = label, ""
+        self.fields["new_password1"].help_text = GOOD
+
+
+@sensitive_post_parameters()
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def password(request: HttpRequest) -> HttpResponse:
+    user = signed_in(request)
+    form = PasswordForm(user, request.POST if request.method == "POST" else None)
+    wait = _changed_or_wait(form, user) if form.is_bound else 0.0
+    if form.is_bound and not wait and not form.errors:
+        # This browser stays signed in, under another key.
+        update_session_auth_hash(request, user)
+        messages.success(request, DONE)
+        return redirect("password")
+    context = {"form": form, "wait_seconds": math.ceil(wait), "section": "password"}
+    answer = render(request, "password.html", context)
+    if wait:
+        answer.status_code = HTTPStatus.TOO_MANY_REQUESTS
+        answer["Retry-After"] = str(math.ceil(wait))
+    elif form.errors:
+        answer.status_code = HTTPStatus.BAD_REQUEST
+    return answer
+
+
+def _changed_or_wait(form: PasswordForm, user: User) -> float:
+    """0 if the form was looked at, whose errors tell the rest; otherwise how many seconds to wait.
+
+    Whoever has come by somebody's session guesses here no faster than at the sign-in.
+    """
+    sender = (user.get_username(), "own")
+    if seconds := per_account.wait_before(sender):
+        return seconds
+    if not of_known.take():
+        return PATIENCE_SECONDS
+    try:
+        is_valid = form.is_valid()
+        if "old_password" not in form.errors:
+            per_account.give_back(sender)
+        if is_valid:
+            with transaction.atomic():
+                form.save()
+                record(Verb.CHANGED_PASSWORD, user)
+    finally:
+        of_known.give_back()
+    return 0.0

@@ -1,0 +1,62 @@
+"""Everybody changes their own password, and knows the old one."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import User
+from django.test import Client
+
+from forge.pages.sign_in import per_account
+from projects.audit.entry import AuditEntry
+from tests.cast import Cast
+
+OLD, NEW = "correct horse battery", "staple 7 thoroughly"
+
+
+def signed_in(user: User, password: str = OLD) -> Client:
+    client = Client()
+    fields = {"username": user.username, "password": password}
+    assert client.post("/sign-in/", fields).status_code == 302
+    return client
+
+
+def change(client: Client, old: str = OLD, new: str = NEW, again: str = "") -> tuple[int, str]:
+    fields = {"old_password": old, "new_password1": new, "new_password2": again or new}
+    answer = client.post("/password/", fields, follow=True)
+    return answer.status_code, answer.text
+
+
+def with_password(user: User) -> User:
+    per_account.forget()
+    user.set_password(OLD)
+    user.save()
+    return user
+
+
+def test_a_changed_password_ends_all_other_sign_ins(cast: Cast) -> None:
+    viewer = with_password(cast.viewer)
+    here, elsewhere = signed_in(viewer), signed_in(viewer)
+    assert 'href="/password/"' in here.get("/").text
+    status, text = change(here)
+    assert status == 200 and "Your password is changed." in text
+    assert here.get("/").status_code == 200 and elsewhere.get("/").status_code == 302
+    signed_in(viewer, NEW)
+    entry = AuditEntry.objects.filter(verb="changed_password").get()
+    assert (entry.actor, entry.object_id) == (viewer.username, viewer.pk)
+
+
+def test_what_is_wrong_with_a_password_is_said_at_its_field(cast: Cast) -> None:
+    client = signed_in(with_password(cast.viewer))
+    assert "This is not your password." in change(client, old="guessed")[1]
+    assert "too short" in change(client, new="seven77")[1]
+    assert "match" in change(client, again="something else 7")[1]
+    status, text = change(client, new="password123")
+    assert status == 400 and "too common" in text and OLD not in text
+    assert not AuditEntry.objects.filter(verb="changed_password").exists()
+
+
+def test_who_has_a_session_guesses_no_faster_than_at_the_sign_in(cast: Cast) -> None:
+    client = signed_in(with_password(cast.viewer))
+    statuses = [change(client, old=f"guess {n}")[0] for n in range(30)]
+    assert statuses[0] == 400 and statuses[-1] == 429
+    assert "Try again in" in change(client)[1]
+    signed_in(cast.viewer)  # its owner comes in all the same

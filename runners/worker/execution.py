@@ -30,6 +30,7 @@ from runners.worker.supervision import (
     SupervisionError,
     SupervisorLostError,
     TooLateError,
+    is_readable,
 )
 from runners.worker.task_users import PERSONAL_VARIABLES
 from runners.worker.workplace import Workplace
@@ -158,6 +159,7 @@ class Run:
             return self._lost(error)
         except BaseException:
             # Such as a full disk: nobody would read the program's output any more.
+            self.entry.doubt("The worker failed: what the program wrote last may be missing.")
             process.stop(FORCED)
             with suppress(SupervisionError):
                 process.wait()
@@ -279,7 +281,7 @@ class Run:
 
     def _read_rest(self, process: SupervisedProcess, masker: Masker) -> bool:
         """Take what is in the pipe; False if somebody holds its other end nevertheless."""
-        while _is_readable(process.output):
+        while is_readable(process.output):
             if not self._read(process, masker):
                 return True
         return False
@@ -362,10 +364,6 @@ def stop_steps(job: Job) -> tuple[StopStep, ...]:
     """The job's own steps, before the KILL that follows every list."""
     found = ((signal.Signals[f"SIG{step.signal}"], step.grace_seconds) for step in job.stop_steps)
     return tuple(StopStep(number, grace) for number, grace in found)
-
-
-def _is_readable(descriptor: int) -> bool:
-    return bool(select.select([descriptor], [], [], 0)[0])
 
 
 def _signal(number: int) -> str:

@@ -31,6 +31,7 @@ from runners.worker.supervision import (
     SupervisorLostError,
     TooLateError,
     is_readable,
+    read_some,
 )
 from runners.worker.task_users import PERSONAL_VARIABLES
 from runners.worker.workplace import Workplace
@@ -236,6 +237,8 @@ class Run:
         """Journal the output, masked, until the tree is gone, watching the time limit."""
         ending: Ending | SupervisorLostError
         try:
+            # The program may take back what it has written, and nobody is to wait for it then.
+            os.set_blocking(process.output, False)
             try:
                 ending = self._watch(process, masker, server)
             except SupervisorLostError as error:
@@ -266,7 +269,8 @@ class Run:
                 nudged = time.monotonic()
             if not self._is_timed_out and time.monotonic() >= deadline:
                 self._time_out()
-            data = os.read(process.output, READ_BYTES) if process.output in ready else None
+            is_ready = process.output in ready
+            data = read_some(process.output, READ_BYTES) if is_ready else None
             # After the reading: a step of a stop is told before what came because of it.
             try:
                 ending = process.wait(0)
@@ -282,15 +286,11 @@ class Run:
     def _read_rest(self, process: SupervisedProcess, masker: Masker) -> bool:
         """Take what is in the pipe; False if somebody holds its other end nevertheless."""
         while is_readable(process.output):
-            if not self._read(process, masker):
+            data = read_some(process.output, READ_BYTES)
+            if data == b"":
                 return True
+            self._take(data or b"", masker)
         return False
-
-    def _read(self, process: SupervisedProcess, masker: Masker) -> bool:
-        """Take some output; False at its end."""
-        data = os.read(process.output, READ_BYTES)
-        self._take(data, masker)
-        return bool(data)
 
     def _take(self, data: bytes, masker: Masker) -> None:
         self._write(masker.feed(data) if data else b"")

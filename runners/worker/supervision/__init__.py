@@ -19,7 +19,7 @@ from runners.worker.supervision.errors import (
 )
 from runners.worker.supervision.fork_server import ForkServer
 from runners.worker.supervision.launch import Note
-from runners.worker.supervision.pipes import is_readable
+from runners.worker.supervision.pipes import is_readable, read_some
 from runners.worker.supervision.process import (
     Ending,
     StepDone,
@@ -47,6 +47,7 @@ __all__ = [
     "hide_memory",
     "is_readable",
     "open_handle",
+    "read_some",
     "remove_folder",
     "signal_below",
 ]

@@ -55,6 +55,14 @@ def is_readable(descriptor: int, seconds: float = 0.0) -> bool:
     return bool(poll.poll(seconds * 1000))
 
 
+def read_some(descriptor: int, size: int) -> bytes | None:
+    """What is there, from a descriptor that does not block; None if somebody else has taken it."""
+    try:
+        return os.read(descriptor, size)
+    except BlockingIOError:
+        return None
+
+
 def rest_of(output: int) -> tuple[bytes, bool]:
     """What is in the pipe and comes until its end, and whether that came; it is a pipe's at most.
 

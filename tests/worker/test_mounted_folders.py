@@ -19,7 +19,8 @@ UNSHARE = ["unshare", "--map-root-user", "--mount"]
 def can_mount() -> bool:
     if shutil.which("unshare") is None or shutil.which("mount") is None:
         return False
-    return subprocess.run([*UNSHARE, "mount", "-t", "tmpfs", "none", "/tmp"]).returncode == 0
+    tried = [*UNSHARE, "mount", "-t", "tmpfs", "none", "/tmp"]
+    return subprocess.run(tried, capture_output=True).returncode == 0
 
 
 @pytest.mark.skipif(not can_mount(), reason="needs mounts of its own")

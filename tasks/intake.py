@@ -161,10 +161,11 @@ def _stretches(task: Task, report: Report) -> Iterator[list[Piece]]:
 def _take_stretch(task: Task, pieces: list[Piece], *, now: datetime) -> bool:
     offset, data = pieces[0].offset, b"".join(piece.data for piece in pieces)
     before = task.log_bytes
-    after = append(task, offset=offset, data=data, now=now, ages=_ages_of(pieces))
-    if after > before:
-        digests.grew(task, before, data[before - offset : after - offset])
-    return after > before
+    stored = append(task, offset=offset, data=data, now=now, ages=_ages_of(pieces))
+    if stored:
+        begin = before - offset
+        digests.grew(task, before, data[begin : begin + stored])
+    return stored > 0
 
 
 def _ages_of(pieces: Iterable[Piece]) -> Iterator[tuple[int, float | None]]:

@@ -16,27 +16,29 @@ WINDOW_BYTES = 1024 * 1024
 
 
 def append(task: Task, *, offset: int, data: bytes, now: datetime, ages: Iterable[Age] = ()) -> int:
-    """Store what is new of `data`, which begins at `offset`; returns the committed length.
+    """Store what is new of `data`, which begins at `offset`; returns how many bytes that was.
 
     A piece that was sent before is skipped; one that would leave a gap is not stored, and the
-    sender sees from the answer where to go on. Nothing goes above the task's limit. `task` must
+    sender sees from `log_bytes` where to go on. Nothing goes above the task's limit. `task` must
     be fresh and held by the sender. `ages` says since when which bytes of `data` are written.
     """
     skip = task.log_bytes - offset
     if skip < 0 or skip >= len(data):
-        return task.log_bytes
+        return 0
     limit = task.log_limit_bytes
     new = data[skip:] if limit is None else data[skip : skip + max(limit - task.log_bytes, 0)]
     if not new:
-        return task.log_bytes
+        return 0
     kept = kept_ages(ages, begin=skip, size=len(new), most=_age_of_claim(task, now))
     try:
         with transaction.atomic():
             _store(task, new, kept, now=now)
     except IntegrityError:
-        # The same piece arrived twice at once; whoever was first has stored it.
+        # Another piece has arrived at once; whoever was first has stored it, and may have said
+        # something else.
         task.refresh_from_db(fields=["log_bytes", "log_lines"])
-    return task.log_bytes
+        return 0
+    return len(new)
 
 
 def _age_of_claim(task: Task, now: datetime) -> float:

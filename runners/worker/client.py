@@ -32,6 +32,8 @@ CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 30.0
 READ_BYTES = 64 * 1024
 LONGEST_RETRY_AFTER = 300.0
+# What Forge's own codes look like; a proxy's JSON may have a number, or its own words, there.
+_CODE = re.compile(r"[a-z]+(?:_[a-z]+)*")
 # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
 _FOR_ANOTHER_NAME = (62, 64)
 
@@ -73,15 +75,20 @@ class _Exchange:
         self.headers = {"Content-Type": "application/json"}
         self._local = threading.local()
 
-    def send(self, path: str, message: Message, token: str) -> tuple[requests.Response, bytes]:
-        """The answer, whatever its status, and its body. Raises UnreachableError."""
+    def send(
+        self, path: str, message: Message, token: str, patience: float
+    ) -> tuple[requests.Response, bytes]:
+        """The answer, whatever its status, and its body; `patience` is in seconds.
+
+        Raises UnreachableError.
+        """
         try:
             response = self._session().post(
                 f"{self.url}/runner/v1/{path}",
                 data=message.as_bytes(),
                 headers=self.headers,
                 auth=_Bearer(token),
-                timeout=(CONNECT_TIMEOUT, ANSWER_TIMEOUT),
+                timeout=(min(CONNECT_TIMEOUT, patience), patience),
                 # A redirect would carry the token to wherever it points.
                 allow_redirects=False,
                 stream=True,
@@ -141,17 +148,26 @@ class Client:
     def report(self, request: protocol.Report) -> protocol.ReportReply:
         return self._post("report", request, protocol.ReportReply)
 
-    def heartbeat(self, request: protocol.Heartbeat) -> protocol.HeartbeatReply:
-        return self._post("heartbeat", request, protocol.HeartbeatReply)
+    def heartbeat(
+        self, request: protocol.Heartbeat, *, patience: float = ANSWER_TIMEOUT
+    ) -> protocol.HeartbeatReply:
+        """`patience`: how many seconds to wait for the answer."""
+        return self._post("heartbeat", request, protocol.HeartbeatReply, patience)
 
     def unregister(self, request: protocol.UnregisterRequest) -> protocol.UnregisterReply:
         return self._post("unregister", request, protocol.UnregisterReply)
 
-    def _post(self, path: str, message: Message, reply: type[_Reply]) -> _Reply:
+    def _post(
+        self,
+        path: str,
+        message: Message,
+        reply: type[_Reply],
+        patience: float = ANSWER_TIMEOUT,
+    ) -> _Reply:
         """Send with the token of this moment; if it is refused, with another that there is."""
         token, refused = self._tokens.current(), set[str]()
         while True:
-            response, body = self._exchange.send(path, message, token)
+            response, body = self._exchange.send(path, message, token, patience)
             if response.status_code != requests.codes.unauthorized:
                 break
             refused.add(token)
@@ -167,7 +183,8 @@ def register(
     url: str, trust: Trust, registration_token: str, request: protocol.RegisterRequest
 ) -> protocol.RegisterReply:
     """Exchange a registration token for a runner. Raises as Client's methods."""
-    response, body = _Exchange(url, trust).send("register", request, registration_token)
+    exchange = _Exchange(url, trust)
+    response, body = exchange.send("register", request, registration_token, ANSWER_TIMEOUT)
     if response.status_code == requests.codes.unauthorized:
         raise RevokedError(
             f"Forge at {url} does not know this registration token. Check that it is whole, and "
@@ -297,13 +314,15 @@ def spread_pause(own: float, asked: float) -> float:
 
 
 def _said(body: bytes) -> tuple[str, str]:
-    """The code and the sentence of an error answer; empty if it is not Forge's."""
+    """The code and the sentence of an error answer; no code if it is not Forge's."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
         return "", ""
     if not isinstance(content, dict):
         return "", ""
-    code, message = str(content.get("code", "")), str(content.get("message", ""))
+    code, message = content.get("code"), str(content.get("message", ""))
+    if not isinstance(code, str) or not _CODE.fullmatch(code):
+        code = ""
     # It ends up in logs and on a terminal.
     return printable(code, 100), printable(message, 500)

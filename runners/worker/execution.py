@@ -30,6 +30,8 @@ from runners.worker.supervision import (
     SupervisionError,
     SupervisorLostError,
     TooLateError,
+    is_readable,
+    read_some,
 )
 from runners.worker.task_users import PERSONAL_VARIABLES
 from runners.worker.workplace import Workplace
@@ -158,6 +160,7 @@ class Run:
             return self._lost(error)
         except BaseException:
             # Such as a full disk: nobody would read the program's output any more.
+            self.entry.doubt("The worker failed: what the program wrote last may be missing.")
             process.stop(FORCED)
             with suppress(SupervisionError):
                 process.wait()
@@ -234,6 +237,8 @@ class Run:
         """Journal the output, masked, until the tree is gone, watching the time limit."""
         ending: Ending | SupervisorLostError
         try:
+            # The program may take back what it has written, and nobody is to wait for it then.
+            os.set_blocking(process.output, False)
             try:
                 ending = self._watch(process, masker, server)
             except SupervisorLostError as error:
@@ -264,7 +269,8 @@ class Run:
                 nudged = time.monotonic()
             if not self._is_timed_out and time.monotonic() >= deadline:
                 self._time_out()
-            data = os.read(process.output, READ_BYTES) if process.output in ready else None
+            is_ready = process.output in ready
+            data = read_some(process.output, READ_BYTES) if is_ready else None
             # After the reading: a step of a stop is told before what came because of it.
             try:
                 ending = process.wait(0)
@@ -279,16 +285,12 @@ class Run:
 
     def _read_rest(self, process: SupervisedProcess, masker: Masker) -> bool:
         """Take what is in the pipe; False if somebody holds its other end nevertheless."""
-        while _is_readable(process.output):
-            if not self._read(process, masker):
+        while is_readable(process.output):
+            data = read_some(process.output, READ_BYTES)
+            if data == b"":
                 return True
+            self._take(data or b"", masker)
         return False
-
-    def _read(self, process: SupervisedProcess, masker: Masker) -> bool:
-        """Take some output; False at its end."""
-        data = os.read(process.output, READ_BYTES)
-        self._take(data, masker)
-        return bool(data)
 
     def _take(self, data: bytes, masker: Masker) -> None:
         self._write(masker.feed(data) if data else b"")
@@ -362,10 +364,6 @@ def stop_steps(job: Job) -> tuple[StopStep, ...]:
     """The job's own steps, before the KILL that follows every list."""
     found = ((signal.Signals[f"SIG{step.signal}"], step.grace_seconds) for step in job.stop_steps)
     return tuple(StopStep(number, grace) for number, grace in found)
-
-
-def _is_readable(descriptor: int) -> bool:
-    return bool(select.select([descriptor], [], [], 0)[0])
 
 
 def _signal(number: int) -> str:

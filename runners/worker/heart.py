@@ -7,7 +7,7 @@ import random
 import threading
 from collections.abc import Callable
 
-from runners.worker.client import Client, spread_pause
+from runners.worker.client import ANSWER_TIMEOUT, Client, spread_pause
 from runners.worker.errors import RefusedError, RevokedError, UnreachableError, WorkerError
 from runners.worker.journal import Journal
 from runners.worker.protocol import Heartbeat, HeartbeatReply, TaskRef
@@ -16,6 +16,12 @@ from runners.worker.supervision import boot_seconds
 logger = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 3.0
+# How long an answer is waited for before another heartbeat is sent over a new connection: as long
+# as two take, within these bounds. By the end of ANSWER_TIMEOUT Forge may call the runner lost.
+SHORTEST_PATIENCE = 3.0
+LONGEST_PATIENCE = 10.0
+# The code of the only refusal that ends a worker.
+DISPLACED = "displaced"
 
 
 class Heart(threading.Thread):
@@ -50,6 +56,9 @@ class Heart(threading.Thread):
         self._poke = threading.Event()
         self._is_closing = False
         self._is_away = False
+        # A dead connection is more likely than a Forge that is slow.
+        self._is_hasty = True
+        self._sent = 0.0
         self.is_draining = False
 
     def poke(self) -> None:
@@ -79,31 +88,53 @@ class Heart(threading.Thread):
     def run(self) -> None:
         while not self._is_closing:
             asked = 0.0
+            is_at_once = False
             try:
                 self._beat()
             except RevokedError as error:
                 self._revoked(error)
                 return
             except RefusedError as error:
-                self._displaced(error.message)
-                return
+                if error.code == DISPLACED:
+                    self._displaced(error.message)
+                    return
+                self._note_absence(f"Forge does not take the heartbeat: {error.message}")
             except UnreachableError as error:
-                self._note_absence(error)
-                asked = error.retry_after
+                asked, is_at_once = error.retry_after, self._gives_up_haste()
+                if not is_at_once:
+                    self._note_absence(error.message)
             except Exception:
                 # Whatever it is: a runner without a heartbeat would lose all its tasks.
                 logger.exception("The heartbeat's answer could not be obeyed.")
             # Spread, so that a thousand runners do not come back in the same instant.
-            pause = self._interval * random.uniform(0.8, 1.0)  # noqa: S311
+            pause = 1.0 if is_at_once else self._interval * random.uniform(0.8, 1.0)  # noqa: S311
             self._poke.wait(max(pause, spread_pause(0.0, asked)))
             self._poke.clear()
+
+    def _gives_up_haste(self) -> bool:
+        """Whether to send another heartbeat at once, and to wait longer for its answer.
+
+        The connection may have died without a word, and a new one may be as good as ever; or it is
+        Forge that is slow.
+        """
+        was_waiting = boot_seconds() - self._sent >= self._patience()
+        is_first, self._is_hasty = self._is_hasty and was_waiting, False
+        return is_first
+
+    def _patience(self) -> float:
+        """How many seconds to wait for an answer."""
+        if not self._is_hasty:
+            return ANSWER_TIMEOUT
+        return min(max(2 * self._interval, SHORTEST_PATIENCE), LONGEST_PATIENCE)
 
     def _beat(self) -> None:
         message = Heartbeat(
             self._session, self._held(), is_draining=self.is_draining, trouble=self._trouble()
         )
-        sent = boot_seconds()
-        reply = self._client.heartbeat(message)
+        sent = self._sent = boot_seconds()
+        reply = self._client.heartbeat(message, patience=self._patience())
+        # As long as Forge is slow, it is not asked twice for each answer.
+        self._is_hasty = boot_seconds() - sent < SHORTEST_PATIENCE
         self._interval = max(reply.heartbeat_seconds, 0.2)
         if self._is_away:
             self._is_away = False
@@ -111,7 +142,7 @@ class Heart(threading.Thread):
             self._back()
         self._obey(reply, sent)
 
-    def _note_absence(self, error: UnreachableError) -> None:
+    def _note_absence(self, why: str) -> None:
         if not self._is_away:
             self._is_away = True
-            logger.warning("%s Running tasks go on; their logs wait here.", error.message)
+            logger.warning("%s Running tasks go on; their logs wait here.", why)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,11 +29,15 @@ PASSABLE = 0o711
 
 @dataclass(frozen=True)
 class Workplace:
-    """The folders of one attempt. With a `user`, all of it belongs to that user."""
+    """The folders of one attempt. With a `user`, all of it belongs to that user.
+
+    mode: of the folder that `place` is in.
+    """
 
     place: Path
     secrets: Path
     user: TaskUser | None
+    mode: int = PRIVATE
 
     @property
     def folder(self) -> Path:
@@ -40,9 +45,16 @@ class Workplace:
         return self.place / "folder"
 
     def make(self) -> None:
+        self._make_parent()
         for folder in (self.place, self.folder):
             folder.mkdir(mode=PRIVATE)
             self._give_away(folder)
+
+    def _make_parent(self) -> None:
+        """A task may have deleted more than its own; the next ones are not to fail for it."""
+        with suppress(FileExistsError):
+            self.place.parent.mkdir(mode=PRIVATE)
+            self.place.parent.chmod(self.mode)
 
     def write_script(self, name: str, text: str) -> Path:
         path = self.place / name
@@ -113,7 +125,7 @@ class Workplaces:
         """The workplace of one attempt; memory is looked for only if there is a use for it."""
         name = f"{task}-{attempt}"
         secrets = self._secrets_base() if has_secrets else self._otherwise
-        return Workplace(self._base / name, secrets / name, user)
+        return Workplace(self._base / name, secrets / name, user, self._mode)
 
     def _secrets_base(self) -> Path:
         """In memory if the host lets us, else beside the journal.

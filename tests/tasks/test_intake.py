@@ -19,6 +19,7 @@ from tasks.lifecycle import TaskState
 from tasks.log import read_log
 from tasks.log_columns import GAP_MARKER_BYTES
 from tasks.models import LogChunk, Task
+from tests.meeting import once_read
 
 
 def send(runner: Runner, *items: Started | Piece | Result | Overflow) -> Receipt:
@@ -75,6 +76,19 @@ def test_a_result_waits_for_its_log(running_task: Task, runner: Runner) -> None:
 @pytest.mark.django_db
 def test_a_log_that_differs_from_its_checksum_is_marked(running_task: Task, runner: Runner) -> None:
     send(runner, Piece(running_task.pk, 1, 0, b"abX"), result(running_task, b"abc"))
+    running_task.refresh_from_db()
+    assert running_task.is_finished and not running_task.log_complete
+
+
+@pytest.mark.django_db
+def test_a_log_is_compared_with_what_was_stored_and_not_with_what_came_too_late(
+    running_task: Task, runner: Runner
+) -> None:
+    """Two reports say different things of the same bytes, and both have read the row before."""
+    with once_read('"tasks_task"', lambda: send(runner, Piece(running_task.pk, 1, 0, b"first"))):
+        send(runner, Piece(running_task.pk, 1, 0, b"later"))
+    assert stored(running_task) == b"first"
+    send(runner, result(running_task, b"later"))
     running_task.refresh_from_db()
     assert running_task.is_finished and not running_task.log_complete
 

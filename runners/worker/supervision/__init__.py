@@ -19,6 +19,7 @@ from runners.worker.supervision.errors import (
 )
 from runners.worker.supervision.fork_server import ForkServer
 from runners.worker.supervision.launch import Note
+from runners.worker.supervision.pipes import is_readable, read_some
 from runners.worker.supervision.process import (
     Ending,
     StepDone,
@@ -44,7 +45,9 @@ __all__ = [
     "TooLateError",
     "boot_seconds",
     "hide_memory",
+    "is_readable",
     "open_handle",
+    "read_some",
     "remove_folder",
     "signal_below",
 ]

@@ -45,6 +45,24 @@ def open_pipes() -> Pipes:
     return Pipes(output, control, status, [log, orders, report])
 
 
+def is_readable(descriptor: int, seconds: float = 0.0) -> bool:
+    """Whether there is something to read, or the end, within that time.
+
+    Not by `select`, which takes no descriptor above 1023, as a worker with many tasks has them.
+    """
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+def read_some(descriptor: int, size: int) -> bytes | None:
+    """What is there, from a descriptor that does not block; None if somebody else has taken it."""
+    try:
+        return os.read(descriptor, size)
+    except BlockingIOError:
+        return None
+
+
 def rest_of(output: int) -> tuple[bytes, bool]:
     """What is in the pipe and comes until its end, and whether that came; it is a pipe's at most.
 
@@ -52,7 +70,7 @@ def rest_of(output: int) -> tuple[bytes, bool]:
     """
     rest, deadline = b"", time.monotonic() + REST_SECONDS
     while (left := deadline - time.monotonic()) > 0:
-        if not select.select([output], [], [], left)[0]:
+        if not is_readable(output, left):
             break
         data = os.read(output, _REST_BYTES)
         if not data:

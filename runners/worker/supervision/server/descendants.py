@@ -90,8 +90,8 @@ def _signal_member(pid: int, number: int, members: set[int], reached: Reached) -
     try:
         # The order matters: once the handle is open it means one process for ever, and what is
         # read now under its pid is either that process or, if that has gone, harmless.
-        state, parent = _state_and_parent(pid)
-        if state in "ZX" or parent not in members:
+        is_dead, parent = _status_of(pid)
+        if is_dead or parent not in members:
             return
         if handle is None:
             os.kill(pid, number)
@@ -115,33 +115,34 @@ def open_handle(pid: int) -> int | None:
         return None
 
 
-def _state_and_parent(pid: int) -> tuple[str, int]:
-    """Return the state letter and the parent's pid; ProcessLookupError if there is none."""
+def _status_of(pid: int) -> tuple[bool, int]:
+    """Return whether it is dead, and the parent's pid; ProcessLookupError if there is none."""
     if not _HAS_PROC:
-        return _table_of_ps().get(pid, ("X", 0))
+        return _table_of_ps().get(pid, (True, 0))
     # The name stands in parentheses and may itself contain spaces and parentheses.
-    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split(None, 2)
-    return fields[0].decode(), int(fields[1])
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    # One whose first thread has ended is called a zombie, and runs on in its other threads.
+    return fields[0] in (b"Z", b"X") and int(fields[17]) <= 1, int(fields[1])
 
 
-def _all_processes() -> dict[int, tuple[str, int]]:
+def _all_processes() -> dict[int, tuple[bool, int]]:
     if not _HAS_PROC:
         return _table_of_ps()
     table = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                table[int(name)] = _state_and_parent(int(name))
+                table[int(name)] = _status_of(int(name))
             except OSError:
                 continue
     return table
 
 
-def _table_of_ps() -> dict[int, tuple[str, int]]:
-    """Best effort for systems without /proc: pid, state and parent from `ps`."""
+def _table_of_ps() -> dict[int, tuple[bool, int]]:
+    """Best effort for systems without /proc: pid, whether it is dead, and parent from `ps`."""
     with os.popen("ps -A -o pid=,stat=,ppid=") as listing:
         rows = [line.split() for line in listing]
-    return {int(pid): (state[0], int(parent)) for pid, state, parent in rows}
+    return {int(pid): (state[0] in "ZX", int(parent)) for pid, state, parent in rows}
 
 
 def _read(path: str) -> bytes:

@@ -1,8 +1,12 @@
-"""Removes a folder and everything in it, without following links and without recursion."""
+"""Removes a folder and everything in it, without following links and without recursion.
+
+What is mounted in it is somebody else's, and stays as it is: who was killed unmounts nothing.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -29,15 +33,42 @@ def remove_folder(path: bytes) -> None:
 
 
 def _open(name: bytes | str, within: int | None = None) -> int:
-    """A folder, for its content to be deleted. Raises OSError, also for a link to one."""
+    """A folder, for its content to be deleted.
+
+    Raises OSError, also for a link to one, and where something is mounted on the one in `within`.
+    """
     try:
         folder = os.open(name, _FOLDER, dir_fd=within)
     except PermissionError:
         _unlock(name, within)
-        return os.open(name, _FOLDER, dir_fd=within)
+        folder = os.open(name, _FOLDER, dir_fd=within)
+    try:
+        _require_same_mount(folder, within)
+    except OSError:
+        os.close(folder)
+        raise
     with contextlib.suppress(OSError):
         os.fchmod(folder, 0o700)
     return folder
+
+
+def _require_same_mount(folder: int, within: int | None) -> None:
+    if within is not None and _mount_of(folder) != _mount_of(within):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+
+def _mount_of(folder: int) -> bytes | int:
+    """What tells one mount from others: a folder may be mounted within its own file system."""
+    with contextlib.suppress(OSError):
+        file = os.open(f"/proc/self/fdinfo/{folder}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            lines = os.read(file, 4096).splitlines()
+        finally:
+            os.close(file)
+        for line in lines:
+            if line.startswith(b"mnt_id:"):
+                return line
+    return os.fstat(folder).st_dev
 
 
 def _unlock(name: bytes | str, within: int | None) -> None:
@@ -47,6 +78,7 @@ def _unlock(name: bytes | str, within: int | None) -> None:
         return
     folder = os.open(name, _FOLDER | os.O_PATH, dir_fd=within)
     try:
+        _require_same_mount(folder, within)
         os.chmod(f"/proc/self/fd/{folder}", 0o700)
     finally:
         os.close(folder)

@@ -1,0 +1,126 @@
+"""The heartbeat: it outlives a connection that dies, and answers that are not Forge's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from runners.worker.client import ANSWER_TIMEOUT, Client
+from runners.worker.configuration import Configuration
+from runners.worker.heart import Heart
+from runners.worker.journal import Journal
+from runners.worker.protocol import HeartbeatReply
+from runners.worker.tokens import TokenSource
+from tests.deployment.client import wait_for
+
+REPLY = HeartbeatReply((), (), ("tasks",), heartbeat_seconds=0.5).as_bytes()
+# What an API gateway says, whatever it was asked: the code is none of Forge's.
+GATEWAY = json.dumps({"code": 403, "message": "Blocked by policy 17."}).encode()
+REFUSAL = json.dumps({"code": "malformed", "message": "The body is not JSON."}).encode()
+DISPLACED = json.dumps({"code": "displaced", "message": "Another worker is connected."}).encode()
+
+
+class Front:
+    """Answers each heartbeat with the next of `answers`, and then with REPLY; None: never."""
+
+    def __init__(self, *answers: tuple[int, bytes] | None) -> None:
+        self.heard: list[float] = []
+        self._over = threading.Event()
+        left = list(answers)
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(handler) -> None:  # noqa: N805  # as the library wants it
+                handler.rfile.read(int(handler.headers["Content-Length"]))
+                self.heard.append(time.monotonic())
+                said = left.pop(0) if left else (200, REPLY)
+                if said is None:
+                    self._over.wait()
+                    return
+                handler.send_response(said[0])
+                handler.send_header("Content-Length", str(len(said[1])))
+                handler.end_headers()
+                handler.wfile.write(said[1])
+
+            def log_message(handler, *words: object) -> None:  # noqa: N805
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._over.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Beating:
+    """A heart that beats against a front; what came of it."""
+
+    def __init__(self, front: Front, folder: Path) -> None:
+        self.obeyed: list[float] = []
+        self.ended: list[str] = []
+        journal = Journal(folder)
+        journal.open()
+        self.heart = Heart(
+            Client(Configuration(front.url, TokenSource("fgr_" + "a" * 43), folder)),
+            journal,
+            "s" * 16,
+            interval=0.5,
+            obey=lambda reply, sent: self.obeyed.append(sent),
+            revoked=lambda error: self.ended.append(error.message),
+            displaced=self.ended.append,
+        )
+        self.heart.start()
+
+
+@pytest.fixture
+def beat(tmp_path: Path) -> Iterator[Callable[..., tuple[Front, Beating]]]:
+    with contextlib.ExitStack() as stack:
+
+        def start(*answers: tuple[int, bytes] | None) -> tuple[Front, Beating]:
+            front = Front(*answers)
+            beating = Beating(front, tmp_path)
+            stack.callback(beating.heart.close)
+            stack.callback(front.close)
+            return front, beating
+
+        yield start
+
+
+Beat = Callable[..., tuple[Front, Beating]]
+
+
+def test_a_connection_that_dies_without_a_word_is_given_up_before_forge_gives_the_runner_up(
+    beat: Beat,
+) -> None:
+    front, beating = beat((200, REPLY), None)
+    wait_for(lambda: len(beating.obeyed) >= 2, "a heartbeat arrives again")
+    # With the patience that other requests have, Forge would have taken the runner for lost.
+    assert front.heard[2] - front.heard[1] < ANSWER_TIMEOUT
+    assert not beating.ended
+
+
+@pytest.mark.parametrize("body", [GATEWAY, REFUSAL, b"<html>No.</html>"])
+def test_a_refusal_that_does_not_tell_of_another_worker_ends_nothing(
+    body: bytes, beat: Beat
+) -> None:
+    front, beating = beat(*[(403, body)] * 3)
+    wait_for(lambda: beating.obeyed, "a heartbeat is answered by Forge")
+    assert len(front.heard) >= 4 and not beating.ended
+
+
+def test_a_worker_whose_place_another_one_has_ends(beat: Beat) -> None:
+    _, beating = beat((200, REPLY), (409, DISPLACED))
+    wait_for(lambda: beating.ended, "it ends")
+    assert beating.ended == ["Another worker is connected."]

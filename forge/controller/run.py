@@ -21,6 +21,7 @@ from forge.controller.denials import DenialLoop
 from forge.controller.events import EventRelay
 from forge.controller.hints import HintLoop
 from forge.controller.lead import Lead
+from forge.controller.loop import Trouble
 from forge.controller.reaper import ReaperLoop
 from forge.controller.tokens import TokenLoop
 from forge.controller.watch import WatchLoop
@@ -44,6 +45,7 @@ class Controller:
         self._holder = f"{socket.gethostname()[:60]}-{os.getpid()}-{secrets.token_hex(4)}"
         self._is_leading = Lead()
         self._led = False
+        self._trouble = Trouble("lead")
         self._is_closing = threading.Event()
 
     def close(self) -> None:
@@ -74,14 +76,16 @@ class Controller:
 
     def _renew(self) -> None:
         """Keep or take the lead. Whoever cannot reach the database does not lead."""
+        now, since = timezone.now(), time.monotonic()
         try:
-            now, since = timezone.now(), time.monotonic()
             leads = Leadership.acquire(NAME, holder=self._holder, now=now, until=now + TERM)
         except DatabaseError as error:
-            logger.warning("the lead cannot be renewed: %s", error)
-            leads = False
+            self._is_leading.clear()
+            self._trouble.note_absence(error, period=RENEWAL_SECONDS)
+            return
         finally:
             connections.close_all()
+        self._trouble.note_recovery()
         if leads:
             self._is_leading.keep(TERM.total_seconds(), since=since)
         else:

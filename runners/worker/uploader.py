@@ -253,7 +253,9 @@ class Uploader(threading.Thread):
         # Less than before when Forge's database was restored from a backup: it is sent again.
         entry.sent = min(receipt.log_bytes, entry.length)
         entry.times.forget(entry.sent)
-        if receipt.remark:
+        if receipt.remark and receipt.remark != entry.remark:
+            # Once: what is being ended goes on writing, and is told it each time.
+            entry.remark = receipt.remark
             logger.warning("%s", receipt.remark)
         if receipt.is_finished and entry.result is not None:
             if (entry.task, entry.attempt) in self._unreadable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 
 from runners.worker.client import Client, spread_pause
@@ -50,7 +51,13 @@ class Heart(threading.Thread):
         self._poke = threading.Event()
         self._is_closing = False
         self._is_away = False
+        self._heard_at: float | None = None
         self.is_draining = False
+
+    def seconds_heard(self) -> float:
+        """For how long Forge has answered every heartbeat; 0 while it does not."""
+        heard_at = self._heard_at
+        return 0.0 if heard_at is None else time.monotonic() - heard_at
 
     def poke(self) -> None:
         """Beat now: Forge has something to tell, or to be told, that does not wait."""
@@ -105,6 +112,7 @@ class Heart(threading.Thread):
         sent = boot_seconds()
         reply = self._client.heartbeat(message)
         self._interval = max(reply.heartbeat_seconds, 0.2)
+        self._heard_at = self._heard_at or time.monotonic()
         if self._is_away:
             self._is_away = False
             logger.warning("Forge answers again.")
@@ -112,6 +120,7 @@ class Heart(threading.Thread):
         self._obey(reply, sent)
 
     def _note_absence(self, error: UnreachableError) -> None:
+        self._heard_at = None
         if not self._is_away:
             self._is_away = True
             logger.warning("%s Running tasks go on; their logs wait here.", error.message)

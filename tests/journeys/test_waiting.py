@@ -14,6 +14,7 @@ import redis
 
 from tests import broker as real_broker
 from tests.deployment.client import wait_for
+from tests.deployment.faults import NarrowFront
 from tests.deployment.full_disk import fill
 from tests.deployment.production import Production
 from tests.deployment.scene import HOLD, Scene
@@ -237,6 +238,29 @@ def test_the_runners_disk_is_full(scene: Scene, small_disk: Path) -> None:
     scene.starts(task)
     scene.api.await_status(runner.id, "idle")
     assert scene.api.get(f"runners/{runner.id}/")["trouble"] == ""
+
+
+def test_the_runners_results_do_not_arrive(scene: Scene) -> None:
+    """Its heartbeats do: nothing else would say why what has ended there runs on in Forge."""
+    front = NarrowFront(scene.forge.web_port)
+    try:
+        runner = scene.runner("muted-1", concurrency=2)
+        worker = scene.start(runner, FORGE_URL=front.url)
+        ended = scene.run("echo told too late")
+        scene.api.await_status(runner.id, "unhealthy")
+        task = scene.run()
+        why = "Its logs and results do not arrive: .*HTTP 413"
+        scene.waits(task, f"^muted-1, the only runner that may take it, cannot take tasks: {why}")
+        wait_for(lambda: "No longer listening to tasks." in worker.said(), "it takes nothing new")
+        assert not scene.api.task(ended)["finished_at"]
+        front.is_narrow = False
+        scene.starts(ended)
+        scene.starts(task)
+        scene.api.await_status(runner.id, "idle")
+        assert scene.api.log(ended) == b"told too late\n"
+        worker.end()
+    finally:
+        front.close()
 
 
 def test_the_controller_cannot_reach_the_broker(scene: Scene) -> None:

@@ -286,11 +286,17 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "filters": {"outage": {"()": "forge.outage.OutageInOneLine"}},
+    "filters": {
+        "outage": {"()": "forge.outage.OutageInOneLine"},
+        "once": {"()": "forge.outage.OnceAMinute"},
+    },
     "handlers": {
         "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["outage"]},
         "suspicious": {"class": "forge.suspicious.SuspiciousHandler"},
     },
-    "loggers": {"django.security": {"handlers": ["suspicious"], "propagate": False}},
+    "loggers": {
+        "django.security": {"handlers": ["suspicious"], "propagate": False},
+        "psycopg.pool": {"filters": ["once"]},
+    },
     "root": {"handlers": ["stderr"], "level": str(env("LOG_LEVEL", default="INFO"))},
 }

@@ -20,7 +20,7 @@ from forge.controller.broker_check import BrokerCheck
 from forge.controller.denials import DenialLoop
 from forge.controller.events import EventRelay
 from forge.controller.hints import HintLoop
-from forge.controller.lead import Lead
+from forge.controller.lead import Lead, Standstill
 from forge.controller.loop import Trouble
 from forge.controller.reaper import ReaperLoop
 from forge.controller.tokens import TokenLoop
@@ -44,6 +44,7 @@ class Controller:
     def __init__(self) -> None:
         self._holder = f"{socket.gethostname()[:60]}-{os.getpid()}-{secrets.token_hex(4)}"
         self._is_leading = Lead()
+        self._standstill = Standstill()
         self._led = False
         self._trouble = Trouble("lead")
         self._is_closing = threading.Event()
@@ -78,7 +79,11 @@ class Controller:
         """Keep or take the lead. Whoever cannot reach the database does not lead."""
         now, since = timezone.now(), time.monotonic()
         try:
-            leads = Leadership.acquire(NAME, holder=self._holder, now=now, until=now + TERM)
+            end = Leadership.objects.filter(name=NAME).values_list("expires_at", flat=True).first()
+            unmoved = self._standstill.look(end, monotonic=since, seconds=TERM.total_seconds())
+            # A term that nobody renews is over, whatever clock its end was told by.
+            over = max(now, unmoved or now)
+            leads = Leadership.acquire(NAME, holder=self._holder, now=over, until=now + TERM)
         except DatabaseError as error:
             self._is_leading.clear()
             self._trouble.note_absence(error, period=RENEWAL_SECONDS)

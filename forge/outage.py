@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from http import HTTPStatus
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -12,6 +13,8 @@ from django.views.defaults import server_error
 
 from projects.outage import RETRY_AFTER_SECONDS, SENTENCE, is_outage
 
+# How long the pool of connections is silent about what it has just said, in seconds.
+QUIET_SECONDS = 60.0
 _JSON_PATHS = ("/api/", "/runner/")
 
 
@@ -39,4 +42,22 @@ class OutageInOneLine(logging.Filter):
             record.msg = f"{record.getMessage()}: {' '.join(str(error).split())}"
             record.args = ()
             record.exc_info = record.exc_text = None
+        return True
+
+
+class OnceAMinute(logging.Filter):
+    """For the pool of connections, which tells of each of its tries, several a second: of each kind
+    of news one line a minute, in which the reason stands.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        if now - self._said.get(record.msg, -QUIET_SECONDS) < QUIET_SECONDS:
+            return False
+        self._said[record.msg] = now
+        record.msg, record.args = " ".join(record.getMessage().split()), ()
         return True

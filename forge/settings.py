@@ -127,7 +127,15 @@ else:
     # A process that is stopped in the middle of a transaction holds its locks, and everybody who
     # wants them waits: the server ends such a session.
     _session = "-c idle_in_transaction_session_timeout=20s"
-    _database["OPTIONS"] = {"pool": _pool, "options": _session}
+    # A server that is gone without a word, because its host died or packets are dropped, answers
+    # neither queries nor connections. Without these the kernel would wait a quarter of an hour for
+    # it, or two hours for the answer to a query that it has: milliseconds, and seconds.
+    _limits = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
+    _probes = {"keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2}
+    # What the address says itself, such as sslmode, comes last.
+    _given = _database.get("OPTIONS", {})
+    _session = f"{_session} {_given.pop('options', '')}".rstrip()
+    _database["OPTIONS"] = {**_limits, **_probes, **_given, "pool": _pool, "options": _session}
     # A pool needs connections that are given back after each request.
     _database["CONN_MAX_AGE"] = 0
 
@@ -278,11 +286,17 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "filters": {"outage": {"()": "forge.outage.OutageInOneLine"}},
+    "filters": {
+        "outage": {"()": "forge.outage.OutageInOneLine"},
+        "once": {"()": "forge.outage.OnceAMinute"},
+    },
     "handlers": {
         "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["outage"]},
         "suspicious": {"class": "forge.suspicious.SuspiciousHandler"},
     },
-    "loggers": {"django.security": {"handlers": ["suspicious"], "propagate": False}},
+    "loggers": {
+        "django.security": {"handlers": ["suspicious"], "propagate": False},
+        "psycopg.pool": {"filters": ["once"]},
+    },
     "root": {"handlers": ["stderr"], "level": str(env("LOG_LEVEL", default="INFO"))},
 }

@@ -108,6 +108,7 @@ _GLANCE = (
     "name",
     "concurrency",
     "host_slots",
+    "ending",
     "takes_untagged",
     "created_at",
     "removed_at",
@@ -212,6 +213,8 @@ class Runner(Pausable, Drainable):
     address = models.GenericIPAddressField(null=True, blank=True, editable=False)
     # 0: as many as `concurrency` says. A host has only so many users to run tasks as.
     host_slots = models.PositiveIntegerField(default=0, editable=False)
+    # Slots of its worker in which programs of tasks that were given up are still being ended.
+    ending = models.PositiveIntegerField(default=0, db_default=0, editable=False)
 
     # Cut off from the broker for what it did there, until then or until somebody lifts it.
     quarantined_until = models.DateTimeField(null=True, blank=True, editable=False)

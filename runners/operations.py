@@ -351,8 +351,8 @@ def connect_runner(
         "host_slots": request.slots,
     }
     if runner.session != request.session:
-        fields |= {"connected_at": now, "is_draining": False, "drain_order": "", "trouble": ""}
-        fields |= {"was_told_to_end": False}
+        fields |= {"connected_at": now, "is_draining": False, "drain_order": ""}
+        fields |= {"was_told_to_end": False, "trouble": "", "ending": 0}
     silence = timedelta(seconds=max(3 * settings.FORGE_HEARTBEAT_SECONDS, 3))
     has_begun = runner.begin_session(fields, silent_since=now - silence, starting_since=now - START)
     runner.refresh_from_db()
@@ -377,6 +377,14 @@ def note_heartbeat(
     rows.update(
         last_heartbeat_at=now, is_draining=Value(value=False) if is_leaving else drains, **changes
     )
+
+
+def note_ending(*, runner: Runner, ending: int) -> bool:
+    """Note how many tasks that were given up its worker still ends; True if there are fewer now."""
+    if runner.ending == ending:
+        return False
+    rows = Runner.objects.filter(pk=runner.pk, session=runner.session)
+    return bool(rows.update(ending=ending)) and ending < runner.ending
 
 
 def note_trouble(*, runner: Runner, trouble: str) -> bool:

@@ -37,7 +37,12 @@ class Candidate:
 
     @property
     def is_free(self) -> bool:
-        return self.is_online and self.held < self.runner.slots
+        return self.is_online and self.taken < self.runner.slots
+
+    @property
+    def taken(self) -> int:
+        """How many of its slots are: by what it holds, and by what it still ends."""
+        return self.held + self.runner.ending
 
     @property
     def why_not(self) -> str:
@@ -52,8 +57,16 @@ class Candidate:
             return f"Matches, but {self.hindrance()}"
         if self.is_free:
             return "Free"
+        if self.held < self.runner.slots:
+            return f"Busy {self.endings}"
         slots = self.runner.slots
         return "Its slot is taken" if slots == 1 else f"All {slots} slots are taken"
+
+    @property
+    def endings(self) -> str:
+        """`ending 1 task that was given up`: what takes slots without being held any more."""
+        count = self.runner.ending
+        return f"ending {count} {'task that was' if count == 1 else 'tasks that were'} given up"
 
     def hindrance(self) -> str:
         """Why it takes nothing, after its name: `is paused by Anna until 14:30 UTC: Update`."""
@@ -182,7 +195,7 @@ class Situation:
     def free_slots(self, required: Iterable[str]) -> int:
         """How many such tasks could start at this moment."""
         free = self.candidates(sorted(required)).free
-        return sum(one.runner.slots - one.held for one in free)
+        return sum(one.runner.slots - one.taken for one in free)
 
     def candidates(self, required: Sequence[str]) -> Candidates:
         key = tuple(required)

@@ -13,7 +13,7 @@ from django.utils import timezone
 from runners.connect import queue_names
 from runners.endpoint import refusal, runner_endpoint
 from runners.models import Runner
-from runners.operations import note_heartbeat, note_trouble
+from runners.operations import note_ending, note_heartbeat, note_trouble
 from runners.worker.protocol import Heartbeat, HeartbeatReply, StopOrder, TaskRef
 from tasks.lifecycle import HELD, TaskState
 from tasks.live import announce
@@ -43,9 +43,6 @@ def take_heartbeat(*, runner: Runner, message: Heartbeat, now: datetime) -> Hear
     note_heartbeat(
         runner=runner, is_leaving=message.is_leaving, is_draining=message.is_draining, now=now
     )
-    if has_recovered:
-        # Where the project has a limit, nothing was announced to it meanwhile.
-        put_out_project(runner.project_id, now=now)
     said = {(item.task, item.attempt) for item in message.held}
     held = _renewed(runner, said, now=now)
     for key, task in held.items():
@@ -55,9 +52,14 @@ def take_heartbeat(*, runner: Runner, message: Heartbeat, now: datetime) -> Hear
             runner=runner, attempt=task.attempt
         ):
             announce(task.pk)
+    drop = _to_drop(runner, said - held.keys())
+    has_room = note_ending(runner=runner, ending=_count_given_up(runner, drop))
+    if has_recovered or has_room:
+        # Where the project has a limit, nothing was announced to it meanwhile.
+        put_out_project(runner.project_id, now=now)
     return HeartbeatReply(
         stop=tuple(_orders(held, said)),
-        drop=tuple(_to_drop(runner, said - held.keys())),
+        drop=tuple(drop),
         queues=queue_names(runner),
         heartbeat_seconds=settings.FORGE_HEARTBEAT_SECONDS,
         renewed=tuple(TaskRef(*key) for key in sorted(said & held.keys())),
@@ -119,6 +121,17 @@ def _to_drop(runner: Runner, unknown: set[tuple[int, int]]) -> list[TaskRef]:
     mine = Q(state=TaskState.QUEUED) | Q(state__in=sorted(HELD), runner=runner)
     keep = set(rows.filter(mine).values_list("pk", "attempt"))
     return [TaskRef(task, attempt) for task, attempt in sorted(unknown - keep)]
+
+
+def _count_given_up(runner: Runner, drop: list[TaskRef]) -> int:
+    """Those of them that take a slot of its worker: lost, and maybe long in being ended.
+
+    Another attempt's program is killed at once, and what has finished is about to be forgotten.
+    """
+    if not drop:
+        return 0
+    meant = Task.objects.of_attempts((one.task, one.attempt) for one in drop)
+    return meant.filter(runner=runner, state=TaskState.LOST).count()
 
 
 def _note_absence(task: Task, runner: Runner, *, now: datetime) -> None:

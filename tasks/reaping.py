@@ -27,9 +27,15 @@ def mark_silent(*, now: datetime, after: timedelta) -> int:
     return count
 
 
-def end_waits(*, now: datetime) -> int:
-    """Do what the policies say where the wait is over; returns with how many tasks."""
+def end_waits(*, now: datetime, ends_leases: bool = True) -> int:
+    """Do what the policies say where the wait is over; returns with how many tasks.
+
+    Without `ends_leases` nothing is done where the end of a lease decides: whether it has come is
+    not certain.
+    """
     overdue = Task.objects.overdue(now).select_related("runner").without_scripts()
+    if not ends_leases:
+        overdue = overdue.exclude(lost_runner_policy=LostRunnerPolicy.RETRY)
     return sum(_end_wait(task, now=now) for task in overdue)
 
 

@@ -200,10 +200,15 @@ class TaskTransitions(RunPolicy):
         return now + timedelta(seconds=self.wait_seconds)
 
     @property
+    def ends_with_lease(self) -> bool:
+        """Whether the end of its lease ends its processes too, heard or not."""
+        return self.lost_runner_policy == LostRunnerPolicy.RETRY
+
+    @property
     def may_retry(self) -> bool:
         """Whether its policy allows another attempt, should this one be lost."""
-        is_allowed = self.lost_runner_policy == LostRunnerPolicy.RETRY
-        return is_allowed and self.stop_requested_at is None and self.attempt < self.max_attempts
+        is_wanted = self.stop_requested_at is None
+        return self.ends_with_lease and is_wanted and self.attempt < self.max_attempts
 
     def retry(self, *, attempt: int, now: datetime, is_over: bool) -> bool:
         """`unreachable -> queued` with the next attempt, if the policy allows one.

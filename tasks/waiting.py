@@ -119,17 +119,20 @@ def _check_template(task: Task, line: Line) -> Check:
         return Check("Template", is_met=True, text="Allows several runs at once")
     if line.holder is not None:
         word = TaskState(line.holder_state or TaskState.RUNNING).label.lower()
-        text = f"#{line.holder} of this template is {word}, and it allows one run at a time."
-        return _one_at_a_time(text, line.holder)
+        return _one_at_a_time(task, line.holder, f"is {word}")
     if line.earlier is not None:
-        text = f"#{line.earlier} of this template comes first, and it allows one run at a time."
-        return _one_at_a_time(text, line.earlier)
+        return _one_at_a_time(task, line.earlier, "comes first")
     return Check("Template", is_met=True, text="Allows one run at a time, none is running")
 
 
-def _one_at_a_time(text: str, other: int) -> Check:
-    brief, waits_for = "Allows one run at a time", f"for #{other}"
-    return Check("Template", is_met=False, text=text, brief=brief, waits_for=waits_for)
+def _one_at_a_time(task: Task, other: int, how: str) -> Check:
+    """Its template may allow more by now: a task keeps to what it said when it was queued."""
+    brief, rule = "Allows one run at a time", "it allows one run at a time"
+    if task.template.allow_parallel:
+        brief = "Allowed one run at a time when this was queued"
+        rule = "this task was queued when it allowed one run at a time"
+    text = f"#{other} of this template {how}, and {rule}."
+    return Check("Template", is_met=False, text=text, brief=brief, waits_for=f"for #{other}")
 
 
 def _check_limit(task: Task, situation: Situation) -> Check:
@@ -208,7 +211,9 @@ def _none_online(entitled: Sequence[Candidate]) -> str:
 def _all_busy(online: Sequence[Candidate], entitled: int, ahead: int) -> str:
     place = ahead_in_words(ahead, MAXIMUM_COUNTED)
     if entitled == 1:
-        return f"{online[0].runner}, the only runner for it, is busy, and {place}."
+        only = online[0]
+        busy = f"busy {only.endings}" if only.held < only.runner.slots else "busy"
+        return f"{only.runner}, the only runner for it, is {busy}, and {place}."
     if len(online) == entitled:
         return f"All {entitled} runners for it are busy, and {place}."
     busy = "one is ready, but busy" if len(online) == 1 else f"{len(online)} are ready, but busy"

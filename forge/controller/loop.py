@@ -33,7 +33,8 @@ class Trouble:
         A broker that answers that it refuses is not away, and its answer is worth a line.
         """
         if self._is_new(redis.ResponseError if isinstance(error, redis.ResponseError) else AWAY):
-            logger.warning("%s: %s; trying again every %g s", self._name, error, period)
+            told = " ".join(str(error).split())
+            logger.warning("%s: %s; trying again every %g s", self._name, told, period)
 
     def note_error(self, error: Exception) -> None:
         if self._is_new(type(error)):

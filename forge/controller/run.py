@@ -20,7 +20,8 @@ from forge.controller.broker_check import BrokerCheck
 from forge.controller.denials import DenialLoop
 from forge.controller.events import EventRelay
 from forge.controller.hints import HintLoop
-from forge.controller.lead import Lead
+from forge.controller.lead import Lead, Standstill
+from forge.controller.loop import Trouble
 from forge.controller.reaper import ReaperLoop
 from forge.controller.tokens import TokenLoop
 from forge.controller.watch import WatchLoop
@@ -43,7 +44,9 @@ class Controller:
     def __init__(self) -> None:
         self._holder = f"{socket.gethostname()[:60]}-{os.getpid()}-{secrets.token_hex(4)}"
         self._is_leading = Lead()
+        self._standstill = Standstill()
         self._led = False
+        self._trouble = Trouble("lead")
         self._is_closing = threading.Event()
 
     def close(self) -> None:
@@ -74,14 +77,20 @@ class Controller:
 
     def _renew(self) -> None:
         """Keep or take the lead. Whoever cannot reach the database does not lead."""
+        now, since = timezone.now(), time.monotonic()
         try:
-            now, since = timezone.now(), time.monotonic()
-            leads = Leadership.acquire(NAME, holder=self._holder, now=now, until=now + TERM)
+            end = Leadership.objects.filter(name=NAME).values_list("expires_at", flat=True).first()
+            unmoved = self._standstill.look(end, monotonic=since, seconds=TERM.total_seconds())
+            # A term that nobody renews is over, whatever clock its end was told by.
+            over = max(now, unmoved or now)
+            leads = Leadership.acquire(NAME, holder=self._holder, now=over, until=now + TERM)
         except DatabaseError as error:
-            logger.warning("the lead cannot be renewed: %s", error)
-            leads = False
+            self._is_leading.clear()
+            self._trouble.note_absence(error, period=RENEWAL_SECONDS)
+            return
         finally:
             connections.close_all()
+        self._trouble.note_recovery()
         if leads:
             self._is_leading.keep(TERM.total_seconds(), since=since)
         else:

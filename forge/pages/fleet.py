@@ -82,7 +82,8 @@ class RunnerRow:
 
     @property
     def free(self) -> int:
-        return max(self.runner.slots - len(self.held), 0) if self.is_online else 0
+        taken = len(self.held) + self.runner.ending
+        return max(self.runner.slots - taken, 0) if self.is_online else 0
 
     @property
     def edge(self) -> str:
@@ -139,7 +140,9 @@ class RunnerRow:
             order = self.runner.drain_order
             return f"Drained by {order}; {what}" if order else f"Its worker was told to end; {what}"
         if self.held:
-            return f"{self._what_it_does()} {self._named()}"
+            return f"{self._what_it_does()} {self._named()}{self._endings('; ending')}"
+        if self.runner.ending and self.is_online:
+            return self._endings("Ending")
         if self.status == RunnerStatus.OFFLINE and not self.runner.session:
             return "Its worker was shut down"
         if self.last_task_id:
@@ -163,6 +166,13 @@ class RunnerRow:
         said = f"Paused by {self.runner.pauser}{left}: {self.runner.pause_reason}{held}"
         has_ended = self.status == RunnerStatus.PAUSED and not self.runner.session
         return f"{said}; its worker was shut down" if has_ended else said
+
+    def _endings(self, word: str) -> str:
+        """What takes its slots without being held; empty if nothing does, as far as is known."""
+        count = self.runner.ending if self.is_online else 0
+        return (
+            f"{word} {counted(count, 'task that was', 'tasks that were')} given up" if count else ""
+        )
 
     def _what_it_does(self) -> str:
         if self.status != RunnerStatus.OFFLINE:

@@ -34,5 +34,7 @@ def fates_of_held(runner: Runner, *, now: datetime) -> tuple[list[Fate], int]:
 def _fate(task: Task, now: datetime) -> str:
     if task.state != TaskState.UNREACHABLE or task.wait_ends_at is None:
         return "was running."
-    then = "is tried anew" if task.may_retry else "counts as lost"
+    is_stopped = task.stop_requested_at is not None and task.ends_with_lease
+    end = "is stopped" if is_stopped else "counts as lost"
+    then = "is tried anew" if task.may_retry else end
     return f"waits until {clock(task.wait_ends_at, now)}, then {then}."

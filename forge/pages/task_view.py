@@ -98,7 +98,8 @@ def sentence_of(task: Task) -> str:
     if task.state == TaskState.STOPPING:
         return task.stop_reason
     if task.state == TaskState.UNREACHABLE and task.stop_requested_at:
-        return f"{task.stop_reason} It takes effect when {task.runner} is heard again."
+        lease = " or when the task's lease has ended" if task.ends_with_lease else ""
+        return f"{task.stop_reason} It takes effect when {task.runner} is heard again{lease}."
     if task.state == TaskState.UNREACHABLE:
         return f"{task.runner} is silent. The task goes on if it comes back in time."
     return task.template.description

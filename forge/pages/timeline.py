@@ -120,7 +120,8 @@ def _until(task: Task) -> str:
     if task.wait_ends_at is None or task.unreachable_at is None:
         return f"{task.runner} is silent"
     wait = duration_in_words((task.wait_ends_at - task.unreachable_at).total_seconds())
-    what = "another attempt" if task.may_retry else "lost"
+    is_stopped = task.stop_requested_at is not None and task.ends_with_lease
+    what = "another attempt" if task.may_retry else "stopped" if is_stopped else "lost"
     return f"{task.runner} is silent; {what} after {wait}"
 
 

@@ -181,11 +181,11 @@ class Agent:
         """Start heartbeat and uploads, and see whether there is room for tasks."""
         if self.tunnel is not None:
             self.tunnel.is_logging = True
-        self.watch.probe()
-        self.watch.start()
         self.uploader = Uploader(
             self.client, self.journal, refused=self._drop, revoked=self._revoked
         )
+        self.watch.probe()
+        self.watch.start()
         self.heart = Heart(
             self.client,
             self.journal,
@@ -195,8 +195,9 @@ class Agent:
             revoked=self._revoked,
             displaced=self._displaced,
             back=self.tunnel.wake if self.tunnel is not None else lambda: None,
-            trouble=lambda: self.watch.trouble or self.broker.trouble,
+            trouble=lambda: self.watch.trouble or self.uploader.trouble or self.broker.trouble,
         )
+        self.uploader.seconds_heard = self.heart.seconds_heard
         self.uploader.start()
         self.heart.start()
 
@@ -344,12 +345,13 @@ class Agent:
             self.shut_down(f"Forge tells this worker to end: {reply.drain}")
 
     def choose_queues(self) -> None:
-        """Listen to what Forge says, and to no tasks while the journal cannot be written.
+        """Listen to what Forge says; to no tasks while what comes of them cannot be kept or told.
 
         Celery needs a queue: the runner's own name stands in, as when Forge has none for it.
         """
         with self._choosing:
-            self.listen((self.account,) if self.watch.trouble else self._queues)
+            is_barred = bool(self.watch.trouble or self.uploader.trouble)
+            self.listen((self.account,) if is_barred else self._queues)
 
     def _adapt(self) -> None:
         """The journal can no longer be written, or can again: obey that, and tell Forge."""

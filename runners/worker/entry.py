@@ -52,6 +52,8 @@ class Entry:
         self.log = BoundedLog(folder)
         self.times = WritingTimes()
         self.told_written = 0
+        # What Forge last said of it, for people.
+        self.remark = ""
         self.result: dict[str, Any] | None = None
         # An earlier worker noted its end, and nobody can read how it was.
         self.is_end_unreadable = False

@@ -59,6 +59,10 @@ class Outcome:
     is_cut_short: bool = False
 
 
+class UnkeptError(Exception):
+    """What the program writes cannot be kept; the text is half a sentence."""
+
+
 class Run:
     """An attempt in progress. `execute` blocks; `stop` may come from any thread, at any time."""
 
@@ -117,6 +121,9 @@ class Run:
             outcome = self._execute(server, settings, started)
         except TooLateError:
             raise
+        except UnkeptError as error:
+            logger.error("Task %d is ended: %s.", self.job.task, error)
+            outcome = Outcome("failed", None, f"It was ended: {error}.")
         except Exception as error:
             # Celery would log the error as it is, and errors about texts hold the text.
             logger.error("task %d: %s", self.job.task, self._masked(traceback.format_exc()))
@@ -297,7 +304,13 @@ class Run:
 
     def _write(self, data: bytes) -> None:
         if data:
-            self.entry.append(data)
+            try:
+                self.entry.append(data)
+            except OSError as error:
+                why = error.strerror or type(error).__name__
+                raise UnkeptError(
+                    f"what it wrote cannot be kept on the runner's disk: {why}"
+                ) from error
             self._wrote()
             self._reached("mid-log")
 

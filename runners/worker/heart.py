@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 
 from runners.worker.client import ANSWER_TIMEOUT, Client, spread_pause
@@ -59,7 +60,13 @@ class Heart(threading.Thread):
         # A dead connection is more likely than a Forge that is slow.
         self._is_hasty = True
         self._sent = 0.0
+        self._heard_at: float | None = None
         self.is_draining = False
+
+    def seconds_heard(self) -> float:
+        """For how long Forge has answered every heartbeat; 0 while it does not."""
+        heard_at = self._heard_at
+        return 0.0 if heard_at is None else time.monotonic() - heard_at
 
     def poke(self) -> None:
         """Beat now: Forge has something to tell, or to be told, that does not wait."""
@@ -136,6 +143,7 @@ class Heart(threading.Thread):
         # As long as Forge is slow, it is not asked twice for each answer.
         self._is_hasty = boot_seconds() - sent < SHORTEST_PATIENCE
         self._interval = max(reply.heartbeat_seconds, 0.2)
+        self._heard_at = self._heard_at or time.monotonic()
         if self._is_away:
             self._is_away = False
             logger.warning("Forge answers again.")
@@ -143,6 +151,7 @@ class Heart(threading.Thread):
         self._obey(reply, sent)
 
     def _note_absence(self, why: str) -> None:
+        self._heard_at = None
         if not self._is_away:
             self._is_away = True
             logger.warning("%s Running tasks go on; their logs wait here.", why)

@@ -11,10 +11,16 @@ from dataclasses import dataclass, replace
 from runners.worker.client import Client, spread_pause
 from runners.worker.entry import LONGEST_PROBLEM, Entry
 from runners.worker.errors import RefusedError, RevokedError, UnreachableError
-from runners.worker.fields import MAXIMUM_AGES, MAXIMUM_PIECE_BYTES, ProtocolError
+from runners.worker.fields import (
+    MAXIMUM_AGES,
+    MAXIMUM_PIECE_BYTES,
+    ProtocolError,
+    printable,
+)
 from runners.worker.journal import Journal
 from runners.worker.protocol import (
     MAXIMUM_REPORT_BYTES,
+    MAXIMUM_TROUBLE,
     Overflow,
     Piece,
     Receipt,
@@ -29,6 +35,8 @@ logger = logging.getLogger(__name__)
 FIRST_CADENCE = 0.1
 LONGEST_PAUSE = 10.0
 FIRST_PAUSE = 0.2
+# For so long reports may be kept from a Forge that answers heartbeats.
+TROUBLE_SECONDS = 20.0
 # Heard of in one report: no list of it gets longer than the protocol allows.
 MOST_ENTRIES = 500
 # As much unsent log is sent without waiting for the cadence.
@@ -80,8 +88,27 @@ class Uploader(threading.Thread):
         self._pause = 0.0
         # What was said of this outage: a second reason is worth a line, the same one is not.
         self._said = set[str]()
+        # Since when nothing arrives, and why not.
+        self._stuck: tuple[float, str] | None = None
+        # For how long Forge has answered everything else.
+        self.seconds_heard: Callable[[], float] = lambda: 0.0
         # By task and attempt: each waits by itself, and the others do not wait for it.
         self._unreadable = dict[tuple[int, int], _Unreadable]()
+
+    @property
+    def trouble(self) -> str:
+        """What keeps reports from Forge that hears this runner otherwise, such as a proxy that lets
+        no long ones pass. For people, without a full stop; empty while all is well or may soon be.
+
+        Forge knows it from nobody else: what has ended here would run for ever there.
+        """
+        stuck = self._stuck
+        if stuck is None:
+            return ""
+        if min(time.monotonic() - stuck[0], self.seconds_heard()) < TROUBLE_SECONDS:
+            return ""
+        said = printable(f"Its logs and results do not arrive: {stuck[1]}", MAXIMUM_TROUBLE)
+        return said[:MAXIMUM_TROUBLE].rstrip(" .")
 
     def news(self) -> None:
         """There are new log bytes: send them at the cadence that Forge asked for."""
@@ -156,6 +183,7 @@ class Uploader(threading.Thread):
 
     def _back_off(self, reason: str, asked: float = 0.0, *, trace: Exception | None = None) -> None:
         """Wait before the next try, longer each time; nothing is given up."""
+        self._stuck = (self._stuck[0] if self._stuck else time.monotonic(), reason)
         if reason not in self._said:
             self._said.add(reason)
             logger.warning("Logs and results wait here: %s", reason, exc_info=trace)
@@ -168,6 +196,7 @@ class Uploader(threading.Thread):
         if self._pause > FIRST_PAUSE:
             logger.warning("Logs and results arrive again.")
         self._pause = 0.0
+        self._stuck = None
         self._said.clear()
 
     def _collect(self) -> Report | None:
@@ -253,7 +282,9 @@ class Uploader(threading.Thread):
         # Less than before when Forge's database was restored from a backup: it is sent again.
         entry.sent = min(receipt.log_bytes, entry.length)
         entry.times.forget(entry.sent)
-        if receipt.remark:
+        if receipt.remark and receipt.remark != entry.remark:
+            # Once: what is being ended goes on writing, and is told it each time.
+            entry.remark = receipt.remark
             logger.warning("%s", receipt.remark)
         if receipt.is_finished and entry.result is not None:
             if (entry.task, entry.attempt) in self._unreadable:

@@ -7,16 +7,18 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.broker import free_port
+from tests.broker import free_port, required
 from tests.chaos.installation import Installation, installed
-from tests.deployment.client import wait_for
+from tests.deployment.client import PATIENCE, wait_for
 from tests.deployment.deployment import Worker
 from tests.deployment.postgres import why_missing
 from tests.deployment.production import MANAGE, Service
@@ -89,6 +91,7 @@ def test_the_database_is_away_for_a_while_and_nothing_is_lost(here: Installation
     workers = [host.worker for host in here.hosts]
     everybody: list[Service | Worker] = [*workers, *here.controllers]
     heard = {one.log: len(one.said()) for one in everybody}
+    killed_at = time.monotonic()
     here.database.kill()
     page = browser.get(f"{url}/", timeout=60)
     assert page.status_code == 503 and "cannot reach its database" in page.text
@@ -99,7 +102,7 @@ def test_the_database_is_away_for_a_while_and_nothing_is_lost(here: Installation
     for worker in workers:
         await_word("HTTP 503", worker, heard[worker.log])
     for controller in here.controllers:
-        await_word("cannot be renewed", controller, heard[controller.log])
+        await_word("lead: ", controller, heard[controller.log])
     time.sleep(OUTAGE_SECONDS)  # the length of the outage is what is tried here
     here.database.start()
     began = time.monotonic()
@@ -113,6 +116,52 @@ def test_the_database_is_away_for_a_while_and_nothing_is_lost(here: Installation
         assert worker.process.poll() is None and "Traceback" not in worker.said()
     for one in (here.forge.web, *here.controllers):
         assert one.process.poll() is None and "Traceback" not in one.said()
+    for controller in here.controllers:
+        wait_for(lambda: "lead: works again" in controller.said(), "it says so")  # noqa: B023
+    # Each says once that it does not reach the database, and nobody that another one leads; after
+    # it one does, and may be another one than before.
+    said = [controller.said()[heard[controller.log] :] for controller in here.controllers]
+    assert [one.count("lead: ") for one in said] == [2, 2]
+    # And why, now and then: the pool of connections tries it several times a second.
+    minutes = (time.monotonic() - killed_at) / 60
+    assert all(1 <= one.count("Connection refused") <= 2 + minutes for one in said)
+    during = [one[: one.index("lead: works again")] for one in said]
+    assert not any("another controller leads" in one for one in during)
+
+
+def test_a_database_that_is_gone_without_a_word_is_given_up_within_seconds(
+    here: Installation,
+) -> None:
+    """Its packets are dropped, as when its host dies: no connection is refused, and none ends."""
+    assert here.database is not None
+    task, gate = start_gated(here, "silence")
+    url = f"{here.forge.web_url}/api/v1/tasks/{task}/"
+    headers = dict(here.forge.api.session.headers)
+    with dropped(here.database.port):
+        # The kernel would go on for a quarter of an hour.
+        answers = [requests.get(url, headers=headers, timeout=PATIENCE) for _ in range(3)]
+        assert {answer.status_code for answer in answers} == {503}
+    wait_for(lambda: requests.get(url, headers=headers, timeout=PATIENCE).ok, "it is back")
+    finish(here, task, gate)
+
+
+@contextmanager
+def dropped(port: int) -> Iterator[None]:
+    """Nothing that goes to or comes from the port arrives."""
+    rules = [
+        ["INPUT", "-i", "lo", "-p", "tcp", way, str(port), "-j", "DROP"]
+        for way in ("--dport", "--sport")
+    ]
+    if subprocess.run(["iptables", "-I", *rules[0]], capture_output=True).returncode:
+        if "netns" in required():
+            pytest.fail("dropping packets needs root")
+        pytest.skip("dropping packets needs root")
+    try:
+        subprocess.run(["iptables", "-I", *rules[1]], check=True)
+        yield
+    finally:
+        for rule in rules:
+            subprocess.run(["iptables", "-D", *rule], capture_output=True)
 
 
 def await_word(word: str, one: Service | Worker, after: int) -> None:

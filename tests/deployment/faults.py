@@ -26,7 +26,9 @@ class SpoilingFront:
 
     def __init__(self, forge_port: int) -> None:
         self._forge_port = forge_port
-        self._ways = itertools.cycle(itertools.chain.from_iterable((way, "") for way in WAYS))
+        self._ways: Iterator[str] = itertools.cycle(
+            itertools.chain.from_iterable((way, "") for way in WAYS)
+        )
         self.spoilt: Counter[str] = Counter()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -89,6 +91,29 @@ class SpoilingFront:
             return False
         writer.write(answer)
         await writer.drain()
+        return True
+
+
+class NarrowFront(SpoilingFront):
+    """Lets everything through but reports, as a proxy does that takes no long requests."""
+
+    def __init__(self, forge_port: int) -> None:
+        super().__init__(forge_port)
+        self.is_narrow = True
+
+    async def _report(
+        self,
+        head: bytes,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        up_reader: asyncio.StreamReader,
+        up_writer: asyncio.StreamWriter,
+    ) -> bool:
+        if not self.is_narrow:
+            self._ways = itertools.repeat("")
+            return await super()._report(head, reader, writer, up_reader, up_writer)
+        await reader.readexactly(_length(head))
+        writer.write(b"HTTP/1.1 413 Request Entity Too Large\r\nContent-Length: 0\r\n\r\n")
         return True
 
 

@@ -22,7 +22,10 @@ def test_tasks_end_with_a_reason_and_later_ones_run_once_there_is_room(
     script = f"trap '' PIPE; head -c 40000000 /dev/zero; exec -a {MARKER} sleep 600"
     task = forge.api.run_script(project, script)
     ended = forge.api.wait_until(task)
-    assert ended["state"] == "failed" and "No space left" in ended["reason"], ended
+    why = "what it wrote cannot be kept on the runner's disk: No space left on device"
+    assert (ended["state"], ended["reason"]) == ("failed", f"It was ended: {why}.")
+    assert f"Task {task} is ended: {why}." in worker.said()
+    assert "Traceback" not in worker.said()
     wait_for(lambda: not processes_with(MARKER), "nothing of it is left")
     ballast.unlink()
     later = forge.api.wait_until(forge.api.run_script(project, "echo room again"))

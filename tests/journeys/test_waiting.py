@@ -14,9 +14,11 @@ import redis
 
 from tests import broker as real_broker
 from tests.deployment.client import wait_for
+from tests.deployment.faults import NarrowFront
 from tests.deployment.full_disk import fill
 from tests.deployment.production import Production
 from tests.deployment.scene import HOLD, Scene
+from tests.deployment.silence import Wire
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,41 @@ def test_all_are_busy_and_others_are_ahead(scene: Scene) -> None:
     scene.starts(task)
     assert {one["state"] for one in scene.api.finished(ahead)} == {"succeeded"}
     gates[1].touch()
+
+
+STUBBORN = "trap '' INT TERM; echo begun; while [ ! -e {gate} ]; do echo on; sleep 0.2; done"
+
+
+def test_the_only_runner_still_ends_what_was_given_up(scene: Scene) -> None:
+    """The program goes on after it was given up, and takes the slot of the runner that is back."""
+    wire = Wire(scene.forge.web_port)
+    try:
+        runner = scene.runner("ends-it-1", concurrency=1)
+        worker = scene.start(runner, FORGE_URL=wire.url)
+        gate = scene.folder / "gate"
+        lost = scene.run(STUBBORN.format(gate=gate))
+        scene.api.await_output(lost, b"begun")
+        wire.cut()
+        scene.api.wait_until(lost, "unreachable")
+        scene.api.post(f"tasks/{lost}/force-stop")
+        wire.mend()
+        scene.api.await_status(runner.id, "idle")
+        task = scene.run()
+        busy = "is busy ending 1 task that was given up, and it is next"
+        scene.waits(task, f"^ends-it-1, the only runner for it, {busy}\\.$")
+        page = scene.reader.get(f"{scene.forge.web_url}/runners/{runner.id}/").text
+        assert "Ending 1 task that was given up" in page
+        given_up = f"Task #{lost} was given up as lost before"
+        wait_for(lambda: given_up in worker.said(), "it was told")
+        gate.touch()
+        scene.starts(task)
+        # However often it reported what the program went on to write.
+        assert worker.said().count(given_up) == 1
+        ended = scene.api.get(f"runners/{runner.id}/")
+        assert ended["status"] == "idle"
+    finally:
+        wire.mend()
+        wire.close()
 
 
 def test_the_template_runs_one_at_a_time(scene: Scene) -> None:
@@ -201,6 +238,29 @@ def test_the_runners_disk_is_full(scene: Scene, small_disk: Path) -> None:
     scene.starts(task)
     scene.api.await_status(runner.id, "idle")
     assert scene.api.get(f"runners/{runner.id}/")["trouble"] == ""
+
+
+def test_the_runners_results_do_not_arrive(scene: Scene) -> None:
+    """Its heartbeats do: nothing else would say why what has ended there runs on in Forge."""
+    front = NarrowFront(scene.forge.web_port)
+    try:
+        runner = scene.runner("muted-1", concurrency=2)
+        worker = scene.start(runner, FORGE_URL=front.url)
+        ended = scene.run("echo told too late")
+        scene.api.await_status(runner.id, "unhealthy")
+        task = scene.run()
+        why = "Its logs and results do not arrive: .*HTTP 413"
+        scene.waits(task, f"^muted-1, the only runner that may take it, cannot take tasks: {why}")
+        wait_for(lambda: "No longer listening to tasks." in worker.said(), "it takes nothing new")
+        assert not scene.api.task(ended)["finished_at"]
+        front.is_narrow = False
+        scene.starts(ended)
+        scene.starts(task)
+        scene.api.await_status(runner.id, "idle")
+        assert scene.api.log(ended) == b"told too late\n"
+        worker.end()
+    finally:
+        front.close()
 
 
 def test_the_controller_cannot_reach_the_broker(scene: Scene) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests import broker as real_broker
 from tests.deployment.production import Production
-from tests.deployment.scene import Scene
+from tests.deployment.scene import HOLD, Scene
 
 # A worker that hangs is not given up while a test looks at what waits for it.
 SERVER = {"FORGE_OFFLINE_SECONDS": "90"}
@@ -163,6 +163,26 @@ def test_an_earlier_task_of_the_template_comes_first(scene: Scene) -> None:
     words = "of this template comes first, and it allows one run at a time"
     scene.waits(task, f"^#{first} {words}\\.$")
     scene.api.post(f"tasks/{first}/stop")
+    scene.starts(task)
+
+
+def test_a_change_of_the_template_is_for_later_tasks(scene: Scene) -> None:
+    """Nobody is told to change it for the sake of a task that waits already."""
+    scene.worker(concurrency=4)
+    gate = scene.folder / "gate"
+    template = scene.api.template(scene.project, HOLD.format(gate=gate), allow_parallel=False)
+    holder = scene.api.run(scene.project, template)
+    scene.api.wait_until(holder, "running")
+    task = scene.api.run(scene.project, template)
+    scene.waits(task, f"^#{holder} of this template is running, and it allows one run at a time")
+    scene.change(f"templates/{template}/", allow_parallel=True)
+    words = "and this task was queued when it allowed one run at a time"
+    scene.waits(task, f"^#{holder} of this template is running, {words}\\.$")
+    page = scene.reader.get(f"{scene.forge.web_url}/tasks/{task}/").text
+    assert "keeps to what its template said when it was queued" in page
+    later = scene.api.run(scene.project, template)
+    scene.api.wait_until(later, "running")
+    gate.touch()
     scene.starts(task)
 
 

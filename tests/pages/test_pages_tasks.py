@@ -378,3 +378,22 @@ def test_an_unreachable_task_says_when_a_stop_takes_effect(
     assert "It takes effect when web-1 is heard again." in text and "Give up</a>" in text
     text = client.post(f"{address}force-stop/", follow=True).content.decode()
     assert "Lost" in text and "may let it run until it hears of this" in text
+
+
+def test_a_stop_that_a_lease_brings_about_says_so(
+    browser: Callable[[User | None], Client], cast: Cast, running_task: Task
+) -> None:
+    """What may be run again is ended by its runner also where that is not heard."""
+    Task.objects.filter(pk=running_task.pk).update(lost_runner_policy="retry")
+    running_task.refresh_from_db()
+    running_task.mark_unreachable(now=timezone.now())
+    client, address = browser(cast.operator), f"/tasks/{running_task.pk}/"
+    told = "It takes effect when web-1 is heard again or when the task&#x27;s lease has ended."
+    assert told.replace("&#x27;", "'") in client.get(f"{address}stop/").content.decode()
+    text = client.post(f"{address}stop/", follow=True).content.decode()
+    assert told in text
+    assert "web-1 is silent; stopped after" in text and "lost after" not in text
+    silent = {"last_heartbeat_at": timezone.now() - timedelta(minutes=12), "session": "one"}
+    Runner.objects.filter(tasks=running_task).update(**silent)
+    text = client.get(f"/runners/{running_task.runner_id}/").content.decode()
+    assert "then is stopped." in text and "counts as lost" not in text

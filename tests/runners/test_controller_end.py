@@ -8,8 +8,10 @@ from datetime import timedelta
 
 import pytest
 from django.db import OperationalError
+from django.utils import timezone
 
 from forge.controller import run
+from forge.controller.lead import Standstill
 from forge.controller.run import Controller
 from tasks.models import Leadership
 from tests.deployment.client import wait_for
@@ -55,3 +57,30 @@ def test_duties_that_hang_are_waited_for_together(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("forge.controller.run.time.monotonic", lambda: clock[0])
     run._await_end([Hanging(clock) for _ in range(7)])
     assert clock[0] == 100.0 + run.CLOSE_SECONDS
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_controller_that_died_with_a_fast_clock_is_followed_at_once(
+    real: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its term lasts for an hour more, by the clock of its host."""
+    caplog.set_level(logging.INFO)
+    ahead = timezone.now() + timedelta(hours=1)
+    assert Leadership.acquire(run.NAME, holder="fast", now=ahead, until=ahead + run.TERM)
+    controller = Controller()
+    thread = threading.Thread(target=controller.run)
+    thread.start()
+    try:
+        wait_for(lambda: "this controller leads" in caplog.text, "it leads")
+    finally:
+        controller.close()
+        thread.join(60)
+
+
+def test_a_term_that_somebody_renews_goes_on_whatever_its_end_is() -> None:
+    standstill, now = Standstill(), timezone.now()
+    ends = [now + timedelta(hours=1, seconds=second) for second in range(20)]
+    told = [standstill.look(end, monotonic=at, seconds=4) for at, end in enumerate(ends)]
+    assert told == [None] * len(ends)
+    after = [standstill.look(ends[-1], monotonic=20 + at, seconds=4) for at in range(4)]
+    assert after == [None, None, None, ends[-1]]

@@ -230,7 +230,8 @@ class OfProgram(Harm):
 
     def prepare(self, hold: Hold) -> bool:
         starts = self.place.written().starts
-        started = [start for start in starts if supervisor_of(start[0], start[2]) is not None]
+        # In one order, whichever of them was quicker to write: the seed is to choose the same.
+        started = sorted(one for one in starts if supervisor_of(one[0], one[2]) is not None)
         own = [start for start in started if start[:2] == (hold.task, hold.attempt)]
         if not started:
             return False

@@ -35,9 +35,7 @@ def search(request: HttpRequest, pk: int) -> JsonResponse:
     """
     task = get_object_or_404(Task.objects.for_user(request.user).without_scripts(), pk=pk)
     turn = _turns.setdefault(signed_in(request).pk, threading.Lock())
-    # Whoever waits must not keep one of the pool's connections.
-    close_old_connections()
-    if not turn.acquire(timeout=PATIENCE_SECONDS):
+    if not _has_come(turn):
         words = "Other searches of yours are under way. Try again when they have ended."
         return JsonResponse({"message": words}, status=HTTPStatus.TOO_MANY_REQUESTS)
     try:
@@ -47,6 +45,14 @@ def search(request: HttpRequest, pk: int) -> JsonResponse:
     answer = JsonResponse({"lines": found.lines, "total": found.total, "first": found.first})
     answer["Cache-Control"] = "no-store"
     return answer
+
+
+def _has_come(turn: threading.Lock) -> bool:
+    if turn.acquire(blocking=False):
+        return True
+    # Whoever waits must not keep one of the pool's connections.
+    close_old_connections()
+    return turn.acquire(timeout=PATIENCE_SECONDS)
 
 
 def _found(request: HttpRequest, task: Task) -> Found:

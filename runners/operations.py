@@ -30,7 +30,7 @@ from runners.errors import (
     TooManyTokensError,
 )
 from runners.models import MAXIMUM_TAGS, Queue, Runner, Tag
-from runners.pausing import NO_PAUSE_REASON
+from runners.pausing import checked_reason
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -272,7 +272,7 @@ def pause_runner(
     """
     if until is not None and not now < until <= now + LONGEST_PAUSE:
         raise ValidationError({"until": "Give a time that is to come, within a year from now."})
-    reason = _checked_reason(runner, reason)
+    reason = checked_reason(runner, reason)
     with transaction.atomic():
         if not runner.pause(reason=reason, until=until, by=by, now=now):
             raise RunnerRemovedError(runner)
@@ -306,7 +306,7 @@ def drain_runner(
     bring it back before somebody resumes it. Raises RunnerNotConnectedError, RunnerRemovedError,
     and ValidationError for a reason as `pause_runner` does.
     """
-    reason = _checked_reason(runner, reason)
+    reason = checked_reason(runner, reason)
     with transaction.atomic():
         if stays_paused and not runner.pause(reason=reason, until=None, by=by, now=now):
             raise RunnerRemovedError(runner)
@@ -316,17 +316,6 @@ def drain_runner(
         end = " It stays paused." if stays_paused else ""
         record(Verb.DRAINED, runner, detail=f"{reason.rstrip('.')}.{end}" if end else reason)
         transaction.on_commit(partial(control.ask_to_beat, runner))
-
-
-def _checked_reason(runner: Runner, reason: str) -> str:
-    reason = reason.strip()
-    if not reason:
-        raise ValidationError({"reason": NO_PAUSE_REASON})
-    try:
-        Runner._meta.get_field("pause_reason").clean(reason, runner)
-    except ValidationError as error:
-        raise ValidationError({"reason": error.messages}) from error
-    return reason
 
 
 def connect_runner(

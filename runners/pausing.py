@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import models
 
 from projects.models import is_one_line
@@ -63,3 +64,15 @@ class Pausable(models.Model):
         changed = present.update(**changes)
         self.refresh_from_db(fields=tuple(changes))
         return bool(changed)
+
+
+def checked_reason(row: Pausable, reason: str) -> str:
+    """Stripped. Raises ValidationError for one that is empty, too long or not one line."""
+    reason = reason.strip()
+    if not reason:
+        raise ValidationError({"reason": NO_PAUSE_REASON})
+    try:
+        row._meta.get_field("pause_reason").clean(reason, row)
+    except ValidationError as error:
+        raise ValidationError({"reason": error.messages}) from error
+    return reason

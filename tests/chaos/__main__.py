@@ -3,8 +3,8 @@
     python -m tests.chaos [--seed 7] [--short | --first 82] [--sqlite]
                           [--only "mid-log"] [--harm KillWorker]
 
-The seed is printed, and repeats the run: the same trials in the same order, striking the same as far
-as the machine has let the same begin by then.
+The seed is printed, and repeats the run: the same trials in the same order, striking the same
+as far as the machine has let the same begin by then.
 """
 
 from __future__ import annotations

@@ -281,6 +281,8 @@ class Agent:
         It counts a task as held until its result has arrived, and would refuse a claim too many:
         the hint would go back, and around, while this slot is free. Raises Ignore.
         """
+        if self.uploader.trouble:  # popped in the moment in which the queue was left
+            raise Ignore("what comes of it could not be told")
         most = OVERHANG * self.runs.slots
         while not self._is_draining.is_set() and not self._is_leaving.is_set():
             if self.journal.await_room(most, ROOM_SECONDS):

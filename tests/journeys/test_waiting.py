@@ -248,10 +248,10 @@ def test_the_runners_results_do_not_arrive(scene: Scene) -> None:
         worker = scene.start(runner, FORGE_URL=front.url)
         ended = scene.run("echo told too late")
         scene.api.await_status(runner.id, "unhealthy")
+        wait_for(lambda: "No longer listening to tasks." in worker.said(), "it takes nothing new")
         task = scene.run()
         why = "Its logs and results do not arrive: .*HTTP 413"
         scene.waits(task, f"^muted-1, the only runner that may take it, cannot take tasks: {why}")
-        wait_for(lambda: "No longer listening to tasks." in worker.said(), "it takes nothing new")
         assert not scene.api.task(ended)["finished_at"]
         front.is_narrow = False
         scene.starts(ended)

@@ -67,6 +67,7 @@ def test_no_list_is_wider_than_a_desk(
     pause = {"reason": "Kernel update", "until": until.isoformat()}
     forge.api.post(f"runners/{runner.id}/pause", **pause)
     name = f"Certificates of all zones, for {place}"
+    name += " " + "w" * (80 - len(name) - 1)
     forge.api.wait_until(forge.api.run_script(project, "exit 3", name=name))
     page = visit().page
     page.goto(f"/admin/{place}/")

@@ -1,4 +1,4 @@
-"""Who belongs to a project: add, change the role, remove.
+"""Who belongs to a project: add, change the role, remove; and the accounts behind them.
 
 Two rules hold whatever page, script or administrator asks: a project keeps an active owner, and
 nobody gives, changes or takes away a role above their own.
@@ -83,6 +83,17 @@ def remove_user(*, user: User) -> None:
         demand_other_owners(user)
         record(Verb.REMOVED, user, name=user.get_username())
         user.delete()
+
+
+def change_password(*, user: User, password: str) -> None:
+    """Of an account, by itself. All of its sessions end; whose cookie is to go on, says the caller.
+
+    What a good password is was asked before.
+    """
+    with transaction.atomic():
+        user.set_password(password)
+        user.save(update_fields=["password"])
+        record(Verb.CHANGED_PASSWORD, user)
 
 
 def demand_other_owners(user: User) -> None:

@@ -10,15 +10,13 @@ from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import PasswordChangeForm
-from django.db import transaction
 from django.shortcuts import redirect, render
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from forge.pages.access import signed_in
 from forge.pages.sign_in import PATIENCE_SECONDS, of_known, per_account
-from projects.audit.entry import Verb
-from projects.audit.recording import record
+from projects.members import change_password
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -80,9 +78,7 @@ def _changed_or_wait(form: PasswordForm, user: User) -> float:
         if "old_password" not in form.errors:
             per_account.give_back(sender)
         if is_valid:
-            with transaction.atomic():
-                form.save()
-                record(Verb.CHANGED_PASSWORD, user)
+            change_password(user=user, password=form.cleaned_data["new_password1"])
     finally:
         of_known.give_back()
     return 0.0

@@ -283,7 +283,8 @@ def _no_secure_connection(url: str, error: requests.exceptions.SSLError) -> str:
 def _refusal(url: str, response: requests.Response, body: bytes) -> Exception:
     status = response.status_code
     code, sentence = _said(body)
-    if status == requests.codes.unauthorized:
+    # Forge says why in a code. A proxy that asks for a password of its own says nothing of a token.
+    if status == requests.codes.unauthorized and code:
         why = _WHY_REVOKED.get(code, _WHY_REVOKED["unauthorized"])
         return RevokedError(f"Forge at {url} does not accept this runner's token: {why}", code)
     retry_after = _retry_after(response)

@@ -119,6 +119,7 @@ NOT_RECORDED = {
     "queue_for": "follows from a template's tags",
     "connect_runner": "a worker's session; the runner's row shows it",
     "note_heartbeat": "a sign of life",
+    "note_ending": "what a worker still ends; the runner's row shows it",
     "note_trouble": "what a worker says of its host; the runner's row shows it",
     "name_from": "computes",
     "free_name": "looks",

@@ -24,6 +24,7 @@ REPLY = HeartbeatReply((), (), ("tasks",), heartbeat_seconds=0.5).as_bytes()
 # What an API gateway says, whatever it was asked: the code is none of Forge's.
 GATEWAY = json.dumps({"code": 403, "message": "Blocked by policy 17."}).encode()
 REFUSAL = json.dumps({"code": "malformed", "message": "The body is not JSON."}).encode()
+REVOKED = json.dumps({"code": "unauthorized", "message": "Unknown or revoked."}).encode()
 DISPLACED = json.dumps({"code": "displaced", "message": "Another worker is connected."}).encode()
 
 
@@ -111,13 +112,28 @@ def test_a_connection_that_dies_without_a_word_is_given_up_before_forge_gives_th
     assert not beating.ended
 
 
-@pytest.mark.parametrize("body", [GATEWAY, REFUSAL, b"<html>No.</html>"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (403, GATEWAY),
+        (403, REFUSAL),
+        (403, b"<html>No.</html>"),
+        (401, b"<html>Sign in first.</html>"),
+        (401, GATEWAY),
+    ],
+)
 def test_a_refusal_that_does_not_tell_of_another_worker_ends_nothing(
-    body: bytes, beat: Beat
+    answer: tuple[int, bytes], beat: Beat
 ) -> None:
-    front, beating = beat(*[(403, body)] * 3)
+    front, beating = beat(*[answer] * 3)
     wait_for(lambda: beating.obeyed, "a heartbeat is answered by Forge")
     assert len(front.heard) >= 4 and not beating.ended
+
+
+def test_a_worker_whose_token_opens_nothing_any_more_ends(beat: Beat) -> None:
+    _, beating = beat((200, REPLY), (401, REVOKED))
+    wait_for(lambda: beating.ended, "it ends")
+    assert "does not accept this runner's token" in beating.ended[0]
 
 
 def test_a_worker_whose_place_another_one_has_ends(beat: Beat) -> None:

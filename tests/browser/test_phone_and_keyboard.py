@@ -9,6 +9,7 @@ import pytest
 
 from tests.browser.conftest import Visit
 from tests.browser.visitor import PHONE
+from tests.deployment.client import wait_for
 from tests.deployment.deployment import Deployment
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -209,6 +210,12 @@ def test_a_menu_closes_with_escape_and_gives_the_focus_back(visit: Visit, projec
     expect(summary).to_be_focused()
 
 
+def height_of(locator: Any) -> float:
+    """A part of a page that is live may be drawn anew between being found and being measured."""
+    height: float = wait_for(locator.bounding_box, "it is drawn")["height"]
+    return height
+
+
 def test_a_long_name_leaves_the_rest_of_a_line_legible(
     visit: Visit, numbers: dict[str, Any]
 ) -> None:
@@ -216,12 +223,12 @@ def test_a_long_name_leaves_the_rest_of_a_line_legible(
     page = visit("owner", size=PHONE).page
     page.goto(f"/tasks/{numbers['task']}/")
     crumb = page.get_by_role("navigation", name="Breadcrumb")
-    assert crumb.bounding_box()["height"] < 32
+    assert height_of(crumb) < 32
     for part in (crumb.locator("> :first-child"), crumb.locator("> :last-child")):
         assert part.evaluate("(one) => one.scrollWidth <= one.clientWidth")
     page.goto(f"/find/?q={numbers['long'][:20]}")
     for about in page.locator(".hit .r").all():
-        assert about.bounding_box()["height"] < 24
+        assert height_of(about) < 24
 
 
 def test_on_a_phone_the_first_contact_is_seen_at_once(visit: Visit, project: int) -> None:
@@ -245,7 +252,7 @@ def test_on_a_phone_an_ended_log_is_as_high_as_its_lines_need(
         task = forge.api.wait_until(forge.api.run_script(project, script))["id"]
         phone.page.goto(f"/tasks/{task}/")
         phone.await_line("line 2")
-        heights.append(phone.page.locator("[data-lines]").bounding_box()["height"])
+        heights.append(height_of(phone.page.locator("[data-lines]")))
     assert heights[0] < 100 < PHONE[1] / 2 < heights[1]
 
 
@@ -263,7 +270,7 @@ def test_a_phones_list_of_tasks_says_who_when_where_and_how_long_one_waits(
     expect(row.locator(".a-name")).to_contain_text(f"#{ended}", use_inner_text=True)
     said = re.compile(rf"^admin · (\d\d:\d\d|\d+ s ago) · {re.escape(runner)}$")
     expect(row.locator(".a-who")).to_have_text(said, use_inner_text=True)
-    assert row.locator(".a-who").bounding_box()["height"] < 24
+    assert height_of(row.locator(".a-who")) < 24
     row = page.get_by_role("row").filter(has=page.locator(f"#task-{waits}"))
     expect(row.locator(".a-dur")).to_have_text(
         re.compile(r"^waits \d+ (s|min \d\d s)$"), use_inner_text=True

@@ -118,7 +118,11 @@ def run_campaign(
         for number, (place, harm) in enumerate(pairs, 1):
             # Each trial has a chance of its own: the same, whatever came before it.
             chance = random.Random(f"{seed} {place} {harm.__name__}")
-            outcome = _try(here, place, harm, chance, tasks)
+            try:
+                outcome = _try(here, place, harm, chance, tasks)
+            except AssertionError as error:
+                error.add_note(f"in trial {number}, {place} | {harm.__name__}\n{here.last_words()}")
+                raise
             tell(f"{number}/{len(pairs)} {place} | {harm.victim}, {harm.way}: {_said(outcome)}")
             outcomes.append(outcome)
             yield outcome

@@ -16,6 +16,7 @@ from tests.chaos.conductor import Hold
 from tests.chaos.damage import Damage
 from tests.chaos.installation import WATCHERS, Host, Installation, supervisor_of, watchers_of
 from tests.deployment.client import wait_for
+from tests.frozen import freeze
 
 
 class Harm(ABC):
@@ -103,7 +104,7 @@ class KillAll(OfHost):
         victims: list[psutil.Process] = []
         while new := [one for one in watchers_of(worker.process.pid) if one not in victims]:
             for one in new:
-                one.suspend()
+                freeze(one)
             victims += new
         self.chance.shuffle(victims)
         for one in victims:

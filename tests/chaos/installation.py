@@ -79,6 +79,15 @@ class Installation:
         """All that the tasks' programs have written down until now."""
         return Ledger.read(self.ledger)
 
+    def last_words(self) -> str:
+        """The end of what each part has said, for whoever has to find out what went wrong."""
+        services = [self.forge.web, *self.controllers, self.forge.broker]
+        logs = [service.log for service in services] + [host.worker.log for host in self.hosts]
+        return "\n".join(
+            "\n".join([f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-20:]])
+            for log in logs
+        )
+
     def latest_rows(self) -> list[dict[str, Any]]:
         """What the API says of the newest tasks, more than a trial has."""
         rows: list[dict[str, Any]] = self.forge.api.get(

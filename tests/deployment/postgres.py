@@ -13,6 +13,7 @@ import psutil
 
 from tests.broker import die_with_parent, free_port, required
 from tests.deployment.client import wait_for
+from tests.frozen import freeze
 
 
 def programs() -> Path | None:
@@ -79,10 +80,10 @@ class Postgres:
 
     def suspend(self) -> list[psutil.Process]:
         """Every process of it, and which these were; the postmaster first, which makes more."""
-        psutil.Process(self.process.pid).suspend()
+        freeze(psutil.Process(self.process.pid))
         found = self.processes()
         for process in found:
-            process.suspend()
+            freeze(process)
         return found
 
     def resume(self, suspended: list[psutil.Process]) -> None:

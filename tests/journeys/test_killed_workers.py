@@ -21,6 +21,7 @@ from tests.adoption import adopting
 from tests.deployment.attempts import RETRY, STUBBORN, Place, attempt_in
 from tests.deployment.client import wait_for
 from tests.deployment.deployment import Deployment, Worker, processes_with
+from tests.frozen import freeze
 
 # In a session of its own it outlives the program, and with it holds the lock.
 LEFT = 'trap "" INT TERM HUP; echo up; exec -a {folder}/left.$FORGE_ATTEMPT sleep 600'
@@ -84,7 +85,7 @@ def _kill_all(worker: Worker, order: str = "worker first") -> None:
     assert len(watchers) == 2
     # Stopped, in this order, none of them can do anything about the end of the others.
     for process in (itself, *watchers):
-        process.suspend()
+        freeze(process)
     for process in (itself, *watchers) if order == "worker first" else (*watchers, itself):
         process.kill()
     worker.process.wait()

@@ -24,6 +24,7 @@ import requests
 
 from tests.deployment.client import Runner, wait_for
 from tests.deployment.deployment import ROOT, Deployment, Worker
+from tests.frozen import freeze
 
 TOKEN = "canary/7fQ=+ 'p\"é&x9"
 PASSWORD = "canary-hunter2-p4ssw0rd"
@@ -164,7 +165,7 @@ def test_what_a_crash_of_everything_left_goes_at_the_next_start(
     # In this order nobody is left who could clean up: stopped, then killed together. The fork
     # server first, as it wakes a supervisor that it sees stopped.
     for process in (server, supervisor):
-        process.suspend()
+        freeze(process)
     worker.kill()
     for process in (server, supervisor):
         with suppress(psutil.NoSuchProcess):  # it may have gone with the one before

@@ -22,6 +22,7 @@ from runners.worker.predecessor import End, Predecessor
 from runners.worker.remains import Remains
 from runners.worker.supervision import ForkServer, SupervisionError
 from tests.deployment.client import wait_for
+from tests.frozen import freeze
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and a subreaper")
 
@@ -238,7 +239,7 @@ def test_where_the_notes_are_missing_nobody_says_that_the_processes_ended(
 ) -> None:
     server, supervisor, _ = worker.start()
     for process in (server, supervisor):
-        process.suspend()
+        freeze(process)
     worker.kill()
     server.kill()
     supervisor.kill()
@@ -266,7 +267,7 @@ def test_a_fork_server_that_was_killed_has_not_ended_in_order(
 ) -> None:
     server, supervisor, _ = worker.start()
     for process in (server, supervisor):
-        process.suspend()
+        freeze(process)
     worker.kill()
     server.kill()
     supervisor.kill()
@@ -285,7 +286,7 @@ def test_of_several_fork_servers_none_is_forgotten(worker: KilledWorker, notes: 
     server.kill()
     second, _, other = worker.start()
     assert second != server
-    supervisor.suspend()  # it does not see its worker die, and has no server to wake it
+    freeze(supervisor)  # it does not see its worker die, and has no server to wake it
     worker.kill()
     assert Predecessor(notes).await_end() is End.KILLED
     assert is_over(program) and is_over(other) and is_over(supervisor)

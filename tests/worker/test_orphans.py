@@ -14,6 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.frozen import freeze
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper")
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,7 +160,7 @@ def test_a_stopped_supervisor_without_a_fork_server_is_continued(worker: TaskWor
     server, supervisor, program, left = worker.start()
     server.kill()
     await_end(server)
-    supervisor.suspend()
+    freeze(supervisor)
     program.kill()
     assert worker.ask("nudge") == "nudged"
     assert "leftovers=1" in worker.ask("wait 0")

@@ -49,6 +49,8 @@ class Postgres:
         if os.getuid() == 0:  # as which it refuses to run
             shutil.chown(self._folder, "postgres", "postgres")
             self._as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+            # What `die_with_parent` has asked for ends where a process becomes another user's.
+            self._as.append("--pdeathsig=KILL")
         self._run("initdb", "-D", str(self._folder), "-U", "forge", "-A", "trust", "-E", "UTF8")
         self.start()
 

@@ -13,7 +13,8 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from projects.admin_fields import AutocompleteAdmin
-from projects.admin_forms import RefusingAdmin, SelectingAdmin
+from projects.admin_forms import RefusingAdmin
+from projects.admin_lists import ListingAdmin
 from projects.audit.recording import record_saved, snapshot
 from projects.errors import ForgeError
 from projects.models import Project
@@ -71,7 +72,7 @@ class YesNoFilter(admin.EmptyFieldListFilter):
             yield {**choice, "display": words}
 
 
-class DiscreetAdmin(AutocompleteAdmin, ModelAdmin):
+class DiscreetAdmin(AutocompleteAdmin, ListingAdmin):
     """Answers no question about what it does not show, and counts no list to its end."""
 
     paginator = BoundedPaginator
@@ -100,7 +101,7 @@ class DiscreetAdmin(AutocompleteAdmin, ModelAdmin):
         return bool(super().lookup_allowed(lookup, value, request))
 
 
-class AskingAdmin(SelectingAdmin):
+class AskingAdmin(ListingAdmin):
     """Actions that say what they will do before they do it."""
 
     # Where an action has the right word for it, Django's own is not offered beside that.

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from django.contrib import admin, messages
-from django.contrib.admin import helpers
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -15,9 +14,9 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
 
 from projects.admin_fields import NamingAdmin
+from projects.admin_lists import ListingAdmin
 from projects.errors import ChangedMeanwhileError, ForgeError
 from projects.versions import version_of
-from projects.words import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,18 +49,7 @@ class RefusedForm:
             self.add_error(name if name in self.fields else None, list(reasons))
 
 
-class SelectingAdmin(ModelAdmin):
-    """Takes any selection: Django fails on what no row can have as its number."""
-
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        if all(map(whole_number, request.POST.getlist(helpers.ACTION_CHECKBOX_NAME))):
-            return super().changelist_view(request, extra_context)
-        sentence = "Nothing was done: what was selected is not in this list."
-        self.message_user(request, sentence, messages.ERROR)
-        return HttpResponseRedirect(request.get_full_path())
-
-
-class RefusingAdmin(NamingAdmin, SelectingAdmin):
+class RefusingAdmin(NamingAdmin, ListingAdmin):
     """Shows the errors of operations as sentences, on the page where they were asked for.
 
     A form keeps all that was typed. It carries the version of what it was opened with, for the

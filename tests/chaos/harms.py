@@ -104,11 +104,13 @@ class KillAll(OfHost):
         victims: list[psutil.Process] = []
         while new := [one for one in watchers_of(worker.process.pid) if one not in victims]:
             for one in new:
-                freeze(one)
+                with suppress(psutil.NoSuchProcess):  # its task has just ended
+                    freeze(one)
             victims += new
         self.chance.shuffle(victims)
         for one in victims:
-            one.kill()
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         worker.kill()
         psutil.wait_procs(victims)
 

@@ -137,11 +137,12 @@ class TaskQuerySet(models.QuerySet["Task"]):
             return self.held_by(runner).filter(pk__in=ids).update(lease_expires_at=lease_end(now))
 
     def overdue(self, now: datetime) -> TaskQuerySet:
-        """Unreachable tasks about which their policy is to decide now, in no order.
+        """Unreachable tasks about which their policy is to decide now."""
+        return self.unreachable().filter(wait_ends_at__lte=now)
 
-        In the model's order SQLite would go along all tasks there ever were.
-        """
-        return self.filter(state=TaskState.UNREACHABLE, wait_ends_at__lte=now).order_by()
+    def unreachable(self) -> TaskQuerySet:
+        """In no order: in the model's SQLite would go along all tasks there ever were."""
+        return self.filter(state=TaskState.UNREACHABLE).order_by()
 
     def first_of_templates(self, project: Project) -> TaskQuerySet:
         """Of each of the project's templates the oldest task that waits, if nothing of it is held.
@@ -178,6 +179,6 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
     def silent_since(self, limit: datetime) -> TaskQuerySet:
         """Held tasks of whose runner nothing was heard after `limit`, not even their claim; in no
-        order, as `overdue`.
+        order, as `unreachable`.
         """
         return self.held().filter(unheard_since(limit)).order_by()

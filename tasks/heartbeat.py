@@ -153,4 +153,7 @@ def _may_travel(task: Task, runner: Runner, *, now: datetime) -> bool:
     """Whether the answer to its claim may still be under way: within one session and lease."""
     if task.claimed_at is None or runner.connected_at is None or task.lease_expires_at is None:
         return True
-    return task.claimed_at >= runner.connected_at and task.lease_expires_at > now
+    # A session that begins later than now began before the clock was set back, and nobody can say
+    # which claims are its own.
+    is_of_session = task.claimed_at >= runner.connected_at or runner.connected_at > now
+    return is_of_session and task.lease_expires_at > now

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from forge.controller.listening import Listening, Moment, silence, whole_lease
 from forge.controller.loop import Loop
+from tasks.clocks import mend_times
 from tasks.reaping import end_waits, mark_silent
 
 
@@ -38,6 +39,7 @@ class ReaperLoop(Loop):
         moment = self._present()
         found = self._listening.look(moment)
         if found is not None:
+            mend_times(now=moment.now, set_by=found.set_by, elapsed=found.elapsed)
             self._listening.begin(moment, found)
         listened = self._listening.length(moment)
         if listened >= silence():

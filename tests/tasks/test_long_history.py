@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from runners.models import Runner
 from runners.worker.protocol import Heartbeat, TaskRef
+from tasks.clocks import mend_times
 from tasks.heartbeat import take_heartbeat
 from tasks.lifecycle import TaskState
 from tasks.models import Task, TaskTemplate
@@ -88,6 +89,9 @@ def costs(runner: Runner, tasks: list[Task]) -> dict[str, Work]:
     work: dict[str, Callable[[], object]] = {
         "who is silent": lambda: mark_silent(now=now, after=SILENCE),
         "whose wait is over": lambda: end_waits(now=now),
+        "what a clock that was set has left": lambda: mend_times(
+            now=now, set_by=timedelta(hours=1), elapsed=timedelta(seconds=1)
+        ),
         "a heartbeat": lambda: beats(runner, tasks),
         "how much a runner holds": lambda: Task.objects.held_by(runner).count(),
         "how much a project runs": lambda: (

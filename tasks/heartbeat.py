@@ -15,6 +15,7 @@ from runners.endpoint import refusal, runner_endpoint
 from runners.models import Runner
 from runners.operations import note_ending, note_heartbeat, note_trouble
 from runners.worker.protocol import Heartbeat, HeartbeatReply, StopOrder, TaskRef
+from tasks.lead_clock import lead_clock
 from tasks.lifecycle import HELD, TaskState
 from tasks.live import announce
 from tasks.models import Task
@@ -34,6 +35,7 @@ def heartbeat(
             "displaced",
             f"Another worker has connected as {runner.name} since; this one ends.",
         )
+    lead_clock.look()
     return take_heartbeat(runner=runner, message=message, now=timezone.now())
 
 

@@ -13,7 +13,7 @@ from tasks.policies import CLOCK_DIFFERENCE, lease_end
 
 
 def mend_times(*, now: datetime, set_by: timedelta, elapsed: timedelta | None) -> None:
-    """Have waits last as long as they were to, and nothing be dated in the future.
+    """Have waits last as long as they were to, and nothing that decides be dated in the future.
 
     The clock was set by `set_by` within the time `elapsed` before `now`; None where nobody knows
     whether it was. May be repeated where it has failed.

@@ -15,7 +15,7 @@ from tasks.policies import CLOCK_DIFFERENCE
 
 logger = logging.getLogger(__name__)
 
-# Of two turns, in seconds. Shorter than any silence that counts, and longer than a turn waits.
+# In seconds. A step that waits for a silent broker takes four, however soon silence counts.
 SHORTEST_BREAK = 5.0
 _ANEW = "No runner is called silent, and no lease ended, before that was waited for anew."
 

@@ -18,7 +18,8 @@ class Drainable(models.Model):
     is_draining = models.BooleanField(default=False, editable=False)
     # Why somebody wants it so, from Forge; empty if it was a signal. Ends with the session.
     drain_order = models.CharField(max_length=MAXIMUM_ORDER, blank=True, editable=False)
-    # Its worker has that order, or may have it: it cannot be taken back any more.
+    # Its worker ends, by that order, which it has or may have, or by a signal: no order can be
+    # taken back any more.
     was_told_to_end = models.BooleanField(default=False, editable=False)
 
     class Meta:

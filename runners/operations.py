@@ -359,7 +359,10 @@ def note_heartbeat(
 
     A session that has ended meanwhile says nothing about the one that has taken its place.
     """
-    changes = {"session": "", "instance": ""} if is_leaving else {}
+    changes: dict[str, object] = {"session": "", "instance": ""} if is_leaving else {}
+    if is_draining:
+        # It ends, whoever told it so, and cannot be kept from that.
+        changes["was_told_to_end"] = True
     # An order to drain that was given since the worker sent this stands.
     drains = Case(When(~Q(drain_order=""), Value(value=True)), default=Value(is_draining))
     rows = Runner.objects.filter(pk=runner.pk, session=runner.session)

@@ -15,6 +15,7 @@ from runners.endpoint import refusal, runner_endpoint
 from runners.models import Runner
 from runners.operations import note_ending, note_heartbeat, note_trouble
 from runners.worker.protocol import Heartbeat, HeartbeatReply, StopOrder, TaskRef
+from tasks.lead_clock import lead_clock
 from tasks.lifecycle import HELD, TaskState
 from tasks.live import announce
 from tasks.models import Task
@@ -34,6 +35,7 @@ def heartbeat(
             "displaced",
             f"Another worker has connected as {runner.name} since; this one ends.",
         )
+    lead_clock.look()
     return take_heartbeat(runner=runner, message=message, now=timezone.now())
 
 
@@ -153,4 +155,7 @@ def _may_travel(task: Task, runner: Runner, *, now: datetime) -> bool:
     """Whether the answer to its claim may still be under way: within one session and lease."""
     if task.claimed_at is None or runner.connected_at is None or task.lease_expires_at is None:
         return True
-    return task.claimed_at >= runner.connected_at and task.lease_expires_at > now
+    # A session that begins later than now began before the clock was set back, and nobody can say
+    # which claims are its own.
+    is_of_session = task.claimed_at >= runner.connected_at or runner.connected_at > now
+    return is_of_session and task.lease_expires_at > now

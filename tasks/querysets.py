@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db import models, transaction
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import OuterRef, Q, Subquery, Value
 
 from projects.models import Project
 from projects.permissions import Action
@@ -44,6 +44,20 @@ def never_started(reason: str, *, now: datetime) -> dict[str, Any]:
         "finished_at": now,
         "log_complete": True,  # nothing was written, and nothing is missing
     }
+
+
+class _Word(Value):
+    """A state in the text of a statement, as it stands in the conditions of indexes."""
+
+    def as_sql(self, compiler: object, connection: object) -> tuple[str, tuple[str | int, ...]]:
+        return f"'{self.value}'", ()
+
+
+def _among(states: Iterable[TaskState]) -> Q:
+    """As `state__in`. SQLite compares a list with an index's condition word by word, and knows
+    nothing of parameters then: it would read all tasks there ever were. So it is sorted as there.
+    """
+    return Q(state__in=[_Word(state.value) for state in sorted(states)])
 
 
 class TaskTemplateQuerySet(models.QuerySet["TaskTemplate"]):
@@ -89,17 +103,17 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
     def held(self) -> TaskQuerySet:
         """Tasks that a runner holds: they take a slot of the runner and of the project."""
-        # Sorted, as in the condition of the index: SQLite compares them word by word.
-        return self.filter(state__in=sorted(HELD))
+        return self.filter(_among(HELD))
 
     def finished(self) -> TaskQuerySet:
-        return self.filter(state__in=sorted(TERMINAL))
+        return self.filter(_among(TERMINAL))
 
     def unfinished(self) -> TaskQuerySet:
-        return self.filter(state__in=sorted(UNFINISHED))
+        return self.filter(_among(UNFINISHED))
 
     def held_by(self, runner: Runner) -> TaskQuerySet:
-        return self.held().filter(runner=runner)
+        """Written as a range: for an equality SQLite takes the index of all that it ever ran."""
+        return self.held().filter(runner__gte=runner.pk, runner__lte=runner.pk)
 
     def of_attempts(self, keys: Iterable[tuple[int, int]]) -> TaskQuerySet:
         """Those that are in just these attempts: `keys` are (task, attempt)."""
@@ -124,7 +138,11 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
     def overdue(self, now: datetime) -> TaskQuerySet:
         """Unreachable tasks about which their policy is to decide now."""
-        return self.filter(state=TaskState.UNREACHABLE, wait_ends_at__lte=now)
+        return self.unreachable().filter(wait_ends_at__lte=now)
+
+    def unreachable(self) -> TaskQuerySet:
+        """In no order: in the model's SQLite would go along all tasks there ever were."""
+        return self.filter(state=TaskState.UNREACHABLE).order_by()
 
     def first_of_templates(self, project: Project) -> TaskQuerySet:
         """Of each of the project's templates the oldest task that waits, if nothing of it is held.
@@ -134,7 +152,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
         PostgreSQL would rather read all that wait.
         """
         tasks = type(self)(self.model)
-        unfinished = tasks.filter(template=OuterRef("pk"), state__in=sorted(HELD | {QUEUED}))
+        unfinished = tasks.filter(_among(HELD | {QUEUED}), template=OuterRef("pk"))
         first = Subquery(unfinished.order_by("pk").values("pk")[:1])
         rows = project.templates.order_by().annotate(first=first)
         ids = [pk for pk in rows.values_list("first", flat=True) if pk is not None]
@@ -160,5 +178,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
         return self.filter(state=TaskState.QUEUED, hinted_at__isnull=False)
 
     def silent_since(self, limit: datetime) -> TaskQuerySet:
-        """Held tasks of whose runner nothing was heard after `limit`, not even their claim."""
-        return self.held().filter(unheard_since(limit))
+        """Held tasks of whose runner nothing was heard after `limit`, not even their claim; in no
+        order, as `unreachable`.
+        """
+        return self.held().filter(unheard_since(limit)).order_by()

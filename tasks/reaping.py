@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from projects.words import duration_in_words
@@ -14,35 +15,53 @@ from tasks.publish import put_out_project
 from tasks.transitions import REASON_LENGTH
 
 
-def mark_silent(*, now: datetime, after: timedelta) -> int:
-    """Mark what is held by runners unheard for `after` as unreachable; returns how many."""
+def _always() -> bool:
+    return True
+
+
+def mark_silent(*, now: datetime, after: timedelta, goes_on: Callable[[], bool] = _always) -> int:
+    """Mark what is held by runners unheard for `after` as unreachable; returns how many.
+
+    `goes_on` is asked before each of them, and says whether what was true at `now` still is.
+    """
     limit = now - after
     rows = Task.objects.silent_since(limit).without_scripts()
     silent = rows.exclude(state=TaskState.UNREACHABLE)
     count = 0
     for task in silent:
+        if not goes_on():
+            break
         if task.mark_unreachable(now=now, silent_since=limit):
             announce(task.pk)
             count += 1
     return count
 
 
-def end_waits(*, now: datetime, ends_leases: bool = True) -> int:
+def end_waits(
+    *, now: datetime, ends_leases: bool = True, goes_on: Callable[[], bool] = _always
+) -> int:
     """Do what the policies say where the wait is over; returns with how many tasks.
 
     Without `ends_leases` nothing is done where the end of a lease decides: whether it has come is
-    not certain.
+    not certain. `goes_on` as for `mark_silent`.
     """
     overdue = Task.objects.overdue(now).select_related("runner").without_scripts()
     if not ends_leases:
         overdue = overdue.exclude(lost_runner_policy=LostRunnerPolicy.RETRY)
-    return sum(_end_wait(task, now=now) for task in overdue)
+    count = 0
+    for task in overdue:
+        if not goes_on():
+            break
+        count += _end_wait(task, now=now)
+    return count
 
 
 def _end_wait(task: Task, *, now: datetime) -> bool:
     if task.may_retry:
         return begin_next_attempt(task=task, state=TaskState.LOST, reason=_gone(task), now=now)
-    is_ended = _is_stopped(task, now=now) or task.lose(reason=_why_lost(task, now=now), now=now)
+    is_ended = _is_stopped(task, now=now) or task.lose_overdue(
+        reason=_why_lost(task, now=now), now=now
+    )
     if is_ended:
         announce(task.pk)
         put_out_project(task.project_id)

@@ -229,6 +229,16 @@ class TaskTransitions(RunPolicy):
             TaskState.LOST, fence=Q(attempt=self.attempt), reason=reason, finished_at=now
         )
 
+    def lose_overdue(self, *, reason: str, now: datetime) -> bool:
+        """`unreachable -> lost`: the wait for its runner is over, and its lease where that counts.
+
+        Whoever decides it has read the row before, and may have been held up meanwhile.
+        """
+        fence = Q(state=TaskState.UNREACHABLE, attempt=self.attempt, wait_ends_at__lte=now)
+        has_ended = Q(lease_expires_at__lt=now - CLOCK_DIFFERENCE)
+        fence &= ~Q(lost_runner_policy=LostRunnerPolicy.RETRY) | has_ended
+        return self._move(TaskState.LOST, fence=fence, reason=reason, finished_at=now)
+
     def stop_unreachable(self, *, reason: str, now: datetime) -> bool:
         """`unreachable -> stopped`: its lease has ended, and with it its processes."""
         fence = Q(state=TaskState.UNREACHABLE, attempt=self.attempt)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
-from datetime import datetime, timedelta
+from collections.abc import Callable
 
-from django.conf import settings
-from django.utils import timezone
-
-from forge.controller.listening import Listening
+from forge.controller.listening import Listening, Moment, silence, whole_lease
 from forge.controller.loop import Loop
-from tasks.policies import CLOCK_DIFFERENCE
+from tasks.clocks import mend_times
 from tasks.reaping import end_waits, mark_silent
 
 
@@ -19,28 +15,43 @@ class ReaperLoop(Loop):
     """A runner is silent only if somebody could have heard it.
 
     After a restart of Forge, or an outage of its database, no runner has been heard for a while,
-    and none of them is to blame: silence counts once turns have succeeded for as long as it takes.
-    Until then no wait ends either: whoever is back may be about to say so. And no lease ends before
-    there was time for a whole one, since the clock by which it was given may have been set.
+    and none of them is to blame: silence counts once the database has answered for as long as it
+    takes. Until then no wait ends either: whoever is back may be about to say so. And no lease ends
+    before there was time for a whole one, since the clock by which it was given may have been set.
     """
 
     name = "reaper"
     period = 1.0
 
-    def __init__(self, is_leading: threading.Event, is_closing: threading.Event) -> None:
+    def __init__(
+        self,
+        is_leading: threading.Event,
+        is_closing: threading.Event,
+        *,
+        present: Callable[[], Moment] = Moment.present,
+    ) -> None:
         super().__init__(is_leading, is_closing)
         self._listening = Listening()
+        self._present = present
 
     def turn(self) -> None:
-        self.turn_at(monotonic=time.monotonic(), now=timezone.now())
+        # Not reached while the database is away: without it nobody leads.
+        moment = self._present()
+        found = self._listening.look(moment)
+        if found is not None:
+            mend_times(now=moment.now, set_by=found.set_by, elapsed=found.elapsed)
+            self._listening.begin(moment, found)
+        listened = self._listening.length(moment)
+        if listened >= silence():
+            mark_silent(now=moment.now, after=silence(), goes_on=self._goes_on)
+            ends_leases = listened >= whole_lease()
+            end_waits(now=moment.now, ends_leases=ends_leases, goes_on=self._goes_on)
+        self._goes_on()
 
-    def turn_at(self, *, monotonic: float, now: datetime) -> None:
-        """The turn of that moment, by a clock that nobody sets and by the host's."""
-        silence = timedelta(seconds=settings.FORGE_OFFLINE_SECONDS)
-        lease = timedelta(seconds=settings.FORGE_LEASE_SECONDS) + CLOCK_DIFFERENCE
-        listened = self._listening.go_on(monotonic=monotonic, now=now)
-        if listened >= silence:
-            mark_silent(now=now, after=silence)
-            end_waits(now=now, ends_leases=listened >= lease)
-        # Not reached while the database is away, and no turn begins: without it nobody leads.
-        self._listening.note(monotonic=monotonic, now=now)
+    def _goes_on(self) -> bool:
+        """Whether what the turn took for true when it began still is, after another answer."""
+        moment = self._present()
+        if self._listening.look(moment) is not None:
+            return False
+        self._listening.note(moment)
+        return self._is_leading.is_set()

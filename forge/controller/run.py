@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterable
-from datetime import timedelta
 
 from django.db import Error as DatabaseError
 from django.db import connections
@@ -26,13 +25,13 @@ from forge.controller.reaper import ReaperLoop
 from forge.controller.tokens import TokenLoop
 from forge.controller.watch import WatchLoop
 from projects.checks import report_trouble
+from tasks.lead_clock import TERM as TERM
 from tasks.models import Leadership
 
 logger = logging.getLogger(__name__)
 
 NAME = "controller"
-# Another takes over within the sum of the two; aimed at: in under 10 s on a machine under load.
-TERM = timedelta(seconds=4)
+# Another takes over within this and a term; aimed at: in under 10 s on a machine under load.
 RENEWAL_SECONDS = 1.0
 CLOSE_SECONDS = 3.0
 UNSUITABLE = 2

@@ -155,6 +155,35 @@ def test_page_and_list_offer_to_cancel_it_and_say_when_that_is_too_late(
     assert not resume_runner(runner=runner, by=cast.manager, now=timezone.now())
 
 
+@pytest.mark.parametrize("is_first", [True, False], ids=["before the order", "after it"])
+def test_a_drain_is_not_said_to_be_cancelled_where_somebody_ended_the_worker_on_its_host(
+    cast: Cast, runner: Runner, task: Task, is_first: bool
+) -> None:
+    runner = heard(runner)
+    Task.objects.update(hinted_at=timezone.now())
+    request = ClaimRequest(task.pk, task.attempt, "n" * 22)
+    claim_task(runner=runner, request=request, now=timezone.now())
+    after_term = Heartbeat(runner.session, (TaskRef(task.pk, task.attempt),), is_draining=True)
+    if is_first:
+        beat(runner, after_term)
+    drain(runner, cast)
+    if not is_first:
+        beat(runner, after_term)
+    client = Client()
+    client.force_login(cast.manager)
+    page, listed = f"/runners/{runner.pk}/", f"/projects/{cast.project.pk}/runners/"
+    for address in (page, listed):
+        assert "Cancel drain" not in client.get(address).text
+    assert "which cannot be taken back" in client.get(page).text
+    answer = client.post(f"{page}resume/", follow=True)
+    assert "takes tasks again." not in answer.text
+    assert status(runner) == RunnerStatus.DRAINING
+    # The worker that is started after it takes tasks.
+    runner = connect(runner, "two")
+    note_heartbeat(runner=runner, is_leaving=False, now=timezone.now())
+    assert status(runner) == RunnerStatus.IDLE and not runner.was_told_to_end
+
+
 def test_who_is_not_connected_cannot_be_drained_and_is_not_paused_by_that(
     cast: Cast, runner: Runner
 ) -> None:

@@ -216,6 +216,45 @@ def test_a_lease_that_was_renewed_meanwhile_forbids_the_retry(
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("policy", ["wait", "retry"])
+def test_a_controller_that_is_held_up_ends_no_wait_that_has_begun_since(
+    policy: str, template: TaskTemplate, runner: Runner, cast: Cast
+) -> None:
+    """It has read that the wait is over; the runner comes back, and falls silent anew."""
+    # The last attempt: nothing of it is to be called lost that still runs.
+    task = task_with(
+        template, runner, cast, lost_runner_policy=policy, safe_to_rerun=True, max_attempts=2
+    )
+    Task.objects.filter(pk=task.pk).update(attempt=2 if policy == "retry" else 1)
+    task.refresh_from_db()
+    over = let_pass(SILENCE + A_MOMENT, task) + timedelta(seconds=task.wait_seconds) + LEASE
+
+    def held_up() -> bool:
+        beat(runner, task, now=over)
+        mark_silent(now=over + SILENCE + A_MOMENT, after=SILENCE)
+        return True
+
+    assert end_waits(now=over, goes_on=held_up) == 0
+    task.refresh_from_db()
+    assert task.state == TaskState.UNREACHABLE
+
+
+@pytest.mark.django_db
+def test_the_last_attempt_that_is_heard_meanwhile_is_not_lost(
+    template: TaskTemplate, runner: Runner, cast: Cast
+) -> None:
+    """The renewal of its lease is committed, the way back into `running` is not yet."""
+    task = retried(template, runner, cast)
+    Task.objects.filter(pk=task.pk).update(attempt=task.max_attempts)
+    late = timezone.now() + LEASE + SILENCE
+    mark_silent(now=late, after=SILENCE)
+    Task.objects.filter(pk=task.pk).renew_leases(runner, now=late)
+    assert end_waits(now=late + A_MOMENT) == 0
+    task.refresh_from_db()
+    assert task.state == TaskState.UNREACHABLE
+
+
+@pytest.mark.django_db
 def test_the_last_attempt_is_the_last(template: TaskTemplate, runner: Runner, cast: Cast) -> None:
     task = retried(template, runner, cast, max_attempts=2)
     let_pass(LEASE + SILENCE, task)

@@ -1,0 +1,72 @@
+"""Whether the clock of this web process's host agrees with that of the controller that leads.
+
+What the one writes of times the other believes: leases, and when a runner was heard.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+
+from tasks.models import Leadership
+from tasks.policies import CLOCK_DIFFERENCE
+
+logger = logging.getLogger(__name__)
+
+# How long the lead lasts that a controller takes or keeps, which it does every second.
+TERM = timedelta(seconds=4)
+# How often the two are compared, and how often that they differ is said, in seconds.
+LOOK_SECONDS = 5.0
+QUIET_SECONDS = 60.0
+
+
+class LeadClock:
+    """Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last: tuple[float, datetime | None] | None = None
+        self._said_at: float | None = None
+
+    def look(self) -> None:
+        """Compare, if that was not done lately, and say in the log by how much the two differ."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            monotonic = time.monotonic()
+            if self._last is None or monotonic - self._last[0] >= LOOK_SECONDS:
+                self._compare(monotonic)
+        finally:
+            self._lock.release()
+
+    def _compare(self, monotonic: float) -> None:
+        end = Leadership.objects.values_list("expires_at", flat=True).first()
+        last, self._last = self._last, (monotonic, end)
+        # Of an end that nobody moves, only its holder could say when it was written.
+        if last is None or end is None or end == last[1]:
+            return
+        ahead = end - TERM - timezone.now()
+        since = timedelta(seconds=time.monotonic() - last[0])
+        # It was written between the two looks. Whoever gives up the lead leaves no term.
+        if ahead > CLOCK_DIFFERENCE:
+            self._say(ahead, "behind", monotonic)
+        elif ahead + since + TERM < -CLOCK_DIFFERENCE:
+            self._say(-ahead - since, "ahead of", monotonic)
+
+    def _say(self, difference: timedelta, how: str, monotonic: float) -> None:
+        if self._said_at is not None and monotonic - self._said_at < QUIET_SECONDS:
+            return
+        self._said_at = monotonic
+        logger.warning(
+            "The clock of this host is about %.0f s %s that of the leading controller's host. Set "
+            "both right, with NTP: until then tasks may be given up while they run, and run twice.",
+            difference.total_seconds(),
+            how,
+        )
+
+
+lead_clock = LeadClock()

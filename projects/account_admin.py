@@ -25,7 +25,7 @@ from projects.admin_inlines import ShownInline, linked
 from projects.audit.entry import AuditEntry, Kind, Verb
 from projects.audit.recording import record, record_saved, snapshot
 from projects.errors import LastOwnerError
-from projects.members import demand_other_owners, remove_user
+from projects.members import demand_other_owners, has_role_above, remove_user
 from projects.models import Membership, UserToken
 from projects.versions import require_version
 
@@ -158,12 +158,14 @@ class AccountAdmin(RecordedAdmin, _UserAdmin):
 
 
 def _is_within_reach(request: HttpRequest, account: User) -> bool:
-    """Whether it has no right that `request` lacks: with a new password it would be taken over."""
-    if request.user.is_superuser or account.is_superuser:
-        return bool(request.user.is_superuser)
+    """Whether it may do nothing that `request` may not: with a new password it is taken over."""
+    by = cast("User", request.user)
+    if by.is_superuser or account.is_superuser:
+        return by.is_superuser
     # Of an inactive account Django says that it has none; it can be made active again.
-    own = _rights_of(cast("User", request.user))
-    return not _rights_of(account).exclude(pk__in=own.values("pk")).exists()
+    own = _rights_of(by)
+    has_more = _rights_of(account).exclude(pk__in=own.values("pk")).exists()
+    return not has_more and not has_role_above(account, by)
 
 
 def _rights_of(account: User) -> QuerySet[Permission]:

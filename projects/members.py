@@ -107,6 +107,15 @@ def demand_other_owners(user: User) -> None:
         _demand_another_owner(membership)
 
 
+def has_role_above(user: User, other: User) -> bool:
+    """Whether a project gives `user`, active or not, a role above what it gives `other`."""
+    roles = dict(other.memberships.order_by().values_list("project_id", "role"))
+    return any(
+        Role(role).is_above(Role(roles[project]) if project in roles else None)
+        for project, role in user.memberships.order_by().values_list("project_id", "role")
+    )
+
+
 def _hold(project: Project) -> None:
     """Lock the project, so that two owners cannot remove each other at once.
 

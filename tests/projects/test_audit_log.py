@@ -124,6 +124,7 @@ NOT_RECORDED = {
     "name_from": "computes",
     "free_name": "looks",
     "demand_other_owners": "looks",
+    "has_role_above": "looks",
     "is_secret_of": "compares",
     "unlike_stored": "compares",
 }

@@ -6,9 +6,9 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin
-from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.forms import (
+    AdminPasswordChangeForm,
     ReadOnlyPasswordHashField,
     ReadOnlyPasswordHashWidget,
     UserChangeForm,
@@ -16,7 +16,6 @@ from django.contrib.auth.forms import (
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.db.models import Q
 
 from projects.admin_bases import ReadOnlyAdmin
@@ -25,7 +24,12 @@ from projects.admin_inlines import ShownInline, linked
 from projects.audit.entry import AuditEntry, Kind, Verb
 from projects.audit.recording import record, record_saved, snapshot
 from projects.errors import LastOwnerError
-from projects.members import demand_other_owners, has_role_above, remove_user
+from projects.members import (
+    change_password,
+    demand_other_owners,
+    has_role_above,
+    remove_user,
+)
 from projects.models import Membership, UserToken
 from projects.versions import require_version
 
@@ -35,9 +39,11 @@ if TYPE_CHECKING:
 
     _UserAdmin = UserAdmin[User]
     _UserChangeForm = UserChangeForm[User]
+    _PasswordForm = AdminPasswordChangeForm[User]
 else:
     _UserAdmin = UserAdmin
     _UserChangeForm = UserChangeForm
+    _PasswordForm = AdminPasswordChangeForm
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -119,11 +125,23 @@ class AccountForm(_UserChangeForm):
         return is_active
 
 
+class PasswordForm(_PasswordForm):
+    """A password for an account, or none."""
+
+    def save(self, commit: bool = True) -> User:
+        """The password alone: Django writes all that the account was when the form was read."""
+        is_wanted = self.cleaned_data["set_usable_password"]
+        password = self.cleaned_data["password1"] if is_wanted else None
+        change_password(user=self.user, password=password)
+        return self.user
+
+
 @admin.register(User)
 class AccountAdmin(RecordedAdmin, _UserAdmin):
     """Django's own, with each change in the audit log and no project left without an owner."""
 
     form = AccountForm
+    change_password_form = PasswordForm
     list_display = ("username", "first_name", "last_name", "email", "is_staff", "last_login")
     list_filter = ("is_active", "is_staff", "is_superuser", "groups", "last_login")
     search_help_text = "A part of the user name, the name or the email address"
@@ -146,13 +164,6 @@ class AccountAdmin(RecordedAdmin, _UserAdmin):
         is_open = obj is None or _is_within_reach(request, obj)
         return super().has_delete_permission(request, obj) and is_open
 
-    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:  # noqa: A002  # Django calls it so
-        with transaction.atomic():
-            before = self.get_object(request, unquote(id))
-            answer = super().user_change_password(request, id, form_url)
-            record_new_password(before)
-        return answer
-
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         remove_user(user=obj)
 
@@ -170,13 +181,6 @@ def _is_within_reach(request: HttpRequest, account: User) -> bool:
 
 def _rights_of(account: User) -> QuerySet[Permission]:
     return Permission.objects.filter(Q(user=account) | Q(group__user=account))
-
-
-def record_new_password(before: User | None) -> None:
-    """Write down that this account has another password than `before` says, if it has."""
-    now = User.objects.filter(pk=before.pk).first() if before else None
-    if before is not None and now is not None and now.password != before.password:
-        record(Verb.CHANGED_PASSWORD, now)
 
 
 @admin.register(Group)

@@ -85,10 +85,11 @@ def remove_user(*, user: User) -> None:
         user.delete()
 
 
-def change_password(*, user: User, password: str) -> None:
-    """Of an account, by itself. All of its sessions end; whose cookie is to go on, says the caller.
+def change_password(*, user: User, password: str | None) -> None:
+    """Of an account, and nothing else of it. With None it has none and cannot sign in with one.
 
-    What a good password is was asked before.
+    All of its sessions end; whose cookie is to go on, says the caller. What a good password is was
+    asked before.
     """
     with transaction.atomic():
         user.set_password(password)

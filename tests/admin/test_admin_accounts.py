@@ -9,9 +9,11 @@ from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import reverse
 
+from projects.audit.entry import AuditEntry
 from projects.models import Membership
 from projects.permissions import Role
 from tests.cast import Cast
+from tests.meeting import just_before
 
 
 def account_form(user: User, **changes: Any) -> dict[str, Any]:
@@ -185,3 +187,45 @@ def test_a_member_with_the_same_role_looks_after_the_account(
     page = reverse("admin:auth_user_password_change", args=[cast.outsider.pk])
     assert client.post(page, {**passwords, "usable_password": "true"}).status_code == 302
     assert User.objects.get(pk=cast.outsider.pk).check_password("N0t-the-old-one")
+
+
+def test_who_is_dismissed_does_not_undo_it_with_a_new_password(
+    superuser: User, admin: Client
+) -> None:
+    """The account was read, somebody else takes its rights away, and then it is saved."""
+
+    def dismiss() -> None:
+        User.objects.filter(pk=superuser.pk).update(is_active=False, is_superuser=False)
+
+    page = reverse("admin:auth_user_password_change", args=[superuser.pk])
+    sent = requests_for(superuser)[page]
+    with just_before('SET "password"', dismiss):
+        assert admin.post(page, sent).status_code == 302
+    stored = User.objects.get(pk=superuser.pk)
+    assert stored.check_password("N0t-the-old-one")
+    assert not stored.is_active and not stored.is_superuser
+
+
+def test_there_is_one_place_to_guess_at_ones_own_password(
+    cast: Cast, superuser: User, admin: Client
+) -> None:
+    viewer = Client()
+    viewer.force_login(cast.viewer)
+    superuser.set_password("the old password")
+    superuser.save()
+    admin.force_login(superuser)
+    sent = {
+        "old_password": "the old password",
+        "new_password1": "long enough 88",
+        "new_password2": "long enough 88",
+    }
+    before = AuditEntry.objects.count()
+    for client in (admin, viewer, Client()):
+        for answer in (
+            client.get("/admin/password_change/"),
+            client.post("/admin/password_change/", sent),
+        ):
+            assert (answer.status_code, answer.headers["Location"]) == (302, "/password/")
+    assert AuditEntry.objects.count() == before
+    assert User.objects.get(pk=superuser.pk).check_password("the old password")
+    assert 'href="/password/"' in admin.get("/admin/").text

@@ -28,9 +28,9 @@ from projects.members import (
     change_password,
     demand_other_owners,
     has_role_above,
-    remove_user,
 )
 from projects.models import Membership, UserToken
+from projects.removal import let_go, remove_users
 from projects.versions import require_version
 
 if TYPE_CHECKING:
@@ -164,8 +164,16 @@ class AccountAdmin(RecordedAdmin, _UserAdmin):
         is_open = obj is None or _is_within_reach(request, obj)
         return super().has_delete_permission(request, obj) and is_open
 
+    def before_deletion(self, request: HttpRequest, rows: QuerySet[User]) -> None:
+        *_, lacking, protected = self.get_deleted_objects(rows, request)
+        if not lacking and not protected:  # or else Django refuses it
+            let_go(list(rows))
+
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        remove_user(user=obj)
+        remove_users([obj])
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        remove_users(list(queryset))
 
 
 def _is_within_reach(request: HttpRequest, account: User) -> bool:

@@ -100,8 +100,18 @@ class RefusingAdmin(NamingAdmin, ListingAdmin):
         row = self.get_object(request, unquote(object_id)) if object_id else None
         return "" if row is None else version_of(row)
 
+    def before_deletion(self, request: HttpRequest, rows: QuerySet[Any]) -> None:
+        """What has to be done before the transaction in which Django deletes."""
+
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> Any:
-        view = super().delete_view
+        django = super().delete_view
+
+        def view(request: HttpRequest, *args: Any) -> Any:
+            row = self.get_object(request, unquote(object_id)) if request.POST else None
+            if row is not None:
+                self.before_deletion(request, self.get_queryset(request).filter(pk=row.pk))
+            return django(request, *args)
+
         return self._refused(request, self._list(), view, object_id, extra_context)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
@@ -139,6 +149,8 @@ def _all_or_none(delete: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(delete)
     def action(page: RefusingAdmin, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
         try:
+            if "post" in request.POST:  # the answer to the question whether it is meant
+                page.before_deletion(request, queryset)
             with transaction.atomic():
                 return delete(page, request, queryset)
         except (ForgeError, ValidationError):

@@ -36,6 +36,14 @@ def delete(admin: Client, *users: User) -> None:
     assert admin.post(reverse("admin:auth_user_changelist"), sent).status_code == 302
 
 
+def delete_of_the_active(admin: Client, *users: User) -> None:
+    """In a list that shows active accounts alone."""
+    chosen = [user.pk for user in users]
+    sent = {"action": "delete_selected", "_selected_action": chosen, "post": "yes"}
+    page = reverse("admin:auth_user_changelist") + "?is_active__exact=1"
+    assert "Successfully deleted 1 user" in admin.post(page, sent, follow=True).text
+
+
 def delete_one(admin: Client, user: User) -> None:
     """As somebody does on the account's own page."""
     page = reverse("admin:auth_user_delete", args=[user.pk])
@@ -63,7 +71,7 @@ def works_of_manager(
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("how", [delete, delete_one])
+@pytest.mark.parametrize("how", [delete, delete_of_the_active, delete_one])
 def test_what_a_deleted_account_has_done_stays_without_its_name(
     how: Callable[..., None],
     cast: Cast,

@@ -1,4 +1,4 @@
-"""The admin's own ways in: one sign-in for all of Forge, and passwords with a record."""
+"""The admin's own ways in: one sign-in for all of Forge, and one place for one's password."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from django.contrib import admin
-from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.http import HttpRequest, HttpResponseRedirect
 from django.shortcuts import resolve_url
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_safe
-
-from projects.account_admin import record_new_password
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
@@ -32,9 +28,5 @@ def sign_in(request: HttpRequest) -> HttpResponse:
 
 
 def change_password(request: HttpRequest) -> HttpResponse:
-    """Django's page for one's own password."""
-    with transaction.atomic():
-        before = User.objects.filter(username=request.user.get_username()).first()
-        answer: HttpResponse = admin.site.admin_view(admin.site.password_change)(request)
-        record_new_password(before)
-    return answer
+    """To the page where everybody changes their own, whatever was sent: it counts wrong ones."""
+    return HttpResponseRedirect(resolve_url("password"))

@@ -6,9 +6,9 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin
-from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.forms import (
+    AdminPasswordChangeForm,
     ReadOnlyPasswordHashField,
     ReadOnlyPasswordHashWidget,
     UserChangeForm,
@@ -16,8 +16,9 @@ from django.contrib.auth.forms import (
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.core.validators import validate_ipv46_address
 from django.db.models import Q
+from django.db.models.functions import Lower
 
 from projects.admin_bases import ReadOnlyAdmin
 from projects.admin_forms import RefusingAdmin
@@ -25,8 +26,13 @@ from projects.admin_inlines import ShownInline, linked
 from projects.audit.entry import AuditEntry, Kind, Verb
 from projects.audit.recording import record, record_saved, snapshot
 from projects.errors import LastOwnerError
-from projects.members import demand_other_owners, remove_user
+from projects.members import (
+    change_password,
+    demand_other_owners,
+    has_role_above,
+)
 from projects.models import Membership, UserToken
+from projects.removal import let_go, remove_users
 from projects.versions import require_version
 
 if TYPE_CHECKING:
@@ -35,9 +41,11 @@ if TYPE_CHECKING:
 
     _UserAdmin = UserAdmin[User]
     _UserChangeForm = UserChangeForm[User]
+    _PasswordForm = AdminPasswordChangeForm[User]
 else:
     _UserAdmin = UserAdmin
     _UserChangeForm = UserChangeForm
+    _PasswordForm = AdminPasswordChangeForm
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -119,11 +127,23 @@ class AccountForm(_UserChangeForm):
         return is_active
 
 
+class PasswordForm(_PasswordForm):
+    """A password for an account, or none."""
+
+    def save(self, commit: bool = True) -> User:
+        """The password alone: Django writes all that the account was when the form was read."""
+        is_wanted = self.cleaned_data["set_usable_password"]
+        password = self.cleaned_data["password1"] if is_wanted else None
+        change_password(user=self.user, password=password)
+        return self.user
+
+
 @admin.register(User)
 class AccountAdmin(RecordedAdmin, _UserAdmin):
     """Django's own, with each change in the audit log and no project left without an owner."""
 
     form = AccountForm
+    change_password_form = PasswordForm
     list_display = ("username", "first_name", "last_name", "email", "is_staff", "last_login")
     list_filter = ("is_active", "is_staff", "is_superuser", "groups", "last_login")
     search_help_text = "A part of the user name, the name or the email address"
@@ -146,35 +166,31 @@ class AccountAdmin(RecordedAdmin, _UserAdmin):
         is_open = obj is None or _is_within_reach(request, obj)
         return super().has_delete_permission(request, obj) and is_open
 
-    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:  # noqa: A002  # Django calls it so
-        with transaction.atomic():
-            before = self.get_object(request, unquote(id))
-            answer = super().user_change_password(request, id, form_url)
-            record_new_password(before)
-        return answer
+    def before_deletion(self, request: HttpRequest, rows: QuerySet[User]) -> None:
+        *_, lacking, protected = self.get_deleted_objects(rows, request)
+        if not lacking and not protected:  # or else Django refuses it
+            let_go(list(rows))
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        remove_user(user=obj)
+        remove_users([obj])
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        remove_users(list(queryset))
 
 
 def _is_within_reach(request: HttpRequest, account: User) -> bool:
-    """Whether it has no right that `request` lacks: with a new password it would be taken over."""
-    if request.user.is_superuser or account.is_superuser:
-        return bool(request.user.is_superuser)
+    """Whether it may do nothing that `request` may not: with a new password it is taken over."""
+    by = cast("User", request.user)
+    if by.is_superuser or account.is_superuser:
+        return by.is_superuser
     # Of an inactive account Django says that it has none; it can be made active again.
-    own = _rights_of(cast("User", request.user))
-    return not _rights_of(account).exclude(pk__in=own.values("pk")).exists()
+    own = _rights_of(by)
+    has_more = _rights_of(account).exclude(pk__in=own.values("pk")).exists()
+    return not has_more and not has_role_above(account, by)
 
 
 def _rights_of(account: User) -> QuerySet[Permission]:
     return Permission.objects.filter(Q(user=account) | Q(group__user=account))
-
-
-def record_new_password(before: User | None) -> None:
-    """Write down that this account has another password than `before` says, if it has."""
-    now = User.objects.filter(pk=before.pk).first() if before else None
-    if before is not None and now is not None and now.password != before.password:
-        record(Verb.CHANGED_PASSWORD, now)
 
 
 @admin.register(Group)
@@ -191,6 +207,14 @@ class AccountGroupAdmin(RecordedAdmin, GroupAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return bool(request.user.is_superuser)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        validate_ipv46_address(text)
+    except ValidationError:
+        return False
+    return True
 
 
 class _VerbFilter(admin.SimpleListFilter):
@@ -216,5 +240,19 @@ class _KindFilter(_VerbFilter):
 class AuditEntryAdmin(ReadOnlyAdmin):
     list_display = ("at", "actor", "way", "verb", "kind", "name", "project", "address")
     list_filter = ("way", _VerbFilter, _KindFilter, "at")
-    search_fields = ("=actor", "=name", "=address", "=verb", "=kind")
-    search_help_text = "A user name, an object's name, an address, a verb or a kind, in full"
+    search_fields = ("actor", "name", "address")
+    search_help_text = "A user name, an object's name or an address, in full"
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """By what indexes serve, each in its own way: the log has no end."""
+        text = search_term.strip()
+        if not text:
+            return queryset, False
+        if "\0" in text:
+            return queryset.none(), False
+        wanted = Q(actor=text) | Q(small_name=text.lower())
+        if _is_address(text):
+            wanted |= Q(address=text)
+        return queryset.alias(small_name=Lower("name")).filter(wanted), False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from projects.words import listed
+
 
 class ForgeError(Exception):
     """Base of all errors that a user may see."""
@@ -63,6 +65,14 @@ class RoleAboveOwnError(ForgeError):
         yours = f"yours is {own}" if own else "you are no member of this project"
         super().__init__(f"This is about the role {role}, and {yours}. Ask one of its owners.")
         self.role = role
+
+
+class AccountInUseError(ForgeError):
+    """Something names an account, or it was given a project, since its removal was begun."""
+
+    def __init__(self, names: list[str]) -> None:
+        whose = listed(names)
+        super().__init__(f"Something was done by or with {whose} at this very moment. Try again.")
 
 
 class TooManyUserTokensError(ForgeError):

@@ -1,4 +1,4 @@
-"""Who belongs to a project: add, change the role, remove; and the accounts behind them.
+"""Who belongs to a project: add, change the role, remove; and the passwords behind them.
 
 Two rules hold whatever page, script or administrator asks: a project keeps an active owner, and
 nobody gives, changes or takes away a role above their own.
@@ -24,6 +24,8 @@ from projects.permissions import Role
 from projects.versions import require_version
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from django.contrib.auth.models import User
 
 
@@ -77,18 +79,11 @@ def remove_member(*, membership: Membership, by: User) -> None:
         row.delete()
 
 
-def remove_user(*, user: User) -> None:
-    """Delete an account with its memberships and API tokens. Raises LastOwnerError."""
-    with transaction.atomic():
-        demand_other_owners(user)
-        record(Verb.REMOVED, user, name=user.get_username())
-        user.delete()
+def change_password(*, user: User, password: str | None) -> None:
+    """Of an account, and nothing else of it. With None it has none and cannot sign in with one.
 
-
-def change_password(*, user: User, password: str) -> None:
-    """Of an account, by itself. All of its sessions end; whose cookie is to go on, says the caller.
-
-    What a good password is was asked before.
+    All of its sessions end; whose cookie is to go on, says the caller. What a good password is was
+    asked before.
     """
     with transaction.atomic():
         user.set_password(password)
@@ -101,10 +96,28 @@ def demand_other_owners(user: User) -> None:
 
     To be called in the transaction that deletes the account or makes it inactive.
     """
-    held = Membership.objects.filter(user=user).select_related("project", "user")
-    for membership in held.order_by("project_id"):
-        _hold(membership.project)
+    hold_projects_of([user])
+    for membership in Membership.objects.filter(user=user).select_related("project", "user"):
         _demand_another_owner(membership)
+
+
+def hold_projects_of(users: Sequence[User]) -> list[int]:
+    """Lock all projects of these accounts, in the order in which everybody locks several.
+
+    Returns their numbers. To be called in a transaction.
+    """
+    found = Membership.objects.filter(user__in=users).order_by().values("project_id")
+    rows = Project.objects.filter(pk__in=found).order_by("pk")
+    return list(rows.select_for_update(no_key=True).values_list("pk", flat=True))
+
+
+def has_role_above(user: User, other: User) -> bool:
+    """Whether a project gives `user`, active or not, a role above what it gives `other`."""
+    roles = dict(other.memberships.order_by().values_list("project_id", "role"))
+    return any(
+        Role(role).is_above(Role(roles[project]) if project in roles else None)
+        for project, role in user.memberships.order_by().values_list("project_id", "role")
+    )
 
 
 def _hold(project: Project) -> None:

@@ -35,6 +35,22 @@ def once_read(words: str, do: Callable[[], object]) -> Iterator[None]:
     assert waits == [True, False], f"nothing was between {words!r} and what followed it"
 
 
+@contextmanager
+def just_before(words: str, do: Callable[[], object]) -> Iterator[None]:
+    """Let `do` happen once, just before the first statement with these words, which must come."""
+    has_come: list[str] = []
+
+    def watch(execute: Callable[..., Any], sql: str, *more: Any) -> Any:
+        if words in sql and not has_come:
+            has_come.append(sql)
+            do()
+        return execute(sql, *more)
+
+    with connection.execute_wrapper(watch):
+        yield
+    assert has_come, f"there was no {words!r}"
+
+
 def is_waited_for() -> bool:
     """Whether somebody waits for a lock of PostgreSQL's."""
     with connection.cursor() as cursor:

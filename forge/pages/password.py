@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from forge.pages.access import signed_in
-from forge.pages.sign_in import PATIENCE_SECONDS, of_known, per_account
+from forge.pages.sign_in import PATIENCE_SECONDS, counted_as, of_known, per_account
 from projects.members import change_password
 
 if TYPE_CHECKING:
@@ -41,38 +42,48 @@ class PasswordForm(PasswordChangeForm):
         self.fields["new_password1"].help_text = GOOD
 
 
+@dataclass(frozen=True)
+class Wait:
+    """How many seconds to wait, whether for one's own wrong tries or for others' turns."""
+
+    seconds: int = 0
+    is_busy: bool = False
+
+
 @sensitive_post_parameters()
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def password(request: HttpRequest) -> HttpResponse:
     user = signed_in(request)
     form = PasswordForm(user, request.POST if request.method == "POST" else None)
-    wait = _changed_or_wait(form, user) if form.is_bound else 0.0
-    if form.is_bound and not wait and not form.errors:
+    wait = _changed_or_wait(form, user) if form.is_bound else Wait()
+    if form.is_bound and not wait.seconds and not form.errors:
         # This browser stays signed in, under another key.
         update_session_auth_hash(request, user)
         messages.success(request, DONE)
         return redirect("password")
-    context = {"form": form, "wait_seconds": math.ceil(wait), "section": "password"}
-    answer = render(request, "password.html", context)
-    if wait:
+    context = {"form": form, "wait_seconds": wait.seconds, "is_busy": wait.is_busy}
+    answer = render(request, "password.html", {**context, "section": "password"})
+    if wait.seconds:
         answer.status_code = HTTPStatus.TOO_MANY_REQUESTS
-        answer["Retry-After"] = str(math.ceil(wait))
+        answer["Retry-After"] = str(wait.seconds)
     elif form.errors:
         answer.status_code = HTTPStatus.BAD_REQUEST
     return answer
 
 
-def _changed_or_wait(form: PasswordForm, user: User) -> float:
-    """0 if the form was looked at, whose errors tell the rest; otherwise how many seconds to wait.
+def _changed_or_wait(form: PasswordForm, user: User) -> Wait:
+    """With no seconds if the form was looked at, whose errors tell the rest.
 
     Whoever has come by somebody's session guesses here no faster than at the sign-in.
     """
-    sender = (user.get_username(), "own")
+    name = counted_as(user.get_username())
+    sender = (name, "own")
     if seconds := per_account.wait_before(sender):
-        return seconds
-    if not of_known.take():
-        return PATIENCE_SECONDS
+        return Wait(math.ceil(seconds))
+    if not of_known.take(name):
+        per_account.give_back(sender)
+        return Wait(math.ceil(PATIENCE_SECONDS), is_busy=True)
     try:
         is_valid = form.is_valid()
         if "old_password" not in form.errors:
@@ -80,5 +91,5 @@ def _changed_or_wait(form: PasswordForm, user: User) -> float:
         if is_valid:
             change_password(user=user, password=form.cleaned_data["new_password1"])
     finally:
-        of_known.give_back()
-    return 0.0
+        of_known.give_back(name)
+    return Wait()

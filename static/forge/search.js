@@ -80,14 +80,18 @@ export class LogSearch {
     for (const [name, number] of Object.entries(place)) address.searchParams.set(name, number);
     this.#say("searching…");
     this.#isAsking = true;
+    let refusal = "";
     try {
       const answer = await fetch(address, { headers: { Accept: "application/json" }, redirect: "manual" });
       if (answer.type === "opaqueredirect" || answer.status === 404) lookAgain(); // signed out
+      if (answer.status === 429) refusal = (await answer.json()).message;
       if (!answer.ok) throw new Error(answer.status);
       const found = await answer.json();
       [this.#lines, this.#total, this.#first] = [found.lines, found.total, found.first];
     } catch {
-      this.#say("no answer; Enter tries again");
+      this.#say(`${refusal ? "not searched" : "no answer"}; Enter tries again`);
+      if (refusal) this.#note.textContent = refusal;
+      this.#note.hidden = !refusal;
       this.#asked = "";
       return false;
     } finally {

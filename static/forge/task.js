@@ -28,6 +28,7 @@ let bytes = 0;
 let isEnded = false;
 let isPlaced = !/^#L\d+$/.test(location.hash);
 let writtenAt = null;
+let refusal = ""; // why the stream is refused, in Forge's own words
 
 const view = new LogView(find("lines"), find("canvas"), { fetch: (from, count) => ask("lines", { from, count }), onChange: drawn });
 const ruler = new LogRuler(find("ruler"), view);
@@ -181,6 +182,16 @@ function lose() {
   showConnection(false);
 }
 
+// Forge answers, and does not send this log now: its sentence says what to do.
+function showRefusal(words) {
+  if (refusal && !words) find("remark").textContent = "";
+  refusal = words;
+  if (!words) return lose();
+  showConnection(true);
+  say("Not live", "warn", "status-lost");
+  find("remark").textContent = words;
+}
+
 // A browser opens six connections to one host, for all of its tabs together: one that nobody sees
 // keeps none, or six watched tasks would leave no other page to be loaded.
 const isSeen = () => document.visibilityState === "visible";
@@ -192,6 +203,7 @@ function connect() {
   if (position) address.searchParams.set("from", position);
   source = new EventSource(address);
   source.addEventListener("open", () => {
+    if (refusal) find("remark").textContent = refusal = "";
     showConnection(true);
     say("Live", "run", "status-live");
   });
@@ -200,9 +212,10 @@ function connect() {
   source.addEventListener("beat", heard);
   source.addEventListener("end", end);
   source.addEventListener("error", () => {
-    lose();
+    const isRefused = source.readyState === EventSource.CLOSED;
+    if (!isRefused || !refusal) lose();
     // The browser tries again by itself after a cut, and gives up after a refusal.
-    if (source.readyState === EventSource.CLOSED) refused();
+    if (isRefused) refused();
   });
 }
 
@@ -212,7 +225,25 @@ async function refused() {
   const answer = await fetch(location.pathname, { method: "HEAD", redirect: "manual" }).catch(() => null);
   if (answer?.type === "opaqueredirect") lookAgain();
   else if (answer?.status === 403 || answer?.status === 404) lookAgain(GONE);
-  else setTimeout(connect, RETRY);
+  else {
+    const asked = source;
+    const words = answer?.ok ? await wordsOfRefusal(asked.url) : "";
+    if (source === asked) showRefusal(words);
+    setTimeout(connect, RETRY);
+  }
+}
+
+// Empty unless there are too many. Whatever else is answered is not waited for: it may have no end.
+async function wordsOfRefusal(address) {
+  const asking = new AbortController();
+  try {
+    const answer = await fetch(address, { signal: asking.signal, redirect: "manual" });
+    return answer.status === 429 ? (await answer.text()).trim() : "";
+  } catch {
+    return "";
+  } finally {
+    asking.abort();
+  }
 }
 
 // Seen again, it goes on where it was.
@@ -233,7 +264,7 @@ setInterval(() => {
     source.close();
     setTimeout(connect, RETRY);
   }
-  if (!writtenAt) return;
+  if (refusal || !writtenAt) return;
   const age = (Date.now() - writtenAt) / 1000;
   find("remark").textContent = age < 60 ? `last write ${Math.round(age)} s ago` : `last write ${clock(writtenAt)}`;
 }, 1000);

@@ -57,6 +57,7 @@ BY_NUMBER_AT_HAND = {
     ("forge/pages/finding.py", "_latest_of"),  # of templates that the user may see
     ("forge/pages/fleet.py", "rows_among"),  # runners at hand
     ("forge/pages/fleet.py", "shown"),  # of rows that were made from runners at hand
+    ("forge/pages/known_browsers.py", "mark_of"),  # whose name is typed into the sign-in
     ("forge/pages/sign_in.py", "_record_failure"),  # whose password was wrong, for the audit log
     ("forge/pages/task_search.py", "_people"),  # who has started a task of the project
     ("forge/pages/task_search.py", "_read"),  # numbers from queries of the project's tasks

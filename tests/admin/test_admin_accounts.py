@@ -9,9 +9,11 @@ from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import reverse
 
+from projects.audit.entry import AuditEntry
 from projects.models import Membership
 from projects.permissions import Role
 from tests.cast import Cast
+from tests.meeting import just_before
 
 
 def account_form(user: User, **changes: Any) -> dict[str, Any]:
@@ -71,6 +73,7 @@ def test_nobody_gives_themselves_rights_in_the_admin(cast: Cast, support: User) 
     group = Group.objects.create(name="Helpdesk")
     support.groups.add(group)
     before = set(support.user_permissions.values_list("pk", flat=True))
+    Membership.objects.create(project=cast.project, user=support, role=Role.VIEWER)
     client = Client()
     client.force_login(support)
     rights = {"is_superuser": "on", "user_permissions": every, "groups": [group.pk]}
@@ -82,7 +85,7 @@ def test_nobody_gives_themselves_rights_in_the_admin(cast: Cast, support: User) 
         assert account.first_name == "Changed" and not account.is_superuser
     assert set(support.user_permissions.values_list("pk", flat=True)) == before
     assert not cast.viewer.user_permissions.exists() and not cast.viewer.groups.exists()
-    assert client.get(f"/projects/{cast.project.pk}/").status_code == 404
+    assert client.get(f"/projects/{cast.outsiders_project.pk}/").status_code == 404
 
     page = reverse("admin:auth_group_change", args=[group.pk])
     assert client.post(page, {"name": "Helpdesk", "permissions": every}).status_code == 403
@@ -131,7 +134,98 @@ def test_who_has_more_rights_is_not_taken_over(
     assert admin.post(page, sent).status_code == 302
     colleague.groups.clear()
     assert client.post(page, sent).status_code == 302
+    Membership.objects.create(project=cast.project, user=support, role=Role.VIEWER)
     for account in (cast.viewer, support):
         own = reverse("admin:auth_user_password_change", args=[account.pk])
         assert client.post(own, sent).status_code == 302
         client.force_login(User.objects.get(pk=support.pk))
+
+
+def requests_for(account: User) -> dict[str, dict[str, Any]]:
+    """By address in the admin: what whoever wants this account would send."""
+    passwords = {"password1": "N0t-the-old-one", "password2": "N0t-the-old-one"}
+    sent = {
+        "change": account_form(account, is_active="on", email="mine@example.net"),
+        "password_change": {**passwords, "usable_password": "true"},
+        "delete": {"post": "yes"},
+    }
+    return {reverse(f"admin:auth_user_{name}", args=[account.pk]): sent[name] for name in sent}
+
+
+@pytest.mark.parametrize("is_active", [True, False])
+@pytest.mark.parametrize("own", [None, Role.VIEWER, Role.MANAGER])
+def test_who_has_a_higher_role_in_a_project_is_not_taken_over(
+    own: Role | None, is_active: bool, cast: Cast, support: User
+) -> None:
+    if own:
+        Membership.objects.create(project=cast.project, user=support, role=own)
+    # A higher role in another project is none in this one.
+    Membership.objects.create(project=cast.outsiders_project, user=support, role=Role.OWNER)
+    Membership.objects.create(project=cast.project, user=cast.outsider, role=Role.OWNER)
+    owner = User.objects.get(pk=cast.owner.pk)
+    User.objects.filter(pk=owner.pk).update(is_active=is_active)
+    client = Client()
+    client.force_login(support)
+    for page, sent in requests_for(owner).items():
+        assert client.post(page, sent).status_code == 403, page
+    chosen = {"action": "delete_selected", "_selected_action": [owner.pk], "post": "yes"}
+    client.post(reverse("admin:auth_user_changelist"), chosen)
+    stored = User.objects.get(pk=owner.pk)
+    assert (stored.password, stored.email) == (owner.password, "")
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_member_with_the_same_role_looks_after_the_account(
+    role: Role, cast: Cast, support: User
+) -> None:
+    Membership.objects.create(project=cast.project, user=support, role=Role.OWNER)
+    Membership.objects.create(project=cast.project, user=cast.outsider, role=role)
+    Membership.objects.filter(user=cast.outsider).exclude(project=cast.project).delete()
+    client = Client()
+    client.force_login(support)
+    passwords = {"password1": "N0t-the-old-one", "password2": "N0t-the-old-one"}
+    page = reverse("admin:auth_user_password_change", args=[cast.outsider.pk])
+    assert client.post(page, {**passwords, "usable_password": "true"}).status_code == 302
+    assert User.objects.get(pk=cast.outsider.pk).check_password("N0t-the-old-one")
+
+
+def test_who_is_dismissed_does_not_undo_it_with_a_new_password(
+    superuser: User, admin: Client
+) -> None:
+    """The account was read, somebody else takes its rights away, and then it is saved."""
+
+    def dismiss() -> None:
+        User.objects.filter(pk=superuser.pk).update(is_active=False, is_superuser=False)
+
+    page = reverse("admin:auth_user_password_change", args=[superuser.pk])
+    sent = requests_for(superuser)[page]
+    with just_before('SET "password"', dismiss):
+        assert admin.post(page, sent).status_code == 302
+    stored = User.objects.get(pk=superuser.pk)
+    assert stored.check_password("N0t-the-old-one")
+    assert not stored.is_active and not stored.is_superuser
+
+
+def test_there_is_one_place_to_guess_at_ones_own_password(
+    cast: Cast, superuser: User, admin: Client
+) -> None:
+    viewer = Client()
+    viewer.force_login(cast.viewer)
+    superuser.set_password("the old password")
+    superuser.save()
+    admin.force_login(superuser)
+    sent = {
+        "old_password": "the old password",
+        "new_password1": "long enough 88",
+        "new_password2": "long enough 88",
+    }
+    before = AuditEntry.objects.count()
+    for client in (admin, viewer, Client()):
+        for answer in (
+            client.get("/admin/password_change/"),
+            client.post("/admin/password_change/", sent),
+        ):
+            assert (answer.status_code, answer.headers["Location"]) == (302, "/password/")
+    assert AuditEntry.objects.count() == before
+    assert User.objects.get(pk=superuser.pk).check_password("the old password")
+    assert 'href="/password/"' in admin.get("/admin/").text

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.html import escape
 
 from projects.admin_bases import UNSEEN_FIELDS
-from projects.audit.entry import Kind, Verb
+from projects.audit.entry import AuditEntry, Kind, Verb
 from projects.audit.recording import record
 from projects.models import UserToken
 from projects.operations import create_user_token
@@ -133,3 +133,45 @@ def test_the_audit_log_offers_every_verb_and_kind_without_reading_itself(
     body = page.content.decode()
     assert all(escape(label) in body for _, label in (*Verb.choices, *Kind.choices))
     assert list(page.context["cl"].result_list) == [entry]
+
+
+@pytest.mark.parametrize(
+    "text", ["owner", "Restart of the web", "restart OF the web", "192.0.2.7", " 2001:db8::7 "]
+)
+def test_an_audit_entry_is_found_by_who_what_and_where_in_full(
+    text: str, cast: Cast, admin: Client
+) -> None:
+    others = {"at": timezone.now(), "way": "page", "verb": "ran", "kind": "template"}
+    entries = [
+        AuditEntry.objects.create(**others, actor=actor, name=name, address=address)
+        for actor, name, address in (
+            ("owner", "Another", "192.0.2.1"),
+            ("viewer", "Restart of the web", "192.0.2.1"),
+            ("viewer", "Another", "192.0.2.7"),
+            ("viewer", "Another", "2001:db8::7"),
+        )
+    ]
+    AuditEntry.objects.create(**others, actor="own", name="Restart", address="192.0.2.77")
+    place = {"owner": 0, "192.0.2.7": 2, "2001:db8::7": 3}.get(text.strip(), 1)
+    assert found(admin, "projects/auditentry", text) == {entries[place].pk}
+
+
+@pytest.mark.parametrize("text", ["owner", "192.0.2.7"])
+def test_a_search_of_the_audit_log_is_served_by_indexes(
+    text: str, cast: Cast, admin: Client
+) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("the index of names is PostgreSQL's")
+    with CaptureQueriesContext(connection) as queries:
+        found(admin, "projects/auditentry", text)
+    asked = [query["sql"] for query in queries if text in query["sql"]]
+    assert asked
+    with connection.cursor() as cursor:
+        # With few rows a scan is right; asked is whether indexes can serve.
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        # Nor does it read all of the log in its order.
+        cursor.execute("SET LOCAL enable_indexscan = off")
+        for sql in asked:
+            cursor.execute("EXPLAIN " + sql)
+            plan = "\n".join(row[0] for row in cursor.fetchall())
+            assert "Bitmap Index Scan" in plan and "Seq Scan on projects_audit" not in plan, plan

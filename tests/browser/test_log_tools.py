@@ -283,3 +283,19 @@ def test_a_line_that_the_log_does_not_have_is_told(visit: Visit, task: int) -> N
     page.evaluate("location.hash = '#L9998'")
     expect(said).to_contain_text("There is no line 9,998: ")
     expect(said).to_have_count(1)
+
+
+def test_a_search_that_finds_no_turn_says_why(visit: Visit, task: int) -> None:
+    words = "Other searches of yours are under way. Try again when they have ended."
+    page = opened(visit, task)
+    pattern = "**/log/search?*"
+    page.route(pattern, lambda route: route.fulfill(status=429, json={"message": words}))
+    search = page.locator("[data-search]")
+    search.fill("needle")
+    search.press("Enter")
+    expect(page.locator("[data-hits]")).to_have_text("not searched; Enter tries again")
+    expect(page.locator("[data-hits-note]")).to_have_text(words)
+    page.unroute(pattern)
+    search.press("Enter")
+    expect(page.locator("[data-hits]")).to_have_text("1 of 1")
+    expect(page.locator("[data-hits-note]")).to_be_hidden()

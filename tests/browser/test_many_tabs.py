@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import requests
 
+from forge.pages.stream import MAXIMUM_STREAMS
 from tests.browser.conftest import Visit
 from tests.browser.visitor import LINES
 from tests.deployment.client import wait_for
@@ -56,3 +58,35 @@ def test_a_tab_that_nobody_sees_leaves_the_others_room(
     visitor.page = tabs[0]
     lines = [line for line in visitor.read_all() if line.startswith("line ")]
     assert lines == [f"line {1000 + n}" for n in range(len(lines))] and len(lines) > written
+
+
+def test_who_watches_too_much_reads_what_to_do_and_then_goes_on(
+    visit: Visit, forge: Deployment, project: int
+) -> None:
+    script = "for n in $(seq 1000 9999); do echo line $n; sleep 0.5; done"
+    task = forge.api.run_script(project, script, name="Too much watched")
+    visitor = visit("viewer")
+    page = visitor.page
+    address = f"{forge.place['url']}/tasks/{task}/stream"
+    streams = [
+        requests.get(address, cookies=visitor.cookies(), stream=True, timeout=60)
+        for _ in range(MAXIMUM_STREAMS)
+    ]
+    assert {stream.status_code for stream in streams} == {200}
+    page.goto(f"/tasks/{task}/")
+    visitor.await_status("Not live")
+    remark = page.locator("[data-remark]")
+    expect(remark).to_have_text(
+        f"You watch {MAXIMUM_STREAMS} tasks already. Close some of their pages."
+    )
+    # The connection is none of its troubles.
+    expect(page.locator("#lost")).to_be_hidden()
+    for stream in streams[:5]:
+        stream.close()
+    visitor.await_status("Live")
+    expect(remark).to_contain_text("last write")
+    visitor.await_line("line 1000")
+    for stream in streams[5:]:
+        stream.close()
+    forge.api.post(f"tasks/{task}/force-stop")
+    visitor.await_status("Ended")

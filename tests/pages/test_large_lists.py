@@ -122,6 +122,7 @@ ADMIN_ASKED = (
     "/admin/tasks/task/?q=health", "/admin/tasks/task/?q={middle}",
     "/admin/tasks/task/?state__exact=failed", "/admin/tasks/task/?project__id__exact={project}",
     "/admin/tasks/task/?p=3", "/admin/runners/runner/?q=web", "/admin/projects/project/?q=pay",
+    "/admin/projects/auditentry/?q=ada.albrecht",
 )  # fmt: skip
 EVERY = (*PAGES, *API, *ADMIN, *ADMIN_ASKED)
 # Of a thousand tasks in three months none is of the last hour, and hardly one waits: there is

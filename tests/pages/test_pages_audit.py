@@ -7,11 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from forge.pages.sign_in import per_account, per_address
 from projects.audit.entry import AuditEntry
 from projects.models import AccessKey, Membership, VariableGroup
 from runners.models import RegistrationToken, Runner
@@ -281,101 +279,6 @@ def test_who_was_removed_finds_nothing_any_more(cast: Cast, browser: Callable[..
     assert theirs.get(f"/projects/{cast.project.pk}/").status_code == 200
     browser(cast.owner).post(f"/members/{cast.viewers_membership.pk}/remove/")
     assert theirs.get(f"/projects/{cast.project.pk}/").status_code == 404
-
-
-# --- how often somebody may be wrong ---
-
-
-@pytest.fixture
-def fresh_quotas(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """As many tries at once as ever, and hardly any more after them, however slow the machine."""
-    settings.FORGE_WRONG_PASSWORDS_PER_SECOND = 0.0001
-    settings.FORGE_WRONG_PASSWORDS_PER_ADDRESS_PER_SECOND = 0.0005
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    for quota in (per_account, per_address):
-        monkeypatch.setattr(quota, "_burst_seconds", 100_000)
-        quota.forget()
-    yield
-    for quota in (per_account, per_address):
-        quota.forget()
-
-
-def try_to_sign_in(client: Client, password: str, name: str = "owner", **where: str) -> Any:
-    given = {"username": name, "password": password}
-    return client.post("/sign-in/", given, headers={"X-Forwarded-For": where.get("at", "")})
-
-
-@pytest.fixture
-def owner(cast: Cast, settings: Any, fresh_quotas: None) -> User:
-    settings.FORGE_BEHIND_PROXY = True
-    cast.owner.set_password("correct horse battery")
-    cast.owner.save()
-    return cast.owner
-
-
-def test_guessing_at_one_account_ends_in_429_with_the_wait(owner: User) -> None:
-    answers = [
-        try_to_sign_in(Client(), f"guess {number}", at=f"192.0.2.{number}") for number in range(12)
-    ]
-    assert [answer.status_code for answer in answers[:10]] == [200] * 10
-    assert answers[11].status_code == 429
-    assert int(answers[11]["Retry-After"]) >= 1
-    assert "too many tries with a wrong password" in answers[11].text
-    # Not even with the right one: the answer tells nothing about the password.
-    assert try_to_sign_in(Client(), "correct horse battery", at="192.0.2.200").status_code == 429
-    # What was not looked at is not written down: a flood cannot fill the log.
-    failures = AuditEntry.objects.filter(verb="sign_in_failed").count()
-    assert failures <= 11
-
-
-def test_nobody_can_lock_somebody_else_out(owner: User) -> None:
-    known = Client()
-    assert try_to_sign_in(known, "correct horse battery", at="198.51.100.7").status_code == 302
-    known.post("/sign-out/")
-    for number in range(60):
-        try_to_sign_in(Client(), "guess", at=f"192.0.2.{number}")
-        try_to_sign_in(Client(), "guess", name=f"user {number}", at="198.51.100.7")
-    # The account is under attack, and so is the address: this browser is let in at once.
-    assert try_to_sign_in(known, "correct horse battery", at="198.51.100.7").status_code == 302
-
-
-def test_the_mark_of_a_browser_is_for_its_account_and_cannot_be_made_up(owner: User) -> None:
-    known = Client()
-    try_to_sign_in(known, "correct horse battery")
-    known.post("/sign-out/")
-    for _ in range(12):
-        try_to_sign_in(known, "guess", name="manager")
-    assert try_to_sign_in(known, "guess", name="manager").status_code == 429
-    forged = Client()
-    forged.cookies["forge_device"] = "WyJvd25lciIsIngiXQ:1:AAAA"
-    for number in range(12):
-        answer = try_to_sign_in(forged, "guess", at=f"203.0.113.{number}")
-    assert answer.status_code == 429
-    # It does not make a thief's guesses free either.
-    for _ in range(12):
-        answer = try_to_sign_in(known, "guess")
-    assert answer.status_code == 429
-
-
-def test_one_address_cannot_try_many_accounts(owner: User) -> None:
-    answers = [
-        try_to_sign_in(Client(), "guess", name=f"user {number}", at="192.0.2.1").status_code
-        for number in range(60)
-    ]
-    assert answers[:50] == [200] * 50 and 429 in answers[50:]
-
-
-def test_right_passwords_use_nothing_up(owner: User) -> None:
-    for _ in range(15):
-        answer = try_to_sign_in(Client(), "correct horse battery", at="192.0.2.1")
-        assert answer.status_code == 302
-
-
-def test_the_memory_of_tries_is_bounded(owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runners.quotas.MAXIMUM_SENDERS", 20)
-    for number in range(40):
-        per_account.wait_before((f"user {number}", ""))
-    assert len(per_account) == 20
 
 
 def test_the_admin_has_no_second_door(cast: Cast, browser: Callable[..., Client]) -> None:

@@ -82,7 +82,7 @@ def pages_of_forge(ids: dict[str, int]) -> list[str]:
 
 
 def pages_of_the_admin() -> list[str]:
-    found = ["/admin/", "/admin/password_change/"]
+    found = ["/admin/"]
     models = [apps.get_model("auth", name) for name in ("User", "Group")]
     for app in ("projects", "runners", "tasks"):
         models += apps.get_app_config(app).get_models()

@@ -37,9 +37,10 @@ _CODE = re.compile(r"[a-z]+(?:_[a-z]+)*")
 # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
 _FOR_ANOTHER_NAME = (62, 64)
 
-# By the code of a 401; the sentence says what to do.
+UNKNOWN_TOKEN = "unauthorized"
+# By the code of a 401; the sentence says what to do. A 401 without one of these is not Forge's.
 _WHY_REVOKED = {
-    "unauthorized": (
+    UNKNOWN_TOKEN: (
         "it is wrong or the runner was removed. Add a runner in Forge and use its token."
     ),
     "removed": "the runner was removed. Add a runner in Forge and use its token.",
@@ -120,8 +121,9 @@ class _Exchange:
 class Client:
     """Thread-safe: each thread keeps a connection of its own alive.
 
-    Every method raises RevokedError (401), RefusedError (Forge said no, for a reason),
-    and UnreachableError (anything that may pass: no connection, time-outs, 429, 5xx).
+    Every method raises RevokedError (a 401 of Forge's own), RefusedError (Forge said no, for a reason),
+    and UnreachableError (anything that may pass: no connection, time-outs, 429, 5xx, what is not
+    Forge's answer).
     """
 
     def __init__(self, configuration: Configuration) -> None:
@@ -185,7 +187,8 @@ def register(
     """Exchange a registration token for a runner. Raises as Client's methods."""
     exchange = _Exchange(url, trust)
     response, body = exchange.send("register", request, registration_token, ANSWER_TIMEOUT)
-    if response.status_code == requests.codes.unauthorized:
+    is_refused = response.status_code == requests.codes.unauthorized
+    if is_refused and _said(body)[0] == UNKNOWN_TOKEN:
         raise RevokedError(
             f"Forge at {url} does not know this registration token. Check that it is whole, and "
             "FORGE_URL."
@@ -283,10 +286,12 @@ def _no_secure_connection(url: str, error: requests.exceptions.SSLError) -> str:
 def _refusal(url: str, response: requests.Response, body: bytes) -> Exception:
     status = response.status_code
     code, sentence = _said(body)
-    # Forge says why in a code. A proxy that asks for a password of its own says nothing of a token.
-    if status == requests.codes.unauthorized and code:
-        why = _WHY_REVOKED.get(code, _WHY_REVOKED["unauthorized"])
-        return RevokedError(f"Forge at {url} does not accept this runner's token: {why}", code)
+    if status == requests.codes.unauthorized:
+        # Forge says why in a code of its own. A proxy that asks for a password, and a gateway that
+        # asks for a token of its own, say nothing of the runner's.
+        if why := _WHY_REVOKED.get(code):
+            return RevokedError(f"Forge at {url} does not accept this runner's token: {why}", code)
+        return UnreachableError(_not_like_forge(url, f"HTTP {status}"))
     retry_after = _retry_after(response)
     if status == requests.codes.too_many_requests:
         patience = f"Forge at {url} asks for patience: {sentence}"

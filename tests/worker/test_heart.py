@@ -23,6 +23,9 @@ from tests.deployment.client import wait_for
 REPLY = HeartbeatReply((), (), ("tasks",), heartbeat_seconds=0.5).as_bytes()
 # What an API gateway says, whatever it was asked: the code is none of Forge's.
 GATEWAY = json.dumps({"code": 403, "message": "Blocked by policy 17."}).encode()
+# What one that checks tokens of its own says: the code looks like one of Forge's.
+INVALID = json.dumps({"code": "invalid_token", "message": "The access token expired."}).encode()
+CREDENTIALS = json.dumps({"code": "credentials_required", "message": "No token."}).encode()
 REFUSAL = json.dumps({"code": "malformed", "message": "The body is not JSON."}).encode()
 REVOKED = json.dumps({"code": "unauthorized", "message": "Unknown or revoked."}).encode()
 DISPLACED = json.dumps({"code": "displaced", "message": "Another worker is connected."}).encode()
@@ -120,6 +123,8 @@ def test_a_connection_that_dies_without_a_word_is_given_up_before_forge_gives_th
         (403, b"<html>No.</html>"),
         (401, b"<html>Sign in first.</html>"),
         (401, GATEWAY),
+        (401, INVALID),
+        (401, CREDENTIALS),
     ],
 )
 def test_a_refusal_that_does_not_tell_of_another_worker_ends_nothing(

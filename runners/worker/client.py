@@ -31,7 +31,9 @@ from runners.worker.tls import (
 CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 30.0
 READ_BYTES = 64 * 1024
+# What Forge's quotas may ask for; and what a proxy that is in trouble may.
 LONGEST_RETRY_AFTER = 300.0
+LONGEST_IN_TROUBLE = 30.0
 # What Forge's own codes look like; a proxy's JSON may have a number, or its own words, there.
 _CODE = re.compile(r"[a-z]+(?:_[a-z]+)*")
 # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
@@ -292,22 +294,22 @@ def _refusal(url: str, response: requests.Response, body: bytes) -> Exception:
         if why := _WHY_REVOKED.get(code):
             return RevokedError(f"Forge at {url} does not accept this runner's token: {why}", code)
         return UnreachableError(_not_like_forge(url, f"HTTP {status}"))
-    retry_after = _retry_after(response)
     if status == requests.codes.too_many_requests:
         patience = f"Forge at {url} asks for patience: {sentence}"
-        return UnreachableError(patience, retry_after, may_have_arrived=False)
+        asked = _retry_after(response, LONGEST_RETRY_AFTER)
+        return UnreachableError(patience, asked, may_have_arrived=False)
     if status >= requests.codes.server_error:
         trouble = f"Forge at {url} is in trouble (HTTP {status}). {sentence}".rstrip()
-        return UnreachableError(trouble, retry_after)
+        return UnreachableError(trouble, _retry_after(response, LONGEST_IN_TROUBLE))
     if not code:
         return UnreachableError(_not_like_forge(url, f"HTTP {status}"))
     return RefusedError(sentence, code)
 
 
-def _retry_after(response: requests.Response) -> float:
+def _retry_after(response: requests.Response, most: float) -> float:
     """The seconds that the answer asks to wait for; 0 if it says none that can be believed."""
     text = response.headers.get("Retry-After", "").strip()
-    return min(float(text), LONGEST_RETRY_AFTER) if re.fullmatch(r"[0-9]{1,6}", text) else 0.0
+    return min(float(text), most) if re.fullmatch(r"[0-9]{1,6}", text) else 0.0
 
 
 def spread_pause(own: float, asked: float) -> float:

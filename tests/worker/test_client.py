@@ -105,6 +105,18 @@ def test_an_error_that_nests_without_end_is_an_error_of_forges_as_any_other(
         client.heartbeat(Heartbeat("s" * 16, ()))
 
 
+@pytest.mark.parametrize(("status", "seconds"), [(429, 240.0), (503, 30.0)])
+def test_only_a_quota_keeps_a_runner_away_for_minutes(
+    status: int, seconds: float, serve: Serve, tmp_path: Path
+) -> None:
+    head = b"HTTP/1.1 %d No\r\nRetry-After: 240\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    url = f"http://127.0.0.1:{serve(head % status)}"
+    client = Client(Configuration(url, TokenSource("fgr_" + "a" * 43), tmp_path))
+    with pytest.raises(UnreachableError) as caught:
+        client.heartbeat(Heartbeat("s" * 16, ()))
+    assert caught.value.retry_after == seconds
+
+
 def registering(port: int, folder: Path) -> str:
     """What a person reads who adds a host to the Forge at this port, where nothing comes of it."""
     given = {

@@ -39,12 +39,10 @@ _CODE = re.compile(r"[a-z]+(?:_[a-z]+)*")
 # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
 _FOR_ANOTHER_NAME = (62, 64)
 
-UNKNOWN_TOKEN = "unauthorized"
+_UNKNOWN = "unauthorized"
 # By the code of a 401; the sentence says what to do. A 401 without one of these is not Forge's.
 _WHY_REVOKED = {
-    UNKNOWN_TOKEN: (
-        "it is wrong or the runner was removed. Add a runner in Forge and use its token."
-    ),
+    _UNKNOWN: ("it is wrong or the runner was removed. Add a runner in Forge and use its token."),
     "removed": "the runner was removed. Add a runner in Forge and use its token.",
     "replaced": "a newer one has replaced it. Put the newer one in its place.",
     "other_runner": "it belongs to another runner. Put this runner's own in its place.",
@@ -123,9 +121,9 @@ class _Exchange:
 class Client:
     """Thread-safe: each thread keeps a connection of its own alive.
 
-    Every method raises RevokedError (a 401 of Forge's own), RefusedError (Forge said no, for a reason),
-    and UnreachableError (anything that may pass: no connection, time-outs, 429, 5xx, what is not
-    Forge's answer).
+    Every method raises RevokedError (a 401 of Forge's own), RefusedError (Forge said no, for a
+    reason), and UnreachableError (anything that may pass: no connection, time-outs, 429, 5xx, what
+    is no answer of Forge's).
     """
 
     def __init__(self, configuration: Configuration) -> None:
@@ -190,7 +188,7 @@ def register(
     exchange = _Exchange(url, trust)
     response, body = exchange.send("register", request, registration_token, ANSWER_TIMEOUT)
     is_refused = response.status_code == requests.codes.unauthorized
-    if is_refused and _said(body)[0] == UNKNOWN_TOKEN:
+    if is_refused and _said(body)[0] == _UNKNOWN:
         raise RevokedError(
             f"Forge at {url} does not know this registration token. Check that it is whole, and "
             "FORGE_URL."

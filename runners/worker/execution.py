@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from runners.worker.endings import sentence_of
 from runners.worker.entry import Entry
 from runners.worker.failpoints import reached
 from runners.worker.interpreters import INTERPRETERS, places_of
@@ -30,6 +31,7 @@ from runners.worker.supervision import (
     SupervisionError,
     SupervisorLostError,
     TooLateError,
+    capacity_of,
     is_readable,
     read_some,
 )
@@ -41,6 +43,9 @@ logger = logging.getLogger(__name__)
 READ_BYTES = 64 * 1024
 # How long a program that has stopped its supervisor can keep an order from being obeyed.
 NUDGE_SECONDS = 2.0
+_OTHERS_WORDS = (
+    "Something outside of the task's processes went on writing to its output; that is not kept."
+)
 FORCED = (StopStep(signal.SIGKILL, 0.0),)
 # The worker's own settings, its token among them, are no task's business.
 PRIVATE_PREFIXES = ("FORGE_", "CELERY_", "CELERYD_")
@@ -291,11 +296,20 @@ class Run:
                 poll.unregister(process.output)
 
     def _read_rest(self, process: SupervisedProcess, masker: Masker) -> bool:
-        """Take what is in the pipe; False if somebody holds its other end nevertheless."""
+        """Take what is in the pipe; False if somebody holds its other end nevertheless.
+
+        That one may write without end, and is none of the task's processes, which are gone: what
+        they wrote is in what the pipe can hold.
+        """
+        left = capacity_of(process.output)
         while is_readable(process.output):
+            if left < 0:
+                self.entry.doubt(_OTHERS_WORDS)
+                break
             data = read_some(process.output, READ_BYTES)
             if data == b"":
                 return True
+            left -= len(data or bytes(READ_BYTES))
             self._take(data or b"", masker)
         return False
 
@@ -366,29 +380,10 @@ class Run:
             return Outcome("failed", code, self._limit_reason())
         if ending.lease_ended:
             return Outcome("failed", code, self._lease_reason(), is_cut_short=True)
-        if ending.signal is not None:
-            return Outcome("failed", code, f"The program was ended by {_signal(ending.signal)}.")
-        outcome = "succeeded" if code == 0 else "failed"
-        reason = f"The program ended with exit status {code}.{_left_behind(ending.leftovers)}"
-        return Outcome(outcome, code, reason)
+        return Outcome("succeeded" if code == 0 else "failed", code, sentence_of(ending))
 
 
 def stop_steps(job: Job) -> tuple[StopStep, ...]:
     """The job's own steps, before the KILL that follows every list."""
     found = ((signal.Signals[f"SIG{step.signal}"], step.grace_seconds) for step in job.stop_steps)
     return tuple(StopStep(number, grace) for number, grace in found)
-
-
-def _signal(number: int) -> str:
-    try:
-        return f"signal {number} ({signal.Signals(number).name})"
-    except ValueError:
-        return f"signal {number}"
-
-
-def _left_behind(count: int) -> str:
-    """Whoever starts a daemon in a task finds out here why it does not live."""
-    if not count:
-        return ""
-    processes = "1 process" if count == 1 else f"{count} processes"
-    return f" {processes} that it left running {'was' if count == 1 else 'were'} ended."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -26,22 +25,14 @@ from runners.worker.errors import RefusedError, RevokedError, say
 from runners.worker.execution import Outcome, Run
 from runners.worker.failpoints import reached
 from runners.worker.heart import Heart
-from runners.worker.host import system
+from runners.worker.identity import ask_identity, introduction
 from runners.worker.journal import Journal, earlier_name
 from runners.worker.journal_watch import JournalWatch
 from runners.worker.lease import Lease
 from runners.worker.leftovers import Leftovers
 from runners.worker.patience import Known
 from runners.worker.predecessor import Predecessor
-from runners.worker.protocol import (
-    PROTOCOL_VERSION,
-    VERSION,
-    ConnectReply,
-    ConnectRequest,
-    HeartbeatReply,
-    Job,
-    VerifyRequest,
-)
+from runners.worker.protocol import ConnectReply, HeartbeatReply, Job
 from runners.worker.runs import Runs
 from runners.worker.supervision import ForkServer, SupervisionError, TooLateError
 from runners.worker.task_users import TaskUsers, require_passage
@@ -90,7 +81,7 @@ class Agent:
         )
         self.heart: Heart | None = None
         self.known = Known(configuration.data, configuration.url)
-        self._is_open = False
+        self._is_open = self._is_accepted = False
 
     def connect(self) -> ConnectReply:
         """Open the journal, begin a session with Forge, and open the tunnel if one is needed.
@@ -99,7 +90,14 @@ class Agent:
         """
         if not self._is_open:
             self._open(self._find_folder())
-        self.welcome = self.client.connect(self._introduction())
+        journal, slots = self.journal, self.users.count
+        self.welcome = self.client.connect(
+            introduction(session=self.session, instance=journal.instance, slots=slots)
+        )
+        if not self._is_accepted:
+            # Before, it may be another worker that is this runner's, with its tasks.
+            self._is_accepted = True
+            self.workplaces.clear_others()
         if self.welcome.broker_url:
             self.abandon()
         elif self.tunnel is None:
@@ -120,7 +118,9 @@ class Agent:
         self.journal = self._open_journal(folder, is_shared=is_shared)
         self.watch = JournalWatch(self.journal, changed=self._adapt)
         self.predecessor = Predecessor(folder / "fork-servers")
-        self.workplaces = Workplaces(folder, os.environ, is_shared=is_shared)
+        self.workplaces = Workplaces(
+            folder, os.environ, is_shared=is_shared, instance=self.journal.instance
+        )
         self.leftovers = Leftovers(self.journal, self.predecessor)
         self.leftovers.end(self.workplaces)
         self.workplaces.clear()
@@ -150,32 +150,14 @@ class Agent:
             self.heart.poke()
 
     def _find_folder(self) -> Path:
-        """The journal's folder; its name outlives tokens and addresses.
-
-        Forge is asked who this is before anything is begun: the journal has to be held before
-        `connect`, or a second worker on this host would displace the first.
-        """
-        found = self.client.verify(VerifyRequest(PROTOCOL_VERSION, VERSION))
-        self.account = f"runner-{found.welcome.runner}"
-        self.client.speak_as(self.account)
-        return self.configuration.data / f"{self.account}-{found.identity[:12]}"
+        self.account, name = ask_identity(self.client)
+        return self.configuration.data / name
 
     def _open_journal(self, folder: Path, *, is_shared: bool) -> Journal:
         journal = Journal(folder, is_passable=is_shared)
         journal.take_over(self.configuration.data / earlier_name(self.configuration.token))
         journal.open()
         return journal
-
-    def _introduction(self) -> ConnectRequest:
-        return ConnectRequest(
-            protocol=PROTOCOL_VERSION,
-            version=VERSION,
-            session=self.session,
-            instance=self.journal.instance,
-            host_name=socket.gethostname()[:255],
-            system=system(),
-            slots=self.users.count,
-        )
 
     def begin(self) -> None:
         """Start heartbeat and uploads, and see whether there is room for tasks."""

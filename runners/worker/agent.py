@@ -69,6 +69,8 @@ class Agent:
         self.listen: Callable[[tuple[str, ...]], None] = lambda queues: None
         self.cut: Callable[[], None] = lambda: None
         self.runs = Runs()
+        # Attempts whose end is in the journal before Celery tells of it.
+        self._noted = set[tuple[int, int]]()
         self._queues: tuple[str, ...] = ()
         self._choosing = threading.Lock()
         self._is_draining = threading.Event()
@@ -253,8 +255,13 @@ class Agent:
             run = Run(job, entry, workplace, lease, wrote=self.uploader.news)
             self.runs.add(run)
             try:
-                return self._execute(run)
+                outcome = self._execute(run)
+                # First: the worker may be killed while it deletes a large folder.
+                self._note_end(entry, outcome)
+                self._noted.add((task, attempt))
+                return outcome
             finally:
+                workplace.remove()
                 self.runs.remove(run)
 
     def _await_room(self) -> None:
@@ -301,13 +308,18 @@ class Agent:
         }
 
     def deliver(self, task: int, attempt: int, outcome: Outcome) -> None:
-        """Note how an attempt ended and send it; called by the result backend."""
-        entry = self.journal.get(task, attempt)
-        if entry is not None:
-            cut = outcome.is_cut_short
-            entry.end(outcome.outcome, outcome.exit_code, outcome.reason, is_cut_short=cut)
-            reached("result journaled", task=task, attempt=attempt)
-            self.uploader.urgent()
+        """Note how an attempt ended, unless that is done; called by the result backend."""
+        if (task, attempt) in self._noted:
+            self._noted.remove((task, attempt))
+        elif entry := self.journal.get(task, attempt):
+            self._note_end(entry, outcome)
+
+    def _note_end(self, entry: Entry, outcome: Outcome) -> None:
+        """In the journal, from which it is sent."""
+        cut = outcome.is_cut_short
+        entry.end(outcome.outcome, outcome.exit_code, outcome.reason, is_cut_short=cut)
+        reached("result journaled", task=entry.task, attempt=entry.attempt)
+        self.uploader.urgent()
 
     # --- orders ---
 
@@ -345,7 +357,7 @@ class Agent:
     def _drop(self, entry: Entry) -> None:
         """Forge no longer takes this attempt: end its processes and forget it."""
         run = self.runs.get(entry.task, entry.attempt)
-        if run is not None:
+        if run is not None and entry.result is None:
             # Where another attempt may have begun, nothing is left to be cleaned up in peace.
             run.stop("The task is no longer this runner's.", force=run.job.is_fenced)
         elif entry.result is not None:

@@ -135,7 +135,8 @@ class Run:
             detail = f"The worker failed while it ran the task: {type(error).__name__}: {error}"
             outcome = Outcome("failed", None, detail)
         finally:
-            self.workplace.remove()
+            # Before anybody hears of the end; the rest is removed by who made the place.
+            self.workplace.remove_secrets()
         return replace(outcome, reason=self._masked(outcome.reason)[:MAXIMUM_REASON])
 
     def _masked(self, text: str) -> str:

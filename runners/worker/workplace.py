@@ -88,10 +88,14 @@ class Workplace:
         if self.user is not None:
             os.chown(folder, self.user.uid, self.user.gid, follow_symlinks=False)
 
+    def remove_secrets(self) -> None:
+        """Those that nobody has removed before. Raises nothing."""
+        remove_folder(os.fsencode(self.secrets))
+
     def remove(self) -> None:
         """Everything; what is gone already is fine. Raises nothing, however deep folders are."""
-        for folder in (self.secrets, self.place):
-            remove_folder(os.fsencode(folder))
+        self.remove_secrets()
+        remove_folder(os.fsencode(self.place))
 
 
 class Workplaces:

@@ -35,7 +35,7 @@ from runners.worker.supervision import (
     is_readable,
     read_some,
 )
-from runners.worker.task_users import PERSONAL_VARIABLES
+from runners.worker.task_environment import environment_for
 from runners.worker.workplace import Workplace
 
 logger = logging.getLogger(__name__)
@@ -47,8 +47,6 @@ _OTHERS_WORDS = (
     "Something outside of the task's processes went on writing to its output; that is not kept."
 )
 FORCED = (StopStep(signal.SIGKILL, 0.0),)
-# The worker's own settings, its token among them, are no task's business.
-PRIVATE_PREFIXES = ("FORGE_", "CELERY_", "CELERYD_")
 
 
 @dataclass(frozen=True)
@@ -208,7 +206,7 @@ class Run:
         try:
             return server.spawn(
                 arguments,
-                environment=self._environment({**paths, **settings}),
+                environment=environment_for(self.job, user, {**paths, **settings}),
                 directory=self.workplace.folder,
                 private=self.workplace.secrets if paths else None,
                 user=user.as_json() if user else None,
@@ -231,20 +229,6 @@ class Run:
         # Text from a browser has CRLF line ends, which Bash would take as part of words.
         path = self.workplace.write_script(name, self.job.script.replace("\r\n", "\n"))
         return [program, str(path)]
-
-    def _environment(self, settings: Mapping[str, str]) -> dict[str, str]:
-        inherited = {
-            name: content
-            for name, content in os.environ.items()
-            if not name.startswith(PRIVATE_PREFIXES)
-        }
-        if user := self.workplace.user:
-            for name in PERSONAL_VARIABLES:
-                inherited.pop(name, None)
-            inherited.update(user.environment)
-        job = {**self.job.environment, **self.job.secrets}
-        # Python would otherwise keep its output back until a block is full: no live log.
-        return {**inherited, "PYTHONUNBUFFERED": "1", **job, **settings}
 
     def _follow(self, process: SupervisedProcess, masker: Masker, server: ForkServer) -> Ending:
         """Journal the output, masked, until the tree is gone, watching the time limit."""

@@ -30,7 +30,7 @@ def ask_identity(client: Client) -> Identity:
     return Identity(account, f"{account}-{found.identity[:12]}")
 
 
-def introduction(*, session: str, instance: str, slots: int) -> ConnectRequest:
+def introduction(session: str, instance: str, *, slots: int) -> ConnectRequest:
     """What begins a session. instance: of the journal. slots: 0, or the most that may run here."""
     return ConnectRequest(
         protocol=PROTOCOL_VERSION,

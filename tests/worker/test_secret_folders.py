@@ -20,6 +20,7 @@ from runners.worker.agent import Agent
 from runners.worker.claiming import Claims
 from runners.worker.client import Client
 from runners.worker.configuration import Configuration
+from runners.worker.contact import Contact
 from runners.worker.errors import ConfigurationError
 from runners.worker.journal import Journal
 from runners.worker.protocol import ClaimRequest, Job, SecretFile
@@ -28,7 +29,6 @@ from runners.worker.supervision.server import removal
 from runners.worker.supervision.server.removal import remove_folder
 from runners.worker.task_users import TaskUser, TaskUsers, require_passage, task_users
 from runners.worker.tokens import TokenSource
-from runners.worker.uploader import Uploader
 from runners.worker.workplace import Workplace, Workplaces
 from tests.deployment.client import wait_for
 from tests.worker.test_supervision import (
@@ -490,8 +490,12 @@ def test_an_attempt_that_fails_before_it_has_a_place_gives_its_user_back(tmp_pat
     agent.workplaces = FullDisk(tmp_path, {}, is_shared=True)
     agent.journal = Journal(tmp_path)
     agent.journal.open()
-    agent.uploader = Uploader(
-        agent.client, agent.journal, refused=lambda entry: None, revoked=lambda error: None
+    agent.contact = Contact(
+        agent.client,
+        agent.journal,
+        agent.session,
+        refused=lambda entry: None,
+        revoked=lambda error: None,
     )
     for task in (7, 8):
         with pytest.raises(OSError, match="No space left"):

@@ -326,7 +326,8 @@ def connect_runner(
     Raises RunnerQuarantinedError, RunnerRemovedError, and RunnerInUseError while another instance
     is heard, or is about to be, with the same token; the same instance (the same journal folder)
     may always take over from its dead predecessor.
-    It counts as heard with its first heartbeat, which it sends once the broker answers it too.
+    It counts as heard with its first heartbeat, which it sends once the broker answers it too, or
+    once it waits for that.
     """
     if runner.is_quarantined(now=now):
         raise RunnerQuarantinedError(runner)

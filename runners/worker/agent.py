@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -21,37 +20,28 @@ from runners.worker.broker_watch import BrokerWatch
 from runners.worker.claiming import Claims, LeavingError
 from runners.worker.client import Client
 from runners.worker.configuration import Configuration
+from runners.worker.contact import Contact
 from runners.worker.entry import Entry
 from runners.worker.errors import RefusedError, RevokedError, say
 from runners.worker.execution import Outcome, Run
 from runners.worker.failpoints import reached
-from runners.worker.heart import Heart
-from runners.worker.host import system
+from runners.worker.identity import ask_identity, introduction
 from runners.worker.journal import Journal, earlier_name
 from runners.worker.journal_watch import JournalWatch
 from runners.worker.lease import Lease
 from runners.worker.leftovers import Leftovers
 from runners.worker.patience import Known
 from runners.worker.predecessor import Predecessor
-from runners.worker.protocol import (
-    PROTOCOL_VERSION,
-    VERSION,
-    ConnectReply,
-    ConnectRequest,
-    HeartbeatReply,
-    Job,
-    VerifyRequest,
-)
+from runners.worker.protocol import ConnectReply, HeartbeatReply, Job
 from runners.worker.runs import Runs
 from runners.worker.supervision import ForkServer, SupervisionError, TooLateError
+from runners.worker.task_environment import settings_of
 from runners.worker.task_users import TaskUsers, require_passage
 from runners.worker.tunnel import Tunnel
-from runners.worker.uploader import Uploader
 from runners.worker.workplace import Workplaces
 
 logger = logging.getLogger(__name__)
 
-DELIVERY_SECONDS = 10.0
 OUTCOME_SECONDS = 5.0
 # So many times what it runs at once may be on a runner: running, or ended and not yet reported.
 OVERHANG = 2
@@ -78,6 +68,8 @@ class Agent:
         self.listen: Callable[[tuple[str, ...]], None] = lambda queues: None
         self.cut: Callable[[], None] = lambda: None
         self.runs = Runs()
+        # Attempts whose end is in the journal before Celery tells of it.
+        self._noted = set[tuple[int, int]]()
         self._queues: tuple[str, ...] = ()
         self._choosing = threading.Lock()
         self._is_draining = threading.Event()
@@ -88,9 +80,11 @@ class Agent:
             is_draining=self._is_draining,
             is_leaving=self._is_leaving,
         )
-        self.heart: Heart | None = None
         self.known = Known(configuration.data, configuration.url)
-        self._is_open = False
+        self._is_open = self._has_taken_over = self._has_begun = False
+        # What came first: that tasks may come, or what ends this worker.
+        self._turning = threading.Lock()
+        self._parting: tuple[str, str] | None = None
 
     def connect(self) -> ConnectReply:
         """Open the journal, begin a session with Forge, and open the tunnel if one is needed.
@@ -99,7 +93,9 @@ class Agent:
         """
         if not self._is_open:
             self._open(self._find_folder())
-        self.welcome = self.client.connect(self._introduction())
+        told = introduction(self.session, self.journal.instance, slots=self.users.count)
+        self.welcome = self.client.connect(told)
+        self._queues, self._parting = self.welcome.queues, None
         if self.welcome.broker_url:
             self.abandon()
         elif self.tunnel is None:
@@ -119,8 +115,11 @@ class Agent:
         is_shared = bool(self.configuration.task_users)
         self.journal = self._open_journal(folder, is_shared=is_shared)
         self.watch = JournalWatch(self.journal, changed=self._adapt)
+        self.contact = self._make_contact()
         self.predecessor = Predecessor(folder / "fork-servers")
-        self.workplaces = Workplaces(folder, os.environ, is_shared=is_shared)
+        self.workplaces = Workplaces(
+            folder, os.environ, is_shared=is_shared, instance=self.journal.instance
+        )
         self.leftovers = Leftovers(self.journal, self.predecessor)
         self.leftovers.end(self.workplaces)
         self.workplaces.clear()
@@ -135,9 +134,8 @@ class Agent:
         remember(tokens.current())
         bound = self.users.bound(self.welcome.concurrency)
         self.welcome = replace(self.welcome, concurrency=bound)
-        self._queues = self.welcome.queues
         self.runs.slots = self.welcome.concurrency
-        self.leftovers.close()
+        self._take_over()
         try:
             self.forks.start()
         except SupervisionError as error:  # such as on a full disk
@@ -146,19 +144,11 @@ class Agent:
 
     def ask_forge(self) -> None:
         """Beat now: only Forge can say why the broker cuts us off, or it is to know something."""
-        if self.heart is not None:
-            self.heart.poke()
+        self.contact.poke()
 
     def _find_folder(self) -> Path:
-        """The journal's folder; its name outlives tokens and addresses.
-
-        Forge is asked who this is before anything is begun: the journal has to be held before
-        `connect`, or a second worker on this host would displace the first.
-        """
-        found = self.client.verify(VerifyRequest(PROTOCOL_VERSION, VERSION))
-        self.account = f"runner-{found.welcome.runner}"
-        self.client.speak_as(self.account)
-        return self.configuration.data / f"{self.account}-{found.identity[:12]}"
+        self.account, name = ask_identity(self.client)
+        return self.configuration.data / name
 
     def _open_journal(self, folder: Path, *, is_shared: bool) -> Journal:
         journal = Journal(folder, is_passable=is_shared)
@@ -166,47 +156,54 @@ class Agent:
         journal.open()
         return journal
 
-    def _introduction(self) -> ConnectRequest:
-        return ConnectRequest(
-            protocol=PROTOCOL_VERSION,
-            version=VERSION,
-            session=self.session,
-            instance=self.journal.instance,
-            host_name=socket.gethostname()[:255],
-            system=system(),
-            slots=self.users.count,
-        )
-
-    def begin(self) -> None:
-        """Start heartbeat and uploads, and see whether there is room for tasks."""
-        if self.tunnel is not None:
-            self.tunnel.is_logging = True
-        self.uploader = Uploader(
-            self.client, self.journal, refused=self._drop, revoked=self._revoked
-        )
-        self.watch.probe()
-        self.watch.start()
-        self.heart = Heart(
+    def _make_contact(self) -> Contact:
+        return Contact(
             self.client,
             self.journal,
             self.session,
-            interval=self.welcome.heartbeat_seconds,
-            obey=self._obey,
+            refused=self._drop,
             revoked=self._revoked,
             displaced=self._displaced,
-            back=self.tunnel.wake if self.tunnel is not None else lambda: None,
-            trouble=lambda: self.watch.trouble or self.uploader.trouble or self.broker.trouble,
+            obey=self._obey,
+            back=lambda: self.tunnel.wake() if self.tunnel else None,
+            trouble=lambda: self.watch.trouble or self.broker.trouble,
         )
-        self.uploader.seconds_heard = self.heart.seconds_heard
-        self.uploader.start()
-        self.heart.start()
+
+    def keep_in_touch(self) -> None:
+        """Hand over what the journal holds, and beat; this worker is connected. Again: go on so."""
+        self._take_over()
+        if not self.watch.is_alive():
+            self.watch.probe()
+            self.watch.start()
+        self.contact.keep(self.welcome.heartbeat_seconds)
+
+    def _take_over(self) -> None:
+        """Forge takes this worker for the runner's: end what others of it have left."""
+        if not self._has_taken_over:
+            self._has_taken_over = True
+            self.workplaces.clear_others()
+            self.leftovers.close()
+
+    def begin(self) -> None:
+        """Tasks are about to come. What was to end this worker, while it waited, does so now."""
+        if self.tunnel is not None:
+            self.tunnel.is_logging = True
+        with self._turning:
+            self._has_begun, parting = True, self._parting
+        self.keep_in_touch()
+        if parting is not None:
+            self._leave_for(*parting)
+
+    def give_up(self) -> None:
+        """The start came to nothing: hand over what can be, and leave nothing behind."""
+        if self._has_taken_over:
+            self.contact.close()
+        self.abandon()
 
     def drain(self) -> None:
         """Take nothing new from now on, and tell Forge so."""
         self._is_draining.set()
-        if self.heart is not None:
-            self.heart.is_draining = True
-            self.heart.poke()
+        self.contact.drain()
 
     def end_all(self, reason: str, *, force: bool = False) -> None:
         """Stop what runs, and wait no longer for claims that nobody answers."""
@@ -220,9 +217,7 @@ class Agent:
         self.forks.close()
         self.watch.close()
         self._await_outcomes()
-        self.uploader.close(DELIVERY_SECONDS)
-        if self.heart is not None:
-            self.heart.close()
+        self.contact.close()
         self.abandon()
         self.workplaces.close()
         self.journal.close(warns=self._is_draining.is_set())
@@ -268,11 +263,16 @@ class Agent:
         reached("claim answered", task=task, attempt=attempt)
         with self.users.lent() as user:
             workplace = self.workplaces.of(task, attempt, user, has_secrets=bool(job.files))
-            run = Run(job, entry, workplace, lease, wrote=self.uploader.news)
+            run = Run(job, entry, workplace, lease, wrote=self.contact.uploader.news)
             self.runs.add(run)
             try:
-                return self._execute(run)
+                outcome = self._execute(run)
+                # First: the worker may be killed while it deletes a large folder.
+                self._note_end(entry, outcome)
+                self._noted.add((task, attempt))
+                return outcome
             finally:
+                workplace.remove()
                 self.runs.remove(run)
 
     def _await_room(self) -> None:
@@ -281,7 +281,7 @@ class Agent:
         It counts a task as held until its result has arrived, and would refuse a claim too many:
         the hint would go back, and around, while this slot is free. Raises Ignore.
         """
-        if self.uploader.trouble:  # popped in the moment in which the queue was left
+        if self.contact.uploader.trouble:  # popped in the moment in which the queue was left
             raise Ignore("what comes of it could not be told")
         most = OVERHANG * self.runs.slots
         while not self._is_draining.is_set() and not self._is_leaving.is_set():
@@ -292,7 +292,8 @@ class Agent:
     def _execute(self, run: Run) -> Outcome:
         if self._is_leaving.is_set():
             run.stop("The runner's worker was shut down before the task started.")
-        return run.execute(self.forks, self._task_settings(run.job), self.uploader.urgent)
+        settings = settings_of(run.job, runner=self.welcome.name, url=self.configuration.url)
+        return run.execute(self.forks, settings, self.contact.uploader.urgent)
 
     def _claim(self, entry: Entry, *, is_ours: bool) -> tuple[Job, Lease]:
         """Raises Ignore if there is nothing to run, or it will not be known any more."""
@@ -307,25 +308,19 @@ class Agent:
         except LeavingError as error:
             raise Ignore("the worker is shutting down") from error
 
-    def _task_settings(self, job: Job) -> dict[str, str]:
-        """What a task's process finds in its environment (DESIGN section 4)."""
-        return {
-            "FORGE_TASK_ID": str(job.task),
-            "FORGE_ATTEMPT": str(job.attempt),
-            "FORGE_PROJECT": job.project,
-            "FORGE_TEMPLATE": job.template,
-            "FORGE_RUNNER": self.welcome.name,
-            "FORGE_URL": self.configuration.url,
-        }
-
     def deliver(self, task: int, attempt: int, outcome: Outcome) -> None:
-        """Note how an attempt ended and send it; called by the result backend."""
-        entry = self.journal.get(task, attempt)
-        if entry is not None:
-            cut = outcome.is_cut_short
-            entry.end(outcome.outcome, outcome.exit_code, outcome.reason, is_cut_short=cut)
-            reached("result journaled", task=task, attempt=attempt)
-            self.uploader.urgent()
+        """Note how an attempt ended, unless that is done; called by the result backend."""
+        if (task, attempt) in self._noted:
+            self._noted.remove((task, attempt))
+        elif entry := self.journal.get(task, attempt):
+            self._note_end(entry, outcome)
+
+    def _note_end(self, entry: Entry, outcome: Outcome) -> None:
+        """In the journal, from which it is sent."""
+        cut = outcome.is_cut_short
+        entry.end(outcome.outcome, outcome.exit_code, outcome.reason, is_cut_short=cut)
+        reached("result journaled", task=entry.task, attempt=entry.attempt)
+        self.contact.uploader.urgent()
 
     # --- orders ---
 
@@ -341,7 +336,7 @@ class Agent:
                 self._drop(entry)
         self._queues = reply.queues
         self.choose_queues()
-        if reply.concurrency:
+        if reply.concurrency and self._has_begun:
             self.runs.resize(min(reply.concurrency, self.users.count or reply.concurrency))
         if reply.drain:
             self.shut_down(f"Forge tells this worker to end: {reply.drain}")
@@ -352,7 +347,7 @@ class Agent:
         Celery needs a queue: the runner's own name stands in, as when Forge has none for it.
         """
         with self._choosing:
-            is_barred = bool(self.watch.trouble or self.uploader.trouble)
+            is_barred = bool(self.watch.trouble or self.contact.uploader.trouble)
             self.listen((self.account,) if is_barred else self._queues)
 
     def _adapt(self) -> None:
@@ -363,7 +358,7 @@ class Agent:
     def _drop(self, entry: Entry) -> None:
         """Forge no longer takes this attempt: end its processes and forget it."""
         run = self.runs.get(entry.task, entry.attempt)
-        if run is not None:
+        if run is not None and entry.result is None:
             # Where another attempt may have begun, nothing is left to be cleaned up in peace.
             run.stop("The task is no longer this runner's.", force=run.job.is_fenced)
         elif entry.result is not None:
@@ -389,10 +384,17 @@ class Agent:
         self._leave_for(message, f"The runner's worker was ended: {message}")
 
     def _leave_for(self, sentence: str, reason: str) -> None:
-        """End with `sentence` for the operator; each task that runs gets `reason`."""
+        """End with `sentence` for the operator; each task that runs gets `reason`.
+
+        A worker that still waits for the broker asks Forge again, and hears it then.
+        """
         if self._is_leaving.is_set():
             return
-        self._is_leaving.set()
         self.runs.stop_all(reason[:LONGEST_REASON], force=True)
+        with self._turning:
+            if not self._has_begun:
+                self._parting = sentence, reason
+                return
+            self._is_leaving.set()
         say(sentence)
         self.leave(2)

@@ -14,9 +14,9 @@ from runners.worker.execution import Outcome
 class ForgeBackend(BaseBackend):  # type: ignore[misc]
     """Celery stores a task's outcome by calling this, in the thread that ran the task.
 
-    The outcome is written to the runner's journal, durably, and handed to the uploader. The
-    task is finished when Forge has said so; until then the journal keeps it, also across a
-    restart of the worker.
+    The outcome is written to the runner's journal, durably, and handed to the uploader, unless
+    that was done when the program had ended. The task is finished when Forge has said so; until
+    then the journal keeps it, also across a restart of the worker.
     """
 
     app: Any

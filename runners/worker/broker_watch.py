@@ -11,6 +11,7 @@ import time
 
 import redis
 
+from runners.worker.errors import BrokerError
 from runners.worker.fields import printable
 from runners.worker.protocol import MAXIMUM_TROUBLE
 
@@ -34,6 +35,14 @@ class BrokerWatch:
 
     def __init__(self) -> None:
         self._away: tuple[float, str] | None = None
+
+    def note_failure(self, error: BrokerError) -> None:
+        """A worker that starts could not sign in."""
+        answer = answer_in(error.__cause__) if error.__cause__ is not None else ""
+        if answer:
+            self.note_refusal(answer)
+        else:
+            self.note_absence(error.message)
 
     def note_absence(self, why: str) -> None:
         """It could not be reached just now; `why` is a sentence, or the words of an error."""

@@ -31,17 +31,18 @@ from runners.worker.tls import (
 CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 30.0
 READ_BYTES = 64 * 1024
+# What Forge's quotas may ask for; and what a proxy that is in trouble may.
 LONGEST_RETRY_AFTER = 300.0
+LONGEST_IN_TROUBLE = 30.0
 # What Forge's own codes look like; a proxy's JSON may have a number, or its own words, there.
 _CODE = re.compile(r"[a-z]+(?:_[a-z]+)*")
 # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
 _FOR_ANOTHER_NAME = (62, 64)
 
-# By the code of a 401; the sentence says what to do.
+_UNKNOWN = "unauthorized"
+# By the code of a 401; the sentence says what to do. A 401 without one of these is not Forge's.
 _WHY_REVOKED = {
-    "unauthorized": (
-        "it is wrong or the runner was removed. Add a runner in Forge and use its token."
-    ),
+    _UNKNOWN: ("it is wrong or the runner was removed. Add a runner in Forge and use its token."),
     "removed": "the runner was removed. Add a runner in Forge and use its token.",
     "replaced": "a newer one has replaced it. Put the newer one in its place.",
     "other_runner": "it belongs to another runner. Put this runner's own in its place.",
@@ -120,8 +121,9 @@ class _Exchange:
 class Client:
     """Thread-safe: each thread keeps a connection of its own alive.
 
-    Every method raises RevokedError (401), RefusedError (Forge said no, for a reason),
-    and UnreachableError (anything that may pass: no connection, time-outs, 429, 5xx).
+    Every method raises RevokedError (a 401 of Forge's own), RefusedError (Forge said no, for a
+    reason), and UnreachableError (anything that may pass: no connection, time-outs, 429, 5xx, what
+    is no answer of Forge's).
     """
 
     def __init__(self, configuration: Configuration) -> None:
@@ -185,7 +187,8 @@ def register(
     """Exchange a registration token for a runner. Raises as Client's methods."""
     exchange = _Exchange(url, trust)
     response, body = exchange.send("register", request, registration_token, ANSWER_TIMEOUT)
-    if response.status_code == requests.codes.unauthorized:
+    is_refused = response.status_code == requests.codes.unauthorized
+    if is_refused and _said(body)[0] == _UNKNOWN:
         raise RevokedError(
             f"Forge at {url} does not know this registration token. Check that it is whole, and "
             "FORGE_URL."
@@ -283,26 +286,28 @@ def _no_secure_connection(url: str, error: requests.exceptions.SSLError) -> str:
 def _refusal(url: str, response: requests.Response, body: bytes) -> Exception:
     status = response.status_code
     code, sentence = _said(body)
-    # Forge says why in a code. A proxy that asks for a password of its own says nothing of a token.
-    if status == requests.codes.unauthorized and code:
-        why = _WHY_REVOKED.get(code, _WHY_REVOKED["unauthorized"])
-        return RevokedError(f"Forge at {url} does not accept this runner's token: {why}", code)
-    retry_after = _retry_after(response)
+    if status == requests.codes.unauthorized:
+        # Forge says why in a code of its own. A proxy that asks for a password, and a gateway that
+        # asks for a token of its own, say nothing of the runner's.
+        if why := _WHY_REVOKED.get(code):
+            return RevokedError(f"Forge at {url} does not accept this runner's token: {why}", code)
+        return UnreachableError(_not_like_forge(url, f"HTTP {status}"))
     if status == requests.codes.too_many_requests:
         patience = f"Forge at {url} asks for patience: {sentence}"
-        return UnreachableError(patience, retry_after, may_have_arrived=False)
+        asked = _retry_after(response, LONGEST_RETRY_AFTER)
+        return UnreachableError(patience, asked, may_have_arrived=False)
     if status >= requests.codes.server_error:
         trouble = f"Forge at {url} is in trouble (HTTP {status}). {sentence}".rstrip()
-        return UnreachableError(trouble, retry_after)
+        return UnreachableError(trouble, _retry_after(response, LONGEST_IN_TROUBLE))
     if not code:
         return UnreachableError(_not_like_forge(url, f"HTTP {status}"))
     return RefusedError(sentence, code)
 
 
-def _retry_after(response: requests.Response) -> float:
+def _retry_after(response: requests.Response, most: float) -> float:
     """The seconds that the answer asks to wait for; 0 if it says none that can be believed."""
     text = response.headers.get("Retry-After", "").strip()
-    return min(float(text), LONGEST_RETRY_AFTER) if re.fullmatch(r"[0-9]{1,6}", text) else 0.0
+    return min(float(text), most) if re.fullmatch(r"[0-9]{1,6}", text) else 0.0
 
 
 def spread_pause(own: float, asked: float) -> float:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from runners.worker.endings import sentence_of
 from runners.worker.entry import Entry
 from runners.worker.failpoints import reached
 from runners.worker.interpreters import INTERPRETERS, places_of
@@ -30,10 +31,11 @@ from runners.worker.supervision import (
     SupervisionError,
     SupervisorLostError,
     TooLateError,
+    capacity_of,
     is_readable,
     read_some,
 )
-from runners.worker.task_users import PERSONAL_VARIABLES
+from runners.worker.task_environment import environment_for
 from runners.worker.workplace import Workplace
 
 logger = logging.getLogger(__name__)
@@ -41,9 +43,10 @@ logger = logging.getLogger(__name__)
 READ_BYTES = 64 * 1024
 # How long a program that has stopped its supervisor can keep an order from being obeyed.
 NUDGE_SECONDS = 2.0
+_OTHERS_WORDS = (
+    "Something outside of the task's processes went on writing to its output; that is not kept."
+)
 FORCED = (StopStep(signal.SIGKILL, 0.0),)
-# The worker's own settings, its token among them, are no task's business.
-PRIVATE_PREFIXES = ("FORGE_", "CELERY_", "CELERYD_")
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,8 @@ class Run:
             detail = f"The worker failed while it ran the task: {type(error).__name__}: {error}"
             outcome = Outcome("failed", None, detail)
         finally:
-            self.workplace.remove()
+            # Before anybody hears of the end; the rest is removed by who made the place.
+            self.workplace.remove_secrets()
         return replace(outcome, reason=self._masked(outcome.reason)[:MAXIMUM_REASON])
 
     def _masked(self, text: str) -> str:
@@ -202,7 +206,7 @@ class Run:
         try:
             return server.spawn(
                 arguments,
-                environment=self._environment({**paths, **settings}),
+                environment=environment_for(self.job, user, {**paths, **settings}),
                 directory=self.workplace.folder,
                 private=self.workplace.secrets if paths else None,
                 user=user.as_json() if user else None,
@@ -225,20 +229,6 @@ class Run:
         # Text from a browser has CRLF line ends, which Bash would take as part of words.
         path = self.workplace.write_script(name, self.job.script.replace("\r\n", "\n"))
         return [program, str(path)]
-
-    def _environment(self, settings: Mapping[str, str]) -> dict[str, str]:
-        inherited = {
-            name: content
-            for name, content in os.environ.items()
-            if not name.startswith(PRIVATE_PREFIXES)
-        }
-        if user := self.workplace.user:
-            for name in PERSONAL_VARIABLES:
-                inherited.pop(name, None)
-            inherited.update(user.environment)
-        job = {**self.job.environment, **self.job.secrets}
-        # Python would otherwise keep its output back until a block is full: no live log.
-        return {**inherited, "PYTHONUNBUFFERED": "1", **job, **settings}
 
     def _follow(self, process: SupervisedProcess, masker: Masker, server: ForkServer) -> Ending:
         """Journal the output, masked, until the tree is gone, watching the time limit."""
@@ -291,11 +281,20 @@ class Run:
                 poll.unregister(process.output)
 
     def _read_rest(self, process: SupervisedProcess, masker: Masker) -> bool:
-        """Take what is in the pipe; False if somebody holds its other end nevertheless."""
+        """Take what is in the pipe; False if somebody holds its other end nevertheless.
+
+        That one may write without end, and is none of the task's processes, which are gone: what
+        they wrote is in what the pipe can hold.
+        """
+        left = capacity_of(process.output)
         while is_readable(process.output):
+            if left < 0:
+                self.entry.doubt(_OTHERS_WORDS)
+                break
             data = read_some(process.output, READ_BYTES)
             if data == b"":
                 return True
+            left -= len(data or bytes(READ_BYTES))
             self._take(data or b"", masker)
         return False
 
@@ -366,29 +365,10 @@ class Run:
             return Outcome("failed", code, self._limit_reason())
         if ending.lease_ended:
             return Outcome("failed", code, self._lease_reason(), is_cut_short=True)
-        if ending.signal is not None:
-            return Outcome("failed", code, f"The program was ended by {_signal(ending.signal)}.")
-        outcome = "succeeded" if code == 0 else "failed"
-        reason = f"The program ended with exit status {code}.{_left_behind(ending.leftovers)}"
-        return Outcome(outcome, code, reason)
+        return Outcome("succeeded" if code == 0 else "failed", code, sentence_of(ending))
 
 
 def stop_steps(job: Job) -> tuple[StopStep, ...]:
     """The job's own steps, before the KILL that follows every list."""
     found = ((signal.Signals[f"SIG{step.signal}"], step.grace_seconds) for step in job.stop_steps)
     return tuple(StopStep(number, grace) for number, grace in found)
-
-
-def _signal(number: int) -> str:
-    try:
-        return f"signal {number} ({signal.Signals(number).name})"
-    except ValueError:
-        return f"signal {number}"
-
-
-def _left_behind(count: int) -> str:
-    """Whoever starts a daemon in a task finds out here why it does not live."""
-    if not count:
-        return ""
-    processes = "1 process" if count == 1 else f"{count} processes"
-    return f" {processes} that it left running {'was' if count == 1 else 'were'} ended."

@@ -107,7 +107,8 @@ class Heart(threading.Thread):
                     return
                 self._note_absence(f"Forge does not take the heartbeat: {error.message}")
             except UnreachableError as error:
-                asked, is_at_once = error.retry_after, self._gives_up_haste()
+                asked = min(error.retry_after, self._longest_silence())
+                is_at_once = self._gives_up_haste()
                 if not is_at_once:
                     self._note_absence(error.message)
             except Exception:
@@ -130,8 +131,13 @@ class Heart(threading.Thread):
 
     def _patience(self) -> float:
         """How many seconds to wait for an answer."""
-        if not self._is_hasty:
-            return ANSWER_TIMEOUT
+        return self._longest_silence() if self._is_hasty else ANSWER_TIMEOUT
+
+    def _longest_silence(self) -> float:
+        """How many seconds are no reason for Forge to give this runner up.
+
+        A proxy may ask to be left alone for longer, and knows nothing of leases.
+        """
         return min(max(2 * self._interval, SHORTEST_PATIENCE), LONGEST_PATIENCE)
 
     def _beat(self) -> None:

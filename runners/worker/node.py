@@ -23,7 +23,7 @@ from runners.worker.broker_watch import answer_in
 from runners.worker.celery import ignore_overrides
 from runners.worker.configuration import Configuration, require_loopback
 from runners.worker.consumer import ListenStep, RunnerConsumer, make_queue, waker
-from runners.worker.errors import BrokerError
+from runners.worker.errors import BrokerError, say
 from runners.worker.patience import await_forge, ending_at_signals
 from runners.worker.protocol import MAXIMUM_SLOTS, ConnectReply
 from runners.worker.shutdown import Shutdown, ignore_what_means_nothing
@@ -101,21 +101,42 @@ class RunnerWorker(Worker):
 def reach(app: Any, agent: Agent) -> str:
     """Connect to Forge and sign in at the broker; both are waited for if they are known here.
 
+    While only the broker is waited for, Forge hears that, and what the journal holds.
     Returns the broker's address. Raises WorkerError, and SystemExit on a signal to end.
     """
+
+    is_known = False
 
     def attempt() -> str:
         welcome = agent.connect()
         credentials = BrokerCredentials(agent.account, agent.configuration.tokens)
         app.credentials = credentials if agent.tunnel is None else None
-        return check_broker(agent.configuration, welcome, app.credentials, agent.tunnel)
+        try:
+            url = check_broker(agent.configuration, welcome, app.credentials, agent.tunnel)
+        except BrokerError as error:
+            if is_known and error.may_pass:
+                agent.broker.note_failure(error)
+                agent.keep_in_touch()
+            raise
+        if agent.broker.note_presence():
+            agent.ask_forge()
+        return url
 
+    agent.shut_down = _end_the_wait
     try:
         is_known = agent.known.has(agent.configuration.tokens.current())
         return await_forge(attempt, is_known=is_known)
     except BaseException:
-        agent.abandon()
+        agent.give_up()
         raise
+    finally:
+        agent.shut_down = lambda reason: None
+
+
+def _end_the_wait(reason: str) -> None:
+    """Forge tells a worker to end that has not begun: it ends as at a signal."""
+    say(reason)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def broker_url(welcome: ConnectReply, tunnel: Tunnel | None) -> str:

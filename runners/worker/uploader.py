@@ -188,7 +188,14 @@ class Uploader(threading.Thread):
             self._said.add(reason)
             logger.warning("Logs and results wait here: %s", reason, exc_info=trace)
         self._pause = _longer(self._pause)
-        time.sleep(spread_pause(self._pause, asked))
+        with self._condition:
+            was_closing = self._is_closing
+            is_last_chance = self._condition.wait_for(
+                lambda: self._is_closing and not was_closing, spread_pause(self._pause, asked)
+            )
+            if is_last_chance:
+                # As often as that may help in the few seconds that are left.
+                self._pause = min(self._pause, 2 * FIRST_PAUSE)
         self.urgent()
 
     def _note_arrival(self) -> None:

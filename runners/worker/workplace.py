@@ -5,11 +5,13 @@
 
 Secret files lie in memory where the host has such a place (`Workplaces`). Whatever ends an
 attempt removes them: its supervisor, or the fork server if the supervisor was killed, or, if both
-were, the next start of the worker.
+were, the next start of the worker. A worker that Forge does not take for the runner's removes none
+of another one's.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -86,32 +88,60 @@ class Workplace:
         if self.user is not None:
             os.chown(folder, self.user.uid, self.user.gid, follow_symlinks=False)
 
+    def remove_secrets(self) -> None:
+        """Those that nobody has removed before. Raises nothing."""
+        remove_folder(os.fsencode(self.secrets))
+
     def remove(self) -> None:
         """Everything; what is gone already is fine. Raises nothing, however deep folders are."""
-        for folder in (self.secrets, self.place):
-            remove_folder(os.fsencode(folder))
+        self.remove_secrets()
+        remove_folder(os.fsencode(self.place))
 
 
 class Workplaces:
-    """All workplaces of one runner; `is_shared` when other users' processes work in them."""
+    """All workplaces of one runner; `is_shared` when other users' processes work in them.
+
+    The folders in memory bear the runner's name, which several workers may have by mistake, and a
+    mark of their own: that of the folder and of the `instance` of its journal.
+    """
 
     def __init__(
-        self, runner_folder: Path, environment: Mapping[str, str], *, is_shared: bool
+        self,
+        runner_folder: Path,
+        environment: Mapping[str, str],
+        *,
+        is_shared: bool,
+        instance: str = "",
     ) -> None:
         self._mode = PASSABLE if is_shared else PRIVATE
         self._base = runner_folder / "work"
         self._otherwise = runner_folder / "secrets"
         # A runtime folder is one user's alone: another user's process cannot pass through it.
         runtime = "" if is_shared else environment.get("XDG_RUNTIME_DIR", "")
-        name = f"forge-{os.geteuid()}-{runner_folder.name}"
+        self._name = f"forge-{os.geteuid()}-{runner_folder.name}"
+        mark = hashlib.sha256(os.fsencode(runner_folder.absolute()) + instance.encode())
+        name = f"{self._name}-{mark.hexdigest()[:12]}"
         places = [Path(text) for text in (runtime, _SHARED_MEMORY) if text]
         self._in_memory = [place / name for place in places]
 
     def clear(self) -> None:
-        """At the start: remove what an earlier worker left."""
+        """At the start: remove what an earlier worker left that had the same folder."""
         self.close()
         remove_folder(os.fsencode(self._base))
         self._make(self._base)
+
+    def clear_others(self) -> None:
+        """Remove what workers of this runner left in memory that had other folders.
+
+        Once Forge has said that this one is the runner's: then none of them has tasks any more.
+        Earlier versions gave the runner's name alone.
+        """
+        for own in self._in_memory:
+            for folder in own.parent.glob(f"{self._name}*"):
+                mark = folder.name.removeprefix(self._name)
+                is_of_runner = not mark or mark.startswith("-")
+                if is_of_runner and folder != own and _is_ours(folder):
+                    remove_folder(os.fsencode(folder))
 
     def close(self) -> None:
         """Remove the folders for secrets, wherever they are."""

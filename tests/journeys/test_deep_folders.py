@@ -1,4 +1,8 @@
-"""A task makes a folder in a folder in a folder, deeper than a program that recurses can follow."""
+"""A task leaves a folder that is hard to delete.
+
+A folder in a folder in a folder, deeper than a program that recurses can follow; or so many files
+that it takes a while.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,22 @@ from pathlib import Path
 import psutil
 
 from runners.worker.supervision.server.removal import remove_folder
-from tests.deployment.attempts import Place
+from tests.deployment.attempts import RETRY, Place
 from tests.deployment.client import wait_for
 from tests.deployment.deployment import Deployment, Worker
 
 NEST = "pwd -P > {folder}/where\nfor _ in $(seq 1500); do mkdir d; cd d; done\necho begun\n"
+# As quick as can be to make, and slow to delete.
+FILL = """
+import os
+with open("{folder}/where", "w") as file:
+    file.write(os.getcwd())
+for number in range(50_000):
+    os.mknod(str(number))
+with open("{folder}/ledger", "a") as file:
+    file.write(os.environ["FORGE_ATTEMPT"])
+print("begun")
+"""
 WAIT = "until [ -e {folder}/gate ]; do sleep 0.1; done\n"
 
 
@@ -32,7 +47,7 @@ def test_a_task_that_nests_folders_succeeds_and_leaves_none(
         "succeeded",
         "The program ended with exit status 0.",
     )
-    assert not folder.exists()
+    wait_for(lambda: not folder.exists(), "the folder is gone")
     worker.end()
     worker.start()
     after = forge.api.run_script(place.project, "echo next")
@@ -57,3 +72,23 @@ def test_a_worker_that_finds_nested_folders_removes_them_and_takes_the_next_task
     finally:
         # Where the worker did not, nothing that recurses could clear away after this test.
         remove_folder(bytes(folder))
+
+
+def test_what_has_ended_well_is_not_run_again_if_its_worker_is_killed_while_it_clears_away(
+    forge: Deployment, tmp_path: Path
+) -> None:
+    place = Place(forge, "full and killed", tmp_path)
+    worker = forge.worker(place.runner("filled"))
+    task = place.run("work", script=FILL, app="python", **RETRY)
+    folder = Path((place.folder / "work" / "where").read_text())
+    try:
+        # It is the first to go.
+        wait_for(lambda: not list(folder.parent.glob("script*")), "the worker clears away")
+        worker.kill()
+        worker.start()
+        ended = forge.api.wait_until(task)
+        assert (ended["state"], ended["attempt"]) == ("succeeded", 1), ended["reason"]
+        assert (place.folder / "work" / "ledger").read_text() == "1"
+        wait_for(lambda: not folder.exists(), "the next worker has cleared away")
+    finally:
+        remove_folder(bytes(folder.parent))

@@ -63,6 +63,50 @@ def test_a_worker_that_starts_before_the_broker_waits_for_it(forge: Deployment) 
     assert BACK in host.worker.said()
 
 
+def test_a_worker_that_waits_for_the_broker_alone_hands_over_what_it_holds_and_says_so(
+    forge: Deployment, tmp_path: Path
+) -> None:
+    host, gate = Host(forge, "early-5"), tmp_path / "gate"
+    script = f"echo up; until [ -e {gate} ]; do sleep 0.05; done; echo done"
+    task = forge.api.run_script(host.project, script)
+    forge.api.await_output(task, b"up")
+    with forge.away("web"):
+        gate.touch()
+        notes = (forge.folder / "journals").glob(f"runner-{host.runner.id}-*/tasks/{task}-1")
+        wait_for((next(notes) / "result.json").exists, "its end is in the journal")
+        host.worker.kill()
+    with forge.away("broker"):
+        host.start_and_await(WAITS)
+        ended = forge.api.wait_until(task)
+        assert (ended["state"], ended["log_complete"]) == ("succeeded", True), ended["reason"]
+        assert forge.api.log(task) == b"up\ndone\n"
+        forge.api.await_status(host.runner.id, "unhealthy")
+        trouble = forge.api.get(f"runners/{host.runner.id}/")["trouble"]
+        assert trouble.startswith("Its host cannot reach the broker: ")
+        assert BACK not in host.worker.said()
+    forge.api.await_status(host.runner.id, "idle")
+    assert host.runs_a_task()
+    assert "Traceback" not in host.worker.said()
+
+
+@pytest.mark.parametrize("by", ["a signal", "Forge"])
+def test_a_worker_that_waits_for_the_broker_alone_ends_when_it_is_told(
+    by: str, forge: Deployment
+) -> None:
+    host = Host(forge, f"told-by-{by.split()[-1].lower()}")
+    host.worker.kill()
+    with forge.away("broker"):
+        host.start_and_await(WAITS)
+        forge.api.await_status(host.runner.id, "idle", "unhealthy")
+        if by == "Forge":
+            forge.api.post(f"runners/{host.runner.id}/drain", reason="Kernel update")
+        else:
+            host.worker.process.terminate()
+        assert host.worker.process.wait(60) == 0
+    assert ("Kernel update" in host.worker.said()) == (by == "Forge")
+    assert "Traceback" not in host.worker.said()
+
+
 def test_a_runner_that_is_removed_while_its_worker_waits_ends_it(forge: Deployment) -> None:
     host = Host(forge, "early-3")
     host.worker.kill()

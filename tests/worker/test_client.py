@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ from runners.worker.errors import UnreachableError
 from runners.worker.protocol import Heartbeat
 from runners.worker.tokens import TokenSource
 from tests.deployment.authority import Authority
+from tests.deployment.deployment import ROOT
 
 Serve = Callable[..., int]
 
@@ -99,3 +103,56 @@ def test_an_error_that_nests_without_end_is_an_error_of_forges_as_any_other(
     client = Client(Configuration(url, TokenSource("fgr_" + "a" * 43), tmp_path))
     with pytest.raises(UnreachableError, match="is in trouble"):
         client.heartbeat(Heartbeat("s" * 16, ()))
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(429, 240.0), (503, 30.0)])
+def test_only_a_quota_keeps_a_runner_away_for_minutes(
+    status: int, seconds: float, serve: Serve, tmp_path: Path
+) -> None:
+    head = b"HTTP/1.1 %d No\r\nRetry-After: 240\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    url = f"http://127.0.0.1:{serve(head % status)}"
+    client = Client(Configuration(url, TokenSource("fgr_" + "a" * 43), tmp_path))
+    with pytest.raises(UnreachableError) as caught:
+        client.heartbeat(Heartbeat("s" * 16, ()))
+    assert caught.value.retry_after == seconds
+
+
+def registering(port: int, folder: Path) -> str:
+    """What a person reads who adds a host to the Forge at this port, where nothing comes of it."""
+    given = {
+        "PATH": os.environ["PATH"],
+        "FORGE_URL": f"http://127.0.0.1:{port}",
+        "FORGE_REGISTRATION_TOKEN": "fgt_" + "a" * 43,
+        "FORGE_RUNNER_DATA": str(folder),
+    }
+    command = [sys.executable, "-m", "runners.worker", "register"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>Sign in first.</html>", b'{"code": "invalid_token", "message": "It has expired."}'],
+)
+def test_a_proxy_that_asks_for_a_password_sends_nobody_to_look_at_the_registration_token(
+    body: bytes, serve: Serve, tmp_path: Path
+) -> None:
+    sentence = registering(serve(unauthorized(body)), tmp_path)
+    assert "does not answer like Forge" in sentence and "registration token" not in sentence
+
+
+def test_a_registration_token_that_forge_does_not_know_is_named(
+    serve: Serve, tmp_path: Path
+) -> None:
+    body = b'{"code": "unauthorized", "message": "The registration token is unknown."}'
+    sentence = registering(serve(unauthorized(body)), tmp_path)
+    assert "does not know this registration token" in sentence
+
+
+def unauthorized(body: bytes) -> bytes:
+    length = b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
+    return b"HTTP/1.1 401 Unauthorized\r\n" + length + body

@@ -23,15 +23,22 @@ from tests.deployment.client import wait_for
 REPLY = HeartbeatReply((), (), ("tasks",), heartbeat_seconds=0.5).as_bytes()
 # What an API gateway says, whatever it was asked: the code is none of Forge's.
 GATEWAY = json.dumps({"code": 403, "message": "Blocked by policy 17."}).encode()
+# What one that checks tokens of its own says: the code looks like one of Forge's.
+INVALID = json.dumps({"code": "invalid_token", "message": "The access token expired."}).encode()
+CREDENTIALS = json.dumps({"code": "credentials_required", "message": "No token."}).encode()
 REFUSAL = json.dumps({"code": "malformed", "message": "The body is not JSON."}).encode()
 REVOKED = json.dumps({"code": "unauthorized", "message": "Unknown or revoked."}).encode()
 DISPLACED = json.dumps({"code": "displaced", "message": "Another worker is connected."}).encode()
 
 
+# Status, body, and how many seconds it asks to be left alone for.
+Answer = tuple[int, bytes] | tuple[int, bytes, int]
+
+
 class Front:
     """Answers each heartbeat with the next of `answers`, and then with REPLY; None: never."""
 
-    def __init__(self, *answers: tuple[int, bytes] | None) -> None:
+    def __init__(self, *answers: Answer | None) -> None:
         self.heard: list[float] = []
         self._over = threading.Event()
         left = list(answers)
@@ -48,6 +55,8 @@ class Front:
                     return
                 handler.send_response(said[0])
                 handler.send_header("Content-Length", str(len(said[1])))
+                for seconds in said[2:]:
+                    handler.send_header("Retry-After", str(seconds))
                 handler.end_headers()
                 handler.wfile.write(said[1])
 
@@ -89,7 +98,7 @@ class Beating:
 def beat(tmp_path: Path) -> Iterator[Callable[..., tuple[Front, Beating]]]:
     with contextlib.ExitStack() as stack:
 
-        def start(*answers: tuple[int, bytes] | None) -> tuple[Front, Beating]:
+        def start(*answers: Answer | None) -> tuple[Front, Beating]:
             front = Front(*answers)
             beating = Beating(front, tmp_path)
             stack.callback(beating.heart.close)
@@ -112,6 +121,15 @@ def test_a_connection_that_dies_without_a_word_is_given_up_before_forge_gives_th
     assert not beating.ended
 
 
+@pytest.mark.parametrize("status", [503, 429])
+def test_a_proxy_that_asks_to_be_left_alone_for_minutes_costs_no_runner_its_tasks(
+    status: int, beat: Beat
+) -> None:
+    front, beating = beat((200, REPLY), *[(status, b"<html>Maintenance.</html>", 300)] * 2)
+    wait_for(lambda: len(beating.obeyed) >= 2, "a heartbeat arrives again")
+    assert len(front.heard) >= 4 and not beating.ended
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -120,6 +138,8 @@ def test_a_connection_that_dies_without_a_word_is_given_up_before_forge_gives_th
         (403, b"<html>No.</html>"),
         (401, b"<html>Sign in first.</html>"),
         (401, GATEWAY),
+        (401, INVALID),
+        (401, CREDENTIALS),
     ],
 )
 def test_a_refusal_that_does_not_tell_of_another_worker_ends_nothing(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import mmap
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from runners.worker.entry import Entry
 from runners.worker.execution import Run
 from runners.worker.lease import Lease
 from runners.worker.protocol import Job
-from runners.worker.supervision import ForkServer, boot_seconds
+from runners.worker.supervision import ForkServer, boot_seconds, is_readable
 from runners.worker.workplace import Workplaces
 from tests.deployment.client import wait_for
 
@@ -57,19 +58,26 @@ def undisturbed() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
+def run_of(
+    entry: Entry, folder: Path, script: str, *, limit: float, wrote: Callable[[], None]
+) -> Run:
+    (folder / "runner").mkdir()
+    workplaces = Workplaces(folder / "runner", {}, is_shared=False)
+    workplaces.clear()
+    job = Job(entry.task, entry.attempt, "bash", script, {}, limit, "p", "t")
+    lease = Lease(sent=boot_seconds(), seconds=600.0, is_fenced=False)
+    workplace = workplaces.of(entry.task, entry.attempt, None, has_secrets=False)
+    return Run(job, entry, workplace, lease, wrote=wrote)
+
+
 @pytest.mark.usefixtures("undisturbed")
 def test_its_time_limit_holds_also_where_nothing_is_left_of_what_was_announced(
     server: ForkServer, entry: Entry, tmp_path: Path
 ) -> None:
     gate, told = tmp_path / "gate", tmp_path / "told"
     told.write_bytes(bytes(1))
-    (tmp_path / "runner").mkdir()
-    workplaces = Workplaces(tmp_path / "runner", {}, is_shared=False)
-    workplaces.clear()
-    job = Job(entry.task, entry.attempt, "bash", SCRIPT.format(gate=gate), {}, 10.0, "p", "t")
-    lease = Lease(sent=boot_seconds(), seconds=600.0, is_fenced=False)
-    workplace = workplaces.of(entry.task, entry.attempt, None, has_secrets=False)
-    run = Run(job, entry, workplace, lease, wrote=lambda: None)
+    script = SCRIPT.format(gate=gate)
+    run = run_of(entry, tmp_path, script, limit=10.0, wrote=lambda: None)
     with ThreadPoolExecutor(1) as threads, told.open("r+b") as file:
         outcome = threads.submit(run.execute, server, {}, lambda: None)
         wait_for(lambda: entry.read(0, 20).endswith(b"\n"), "it has said its pid")
@@ -86,3 +94,39 @@ def test_its_time_limit_holds_also_where_nothing_is_left_of_what_was_announced(
         finally:
             run.stop("The test is over.", force=True)
             reader.wait(LIMIT)
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_who_writes_to_its_output_from_elsewhere_keeps_no_task_from_its_end(
+    is_stopped: bool, server: ForkServer, entry: Entry, tmp_path: Path
+) -> None:
+    """As what the host's service manager runs for it, with the task's output for its own."""
+    gate = tmp_path / "gate"
+    pipe = list[int]()
+
+    def await_more() -> None:
+        # As where the other one always is the faster of the two.
+        for descriptor in pipe:
+            is_readable(descriptor, LIMIT)
+
+    script = f"echo $$; while [ ! -e {gate} ]; do sleep 0.01; done"
+    run = run_of(entry, tmp_path, script, limit=600.0, wrote=await_more)
+    entry.log.limit(1_000_000, 1_000_000)
+    with ThreadPoolExecutor(1) as threads:
+        outcome = threads.submit(run.execute, server, {}, lambda: None)
+        wait_for(lambda: entry.read(0, 20).endswith(b"\n"), "it has said its pid")
+        output = f"/proc/{entry.read(0, 20).decode().strip()}/fd/1"
+        with open(output, "wb") as file:
+            writer = subprocess.Popen(["cat", "/dev/zero"], stdout=file)
+        pipe.append(os.open(output, os.O_RDONLY | os.O_NONBLOCK))
+        try:
+            if is_stopped:
+                run.stop("Stopped by a person.", force=True)
+            else:
+                gate.touch()
+            assert outcome.result(LIMIT).outcome == ("stopped" if is_stopped else "succeeded")
+        finally:
+            writer.kill()
+            writer.wait()
+            os.close(pipe.pop())
+    assert "outside of the task's processes" in entry.about_log()["log_problem"]

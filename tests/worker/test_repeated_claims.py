@@ -12,12 +12,12 @@ from runners.worker.agent import Agent
 from runners.worker.claiming import Claims
 from runners.worker.client import Client
 from runners.worker.configuration import Configuration
+from runners.worker.contact import Contact
 from runners.worker.journal import Journal
 from runners.worker.protocol import ClaimRequest, ConnectReply, Job
 from runners.worker.supervision import ForkServer, boot_seconds
 from runners.worker.task_users import TaskUser
 from runners.worker.tokens import TokenSource
-from runners.worker.uploader import Uploader
 from runners.worker.workplace import Workplace, Workplaces
 from tests.deployment.client import wait_for
 
@@ -85,8 +85,8 @@ def test_a_worker_that_is_told_to_drain_meanwhile_runs_what_forge_has_given_it(
     agent.forks = ForkServer()  # of its own it would let the process of the tests adopt orphans
     agent.workplaces = StandsStill(agent, tmp_path)
     agent.workplaces.clear()
-    agent.uploader = Uploader(
-        forge, agent.journal, refused=lambda entry: None, revoked=lambda error: None
+    agent.contact = Contact(
+        forge, agent.journal, agent.session, refused=lambda entry: None, revoked=lambda error: None
     )
     try:
         assert agent.run(7, 1)["outcome"] == "succeeded"

@@ -20,6 +20,7 @@ from runners.worker.agent import Agent
 from runners.worker.claiming import Claims
 from runners.worker.client import Client
 from runners.worker.configuration import Configuration
+from runners.worker.contact import Contact
 from runners.worker.errors import ConfigurationError
 from runners.worker.journal import Journal
 from runners.worker.protocol import ClaimRequest, Job, SecretFile
@@ -28,7 +29,6 @@ from runners.worker.supervision.server import removal
 from runners.worker.supervision.server.removal import remove_folder
 from runners.worker.task_users import TaskUser, TaskUsers, require_passage, task_users
 from runners.worker.tokens import TokenSource
-from runners.worker.uploader import Uploader
 from runners.worker.workplace import Workplace, Workplaces
 from tests.deployment.client import wait_for
 from tests.worker.test_supervision import (
@@ -269,12 +269,42 @@ def test_a_folder_that_is_a_link_or_anothers_is_left_alone(
     elsewhere.mkdir()
     monkeypatch.setattr("runners.worker.workplace._SHARED_MEMORY", str(shared))
     monkeypatch.setattr("runners.worker.workplace._is_in_memory", lambda place: True)
-    (shared / f"forge-{os.geteuid()}-runner-0123").symlink_to(elsewhere)
     places = workplaces(tmp_path)
+    own = places.of(7, 1, None).secrets.parent
+    assert own.parent == shared
+    own.rmdir()
+    own.symlink_to(elsewhere)
+    (shared / f"forge-{os.geteuid()}-runner-0123").symlink_to(elsewhere)
+    (elsewhere / "kept").touch()
     places.clear()
+    places.clear_others()
     place = places.of(7, 1, None)
     assert place.secrets.parent == tmp_path / "runner-0123" / "secrets"
-    assert list(elsewhere.iterdir()) == []
+    assert list(elsewhere.iterdir()) == [elsewhere / "kept"]
+
+
+def test_two_workers_of_a_runner_have_their_own_places_until_one_is_known_to_be_the_runners(
+    tmp_path: Path,
+) -> None:
+    """As in two containers that share memory, user, and the path of their data."""
+    folder = tmp_path / "runner-89ab"
+    folder.mkdir()
+    one, two = (Workplaces(folder, {}, is_shared=False, instance=text) for text in ("one", "two"))
+    moved = Workplaces(tmp_path / "moved" / folder.name, {}, is_shared=False, instance="two")
+    held = one.of(7, 1, None)
+    held.write_secrets([SecretFile("A", "one")])
+    earlier = held.secrets.parent.with_name(f"forge-{os.geteuid()}-{folder.name}")
+    another = earlier.with_name(f"{earlier.name}0")
+    for left in (earlier, another):
+        left.mkdir(mode=0o700)
+    two.clear()
+    moved.of(8, 1, None)
+    for ending in (two, moved):
+        ending.close()
+    assert (held.secrets / "1").read_text() == "one" and earlier.exists()
+    two.clear_others()
+    assert not held.secrets.parent.exists() and not earlier.exists() and another.exists()
+    another.rmdir()
 
 
 def test_a_disk_is_not_taken_for_memory(tmp_path: Path) -> None:
@@ -460,8 +490,12 @@ def test_an_attempt_that_fails_before_it_has_a_place_gives_its_user_back(tmp_pat
     agent.workplaces = FullDisk(tmp_path, {}, is_shared=True)
     agent.journal = Journal(tmp_path)
     agent.journal.open()
-    agent.uploader = Uploader(
-        agent.client, agent.journal, refused=lambda entry: None, revoked=lambda error: None
+    agent.contact = Contact(
+        agent.client,
+        agent.journal,
+        agent.session,
+        refused=lambda entry: None,
+        revoked=lambda error: None,
     )
     for task in (7, 8):
         with pytest.raises(OSError, match="No space left"):

@@ -120,6 +120,16 @@ def test_an_error_that_nobody_thought_of_is_said_and_ends_no_reporting(
     assert "Traceback" in caplog.text
 
 
+def test_a_worker_that_ends_does_not_sit_out_what_a_proxy_has_asked_for(
+    journal: Journal, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    forge = Forge(tmp_path, UnreachableError("Forge is in trouble (HTTP 503).", 300.0), SLOW)
+    with uploading(journal, forge):
+        wait_for(lambda: caplog.messages, "it is told to wait")
+    assert forge.logs == {7: b"one\n"}
+
+
 @pytest.mark.parametrize("note", ["{}", '{"outcome": "eaten"}', '{"task": 8, "reason": "\\ud800"}'])
 def test_a_note_of_the_end_that_cannot_be_read_fails_its_task_and_no_other(
     note: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

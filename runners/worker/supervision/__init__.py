@@ -19,7 +19,7 @@ from runners.worker.supervision.errors import (
 )
 from runners.worker.supervision.fork_server import ForkServer
 from runners.worker.supervision.launch import Note
-from runners.worker.supervision.pipes import is_readable, read_some
+from runners.worker.supervision.pipes import capacity_of, is_readable, read_some
 from runners.worker.supervision.process import (
     Ending,
     StepDone,
@@ -44,6 +44,7 @@ __all__ = [
     "Terms",
     "TooLateError",
     "boot_seconds",
+    "capacity_of",
     "hide_memory",
     "is_readable",
     "open_handle",

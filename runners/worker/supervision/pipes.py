@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 from runners.worker.supervision.errors import SupervisionError
@@ -61,6 +63,13 @@ def read_some(descriptor: int, size: int) -> bytes | None:
         return os.read(descriptor, size)
     except BlockingIOError:
         return None
+
+
+def capacity_of(descriptor: int) -> int:
+    """How many bytes a pipe can hold at the moment: a program may change it for its own."""
+    with suppress(OSError, AttributeError):  # macOS does not say
+        return fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
+    return _REST_BYTES
 
 
 def rest_of(output: int) -> tuple[bytes, bool]:

@@ -1,6 +1,7 @@
 """Removes a folder and everything in it, without following links and without recursion.
 
-What is mounted in it is somebody else's, and stays as it is: who was killed unmounts nothing.
+What is mounted in it, or on it, is somebody else's, and stays as it is: who was killed unmounts
+nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import errno
 import os
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PLACE = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 # What a task may have put there deliberately: files without end, folders within folders.
 _MOST_ROUNDS = 100_000
 
@@ -24,37 +26,60 @@ def remove_folder(path: bytes) -> None:
     if not path:
         return
     with contextlib.suppress(OSError):
-        top = _open(path)
+        place, name = os.path.split(path.rstrip(b"/"))
+        parent = os.open(place or b".", _PLACE)
         try:
-            _empty(top)
+            _remove(name, parent)
         finally:
-            os.close(top)
-        os.rmdir(path)
+            os.close(parent)
 
 
-def _open(name: bytes | str, within: int | None = None) -> int:
+def _remove(name: bytes, parent: int) -> None:
+    top = _open(name, parent)
+    try:
+        _empty(top)
+    finally:
+        os.close(top)
+    os.rmdir(name, dir_fd=parent)
+
+
+def _open(name: bytes | str, within: int) -> int:
     """A folder, for its content to be deleted.
 
     Raises OSError, also for a link to one, and where something is mounted on the one in `within`.
     """
+    # Nothing is asked of what it is on before that is known: a server that is gone never answers.
+    place = _find(name, within)
     try:
-        folder = os.open(name, _FOLDER, dir_fd=within)
-    except PermissionError:
-        _unlock(name, within)
-        folder = os.open(name, _FOLDER, dir_fd=within)
-    try:
-        _require_same_mount(folder, within)
-    except OSError:
-        os.close(folder)
-        raise
+        if _mount_of(place) != _mount_of(within):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        folder = _enter(place)
+    finally:
+        os.close(place)
     with contextlib.suppress(OSError):
         os.fchmod(folder, 0o700)
     return folder
 
 
-def _require_same_mount(folder: int, within: int | None) -> None:
-    if within is not None and _mount_of(folder) != _mount_of(within):
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+def _find(name: bytes | str, within: int) -> int:
+    """The folder of that name, for `_enter`."""
+    try:
+        return os.open(name, _PLACE | os.O_NOFOLLOW, dir_fd=within)
+    except PermissionError:
+        if hasattr(os, "O_PATH"):
+            raise
+        # macOS, whose `chmod` can do without following links
+        os.chmod(name, 0o700, dir_fd=within, follow_symlinks=False)
+        return os.open(name, _PLACE | os.O_NOFOLLOW, dir_fd=within)
+
+
+def _enter(place: int) -> int:
+    """What `_find` has found, to be read; its owner is let in where nobody may."""
+    try:
+        return os.open(".", _FOLDER, dir_fd=place)
+    except PermissionError:
+        os.chmod(f"/proc/self/fd/{place}", 0o700)
+        return os.open(".", _FOLDER, dir_fd=place)
 
 
 def _mount_of(folder: int) -> bytes | int:
@@ -69,19 +94,6 @@ def _mount_of(folder: int) -> bytes | int:
             if line.startswith(b"mnt_id:"):
                 return line
     return os.fstat(folder).st_dev
-
-
-def _unlock(name: bytes | str, within: int | None) -> None:
-    """Let its owner into a folder that nobody may read, and follow no link."""
-    if not hasattr(os, "O_PATH"):  # macOS, whose `chmod` can do without following links
-        os.chmod(name, 0o700, dir_fd=within, follow_symlinks=False)
-        return
-    folder = os.open(name, _FOLDER | os.O_PATH, dir_fd=within)
-    try:
-        _require_same_mount(folder, within)
-        os.chmod(f"/proc/self/fd/{folder}", 0o700)
-    finally:
-        os.close(folder)
 
 
 def _empty(top: int) -> None:

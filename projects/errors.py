@@ -35,6 +35,13 @@ class AuditOutsideTransactionError(Exception):
         self.what = what
 
 
+class PasswordMeanwhileError(ForgeError):
+    """The password that was given and judged is not the account's any more."""
+
+    def __init__(self) -> None:
+        super().__init__("The password was changed meanwhile, or the account is inactive.")
+
+
 class UnknownUserError(ForgeError):
     def __init__(self, name: str) -> None:
         super().__init__(

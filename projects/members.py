@@ -16,6 +16,7 @@ from projects.audit.recording import record, record_saved, snapshot
 from projects.errors import (
     AlreadyMemberError,
     LastOwnerError,
+    PasswordMeanwhileError,
     RoleAboveOwnError,
     UnknownUserError,
 )
@@ -79,13 +80,18 @@ def remove_member(*, membership: Membership, by: User) -> None:
         row.delete()
 
 
-def change_password(*, user: User, password: str | None) -> None:
+def change_password(*, user: User, password: str | None, instead_of: str | None = None) -> None:
     """Of an account, and nothing else of it. With None it has none and cannot sign in with one.
 
     All of its sessions end; whose cookie is to go on, says the caller. What a good password is was
-    asked before.
+    asked before. instead_of: the hash of the only password that may be replaced, of an active
+    account; raises PasswordMeanwhileError for any other.
     """
     with transaction.atomic():
+        if instead_of is not None:
+            held = get_user_model().objects.select_for_update(no_key=True)
+            if not held.filter(pk=user.pk, is_active=True, password=instead_of).exists():
+                raise PasswordMeanwhileError
         user.set_password(password)
         user.save(update_fields=["password"])
         record(Verb.CHANGED_PASSWORD, user)

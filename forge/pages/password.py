@@ -17,6 +17,7 @@ from django.views.decorators.http import require_http_methods
 
 from forge.pages.access import signed_in
 from forge.pages.sign_in import PATIENCE_SECONDS, counted_as, of_known, per_account
+from projects.errors import PasswordMeanwhileError
 from projects.members import change_password
 
 if TYPE_CHECKING:
@@ -56,7 +57,10 @@ class Wait:
 def password(request: HttpRequest) -> HttpResponse:
     user = signed_in(request)
     form = PasswordForm(user, request.POST if request.method == "POST" else None)
-    wait = _changed_or_wait(form, user) if form.is_bound else Wait()
+    try:
+        wait = _changed_or_wait(form, user) if form.is_bound else Wait()
+    except PasswordMeanwhileError:
+        return redirect("password")  # which is for those who are still signed in
     if form.is_bound and not wait.seconds and not form.errors:
         # This browser stays signed in, under another key.
         update_session_auth_hash(request, user)
@@ -75,7 +79,8 @@ def password(request: HttpRequest) -> HttpResponse:
 def _changed_or_wait(form: PasswordForm, user: User) -> Wait:
     """With no seconds if the form was looked at, whose errors tell the rest.
 
-    Whoever has come by somebody's session guesses here no faster than at the sign-in.
+    Whoever has come by somebody's session guesses here no faster than at the sign-in. Raises
+    PasswordMeanwhileError.
     """
     name = counted_as(user.get_username())
     sender = (name, "own")
@@ -89,7 +94,9 @@ def _changed_or_wait(form: PasswordForm, user: User) -> Wait:
         if "old_password" not in form.errors:
             per_account.give_back(sender)
         if is_valid:
-            change_password(user=user, password=form.cleaned_data["new_password1"])
+            # While others had their turns an administrator may have shut this session out.
+            new = form.cleaned_data["new_password1"]
+            change_password(user=user, password=new, instead_of=user.password)
     finally:
         of_known.give_back(name)
     return Wait()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.test import Client
 
 from forge.pages.sign_in import per_account
 from projects.audit.entry import AuditEntry
 from tests.cast import Cast
+from tests.meeting import just_before
 
 OLD, NEW = "correct horse battery", "staple 7 thoroughly"
 
@@ -60,3 +63,21 @@ def test_who_has_a_session_guesses_no_faster_than_at_the_sign_in(cast: Cast) -> 
     assert statuses[0] == 400 and statuses[-1] == 429
     assert "Try again in" in change(client)[1]
     signed_in(cast.viewer)  # its owner comes in all the same
+
+
+@pytest.mark.parametrize("change_of", ["password", "is_active"])
+def test_who_is_shut_out_while_in_line_changes_nothing(cast: Cast, change_of: str) -> None:
+    viewer = with_password(cast.viewer)
+    client = signed_in(viewer)
+    values = {"password": make_password("given by an administrator"), "is_active": False}
+
+    def shut_out() -> None:
+        User.objects.filter(pk=viewer.pk).update(**{change_of: values[change_of]})
+
+    # The account is judged as the request has found it; what follows is the change.
+    with just_before("SAVEPOINT", shut_out):
+        status, text = change(client)
+    assert status == 200 and "Password changed" not in text and 'name="username"' in text
+    viewer.refresh_from_db()
+    assert not viewer.check_password(NEW)
+    assert not AuditEntry.objects.filter(verb="changed_password").exists()

@@ -8,9 +8,10 @@ from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ERROR_FLAG, ChangeList
-from django.db import DatabaseError, OperationalError
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponseRedirect
 
+from projects.outage import is_outage
 from projects.words import whole_number
 
 if TYPE_CHECKING:
@@ -33,10 +34,8 @@ class CarefulList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         try:
             super().get_results(request)
-        except OperationalError:  # the database is away
-            raise
         except _UNREADABLE as error:
-            if not self.params:
+            if is_outage(error) or not self.params:
                 raise
             raise IncorrectLookupParameters(error) from error
 

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
+from django.db.models import Value
 from django.db.models.functions import Lower
 
 from projects.audit.actor import MAXIMUM_NAME, Way
@@ -68,8 +69,9 @@ class Filters(forms.Form):
             "at__lt": given["until"],
         }
         rows = rows.filter(**{name: value for name, value in columns.items() if value})
-        if name := given["name"].lower():
-            rows = rows.alias(small_name=Lower("name")).filter(small_name__startswith=name)
+        if name := given["name"]:
+            rows = rows.alias(small_name=Lower("name"))
+            rows = rows.filter(small_name__startswith=Lower(Value(name)))
         return rows
 
 

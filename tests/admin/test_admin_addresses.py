@@ -27,6 +27,12 @@ def test_no_filter_in_an_address_is_an_error_of_the_server(
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_search_that_is_too_long_is_no_error_of_the_server(admin_client: Client) -> None:
+    answer = admin_client.get("/admin/auth/user/", {"q": "a " * 1500}, follow=True)
+    assert answer.status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     ("model", "question"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import DateTimeField, ExpressionWrapper, F, Value
@@ -10,6 +11,7 @@ from django.db.models import DateTimeField, ExpressionWrapper, F, Value
 from runners.models import Runner
 from tasks.models import Task
 from tasks.policies import CLOCK_DIFFERENCE, lease_end
+from tasks.querysets import TaskQuerySet
 
 
 def mend_times(*, now: datetime, set_by: timedelta, elapsed: timedelta | None) -> None:
@@ -32,10 +34,10 @@ def _end_future(*, now: datetime) -> None:
     runners = Runner.objects.present()
     runners.filter(last_heartbeat_at__gt=now).update(last_heartbeat_at=now)
     runners.filter(connected_at__gt=now).update(connected_at=now)
-    Task.objects.held().filter(claimed_at__gt=now).update(claimed_at=now)
+    _update(Task.objects.held().filter(claimed_at__gt=now), claimed_at=now)
     # A runner counts its lease from before it was given, and that was no later than now.
     end = lease_end(now)
-    Task.objects.held().filter(lease_expires_at__gt=end).update(lease_expires_at=end)
+    _update(Task.objects.held().filter(lease_expires_at__gt=end), lease_expires_at=end)
     # As a range of queues, so that SQLite takes the index of what is out.
     Task.objects.hinted().filter(queue__gt=0, hinted_at__gt=now).update(hinted_at=now)
 
@@ -43,9 +45,8 @@ def _end_future(*, now: datetime) -> None:
 def _move_waits(set_by: timedelta, elapsed: timedelta, *, now: datetime) -> None:
     """All but those that began since: they may have been written by the clock as it is now."""
     rows = Task.objects.unreachable().exclude(unreachable_at__range=(now - elapsed, now))
-    rows.update(
-        unreachable_at=F("unreachable_at") + set_by, wait_ends_at=F("wait_ends_at") + set_by
-    )
+    begin, end = F("unreachable_at") + set_by, F("wait_ends_at") + set_by
+    _update(rows, unreachable_at=begin, wait_ends_at=end)
 
 
 def _begin_waits_now(*, now: datetime) -> None:
@@ -53,4 +54,13 @@ def _begin_waits_now(*, now: datetime) -> None:
     rows = Task.objects.unreachable().filter(wait_ends_at__gt=now, unreachable_at__gt=now)
     ahead = F("unreachable_at") - Value(now, output_field=DateTimeField())
     end = ExpressionWrapper(F("wait_ends_at") - ahead, output_field=DateTimeField())
-    rows.update(wait_ends_at=end, unreachable_at=now)
+    _update(rows, wait_ends_at=end, unreachable_at=now)
+
+
+def _update(rows: TaskQuerySet, **values: Any) -> None:
+    """Lock them in the order in which heartbeats lock several, so that no two wait for each
+    other."""
+    with transaction.atomic():
+        held = rows.order_by("pk").select_for_update(no_key=True)
+        ids = list(held.values_list("pk", flat=True))
+        rows.filter(pk__in=ids).update(**values)

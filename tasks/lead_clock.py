@@ -31,6 +31,9 @@ class LeadClock:
         self._lock = threading.Lock()
         self._last: tuple[float, datetime | None] | None = None
         self._said_at: float | None = None
+        # The last comparison found that the two differ. One alone may be of an end that was
+        # written before this host's clock was set.
+        self._is_doubted = False
 
     def look(self) -> None:
         """Compare, if that was not done lately, and say in the log by how much the two differ."""
@@ -52,12 +55,13 @@ class LeadClock:
         ahead = end - TERM - timezone.now()
         since = timedelta(seconds=time.monotonic() - last[0])
         # It was written between the two looks. Whoever gives up the lead leaves no term.
-        if ahead > CLOCK_DIFFERENCE:
-            self._say(ahead, "behind", monotonic)
-        elif ahead + since + TERM < -CLOCK_DIFFERENCE:
-            self._say(-ahead - since, "ahead of", monotonic)
+        is_behind = ahead > CLOCK_DIFFERENCE
+        was_doubted = self._is_doubted
+        self._is_doubted = is_behind or ahead + since + TERM < -CLOCK_DIFFERENCE
+        if was_doubted and self._is_doubted:
+            self._say(ahead if is_behind else -ahead - since, is_behind, monotonic)
 
-    def _say(self, difference: timedelta, how: str, monotonic: float) -> None:
+    def _say(self, difference: timedelta, is_behind: bool, monotonic: float) -> None:
         if self._said_at is not None and monotonic - self._said_at < QUIET_SECONDS:
             return
         self._said_at = monotonic
@@ -65,7 +69,7 @@ class LeadClock:
             "The clock of this host is about %.0f s %s that of the leading controller's host. Set "
             "both right, with NTP: until then tasks may be given up while they run, and run twice.",
             difference.total_seconds(),
-            how,
+            "behind" if is_behind else "ahead of",
         )
 
 

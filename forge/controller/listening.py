@@ -30,6 +30,11 @@ class Moment(NamedTuple):
     def present(cls) -> Moment:
         return cls(time.monotonic(), timezone.now())
 
+    def set_since(self, earlier: Moment) -> timedelta:
+        """By how much the host's clock was set after that moment; forward is positive."""
+        elapsed = timedelta(seconds=self.monotonic - earlier.monotonic)
+        return self.now - earlier.now - elapsed
+
 
 @dataclass(frozen=True)
 class Break:
@@ -81,7 +86,7 @@ class Listening:
         if self._last is None:
             return Break(None, timedelta())
         elapsed = timedelta(seconds=moment.monotonic - self._last.monotonic)
-        found = Break(elapsed, moment.now - self._last.now - elapsed)
+        found = Break(elapsed, moment.set_since(self._last))
         return found if elapsed > longest_pause() or found.is_set else None
 
     def begin(self, moment: Moment, found: Break) -> None:

@@ -33,8 +33,15 @@ class ReaperLoop(Loop):
         super().__init__(is_leading, is_closing)
         self._listening = Listening()
         self._present = present
+        self._is_new = False
+
+    def take_over(self) -> None:
+        """The lead is another's no longer, who has minded the clock meanwhile. Thread-safe."""
+        self._is_new = True
 
     def turn(self) -> None:
+        if self._is_new:
+            self._is_new, self._listening = False, Listening()
         # Not reached while the database is away: without it nobody leads.
         moment = self._present()
         found = self._listening.look(moment)

@@ -20,6 +20,7 @@ from forge.controller.denials import DenialLoop
 from forge.controller.events import EventRelay
 from forge.controller.hints import HintLoop
 from forge.controller.lead import Lead, Standstill
+from forge.controller.listening import Moment
 from forge.controller.loop import Trouble
 from forge.controller.reaper import ReaperLoop
 from forge.controller.tokens import TokenLoop
@@ -47,6 +48,7 @@ class Controller:
         self._led = False
         self._trouble = Trouble("lead")
         self._is_closing = threading.Event()
+        self._reaper = ReaperLoop(self._is_leading, self._is_closing)
 
     def close(self) -> None:
         self._is_closing.set()
@@ -57,7 +59,7 @@ class Controller:
         if not check.try_once():
             return UNSUITABLE
         signals = (self._is_leading, self._is_closing)
-        loops = [HintLoop(*signals), AccountLoop(*signals), ReaperLoop(*signals)]
+        loops = [HintLoop(*signals), AccountLoop(*signals), self._reaper]
         threads = [*loops, TokenLoop(*signals), WatchLoop(*signals), EventRelay(*signals)]
         threads.append(DenialLoop(*signals))
         report_trouble()
@@ -76,13 +78,12 @@ class Controller:
 
     def _renew(self) -> None:
         """Keep or take the lead. Whoever cannot reach the database does not lead."""
-        now, since = timezone.now(), time.monotonic()
+        moment, term = Moment.present(), TERM.total_seconds()
         try:
-            end = Leadership.objects.filter(name=NAME).values_list("expires_at", flat=True).first()
-            unmoved = self._standstill.look(end, monotonic=since, seconds=TERM.total_seconds())
-            # A term that nobody renews is over, whatever clock its end was told by.
-            over = max(now, unmoved or now)
-            leads = Leadership.acquire(NAME, holder=self._holder, now=over, until=now + TERM)
+            row = Leadership.objects.filter(name=NAME).values_list("expires_at", "holder").first()
+            end, holder = row or (None, "")
+            over, until = self._standstill.judge(end, moment, seconds=term), moment.now + TERM
+            leads = Leadership.acquire(NAME, holder=self._holder, now=over, until=until)
         except DatabaseError as error:
             self._is_leading.clear()
             self._trouble.note_absence(error, period=RENEWAL_SECONDS)
@@ -91,7 +92,9 @@ class Controller:
             connections.close_all()
         self._trouble.note_recovery()
         if leads:
-            self._is_leading.keep(TERM.total_seconds(), since=since)
+            if holder != self._holder:
+                self._reaper.take_over()
+            self._is_leading.keep(term, since=moment.monotonic)
         else:
             self._is_leading.clear()
         if leads and not self._led:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import OperationalError
@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from forge.controller import run
 from forge.controller.lead import Standstill
+from forge.controller.listening import Moment
 from forge.controller.run import Controller
 from tasks.models import Leadership
 from tests.deployment.client import wait_for
@@ -80,7 +81,26 @@ def test_a_controller_that_died_with_a_fast_clock_is_followed_at_once(
 def test_a_term_that_somebody_renews_goes_on_whatever_its_end_is() -> None:
     standstill, now = Standstill(), timezone.now()
     ends = [now + timedelta(hours=1, seconds=second) for second in range(20)]
-    told = [standstill.look(end, monotonic=at, seconds=4) for at, end in enumerate(ends)]
-    assert told == [None] * len(ends)
-    after = [standstill.look(ends[-1], monotonic=20 + at, seconds=4) for at in range(4)]
-    assert after == [None, None, None, ends[-1]]
+
+    def judge(end: datetime, at: int, set_by: timedelta = timedelta()) -> bool:
+        moment = Moment(float(at), now + timedelta(seconds=at) + set_by)
+        return end <= standstill.judge(end, moment, seconds=4)
+
+    assert not any(judge(end, at) for at, end in enumerate(ends))
+    assert [judge(ends[-1], 20 + at) for at in range(4)] == [False, False, False, True]
+
+
+def test_a_clock_that_is_set_forward_gives_no_other_controller_the_lead() -> None:
+    standstill, now = Standstill(), timezone.now()
+    hour = timedelta(hours=1)
+
+    def judge(end: datetime, at: int, set_by: timedelta = timedelta()) -> bool:
+        moment = Moment(float(at), now + timedelta(seconds=at) + set_by)
+        return end <= standstill.judge(end, moment, seconds=4)
+
+    end = now + timedelta(seconds=4)
+    assert not judge(end, 0)
+    assert not judge(end, 1, hour) and not judge(end, 2, hour)
+    # Who leads has renewed it by the clock as it is now; and then died.
+    end = now + hour + timedelta(seconds=7)
+    assert not judge(end, 3, hour) and not judge(end, 6, hour) and judge(end, 7, hour)

@@ -140,6 +140,26 @@ def test_a_wait_that_began_before_a_restart_is_not_longer_by_what_the_clock_was_
 
 
 @pytest.mark.django_db
+def test_a_wait_is_as_long_where_another_controller_led_when_the_clock_was_set(
+    template: TaskTemplate, runner: Runner, cast: Cast
+) -> None:
+    task = task_with(template, runner, cast, lost_runner_wait_seconds=600)
+    first = Controller(timezone.now())
+    first.look(2 * SILENCE)
+    assert attempt_and_state(task) == (1, TaskState.UNREACHABLE)
+    waited = round((first.now - (task.unreachable_at or first.now)).total_seconds())
+    second = Controller(first.now)
+    second.look(10)
+    second.now -= AN_HOUR
+    second.look(10)
+    first.lead_again(second, 20)
+    first.look(595 - waited - 20)
+    assert attempt_and_state(task) == (1, TaskState.UNREACHABLE)
+    first.look(10)
+    assert attempt_and_state(task) == (1, TaskState.LOST)
+
+
+@pytest.mark.django_db
 def test_a_claim_that_crosses_a_heartbeat_is_kept_though_its_session_began_in_the_future(
     template: TaskTemplate, runner: Runner, cast: Cast
 ) -> None:

@@ -44,6 +44,12 @@ class Controller:
         self._loop = ReaperLoop(is_leading, threading.Event(), present=self._present)
         self._seconds = 0.0
 
+    def lead_again(self, other: Controller, seconds: float) -> None:
+        """`other` has led meanwhile, for so long."""
+        self.now = other.now
+        self._seconds += seconds
+        self._loop.take_over()
+
     def _present(self) -> Moment:
         self.let_pass(self.slowness)
         if self.stands_still == 0:

@@ -6,7 +6,6 @@ import logging
 import os
 import secrets
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -42,6 +41,7 @@ from runners.worker.workplace import Workplaces
 
 logger = logging.getLogger(__name__)
 
+# Celery's threads note the last outcomes a moment after the processes are gone.
 OUTCOME_SECONDS = 5.0
 # So many times what it runs at once may be on a runner: running, or ended and not yet reported.
 OVERHANG = 2
@@ -176,6 +176,8 @@ class Agent:
             self.watch.probe()
             self.watch.start()
         self.contact.keep(self.welcome.heartbeat_seconds)
+        # Not before: what a killed worker left may be large, and leases end meanwhile.
+        self.workplaces.clearance.start()
 
     def _take_over(self) -> None:
         """Forge takes this worker for the runner's: end what others of it have left."""
@@ -212,21 +214,17 @@ class Agent:
 
     def close(self) -> None:
         """End what runs, hand over what can be handed over; the rest stays in the journal."""
+        is_calm = not self._is_leaving.is_set()
         self._is_leaving.set()
         self.runs.stop_all("The runner's worker was shut down.", force=True)
         self.forks.close()
         self.watch.close()
-        self._await_outcomes()
+        self.journal.await_results(OUTCOME_SECONDS)
+        self.workplaces.clearance.close(is_calm=is_calm)
         self.contact.close()
         self.abandon()
         self.workplaces.close()
         self.journal.close(warns=self._is_draining.is_set())
-
-    def _await_outcomes(self) -> None:
-        """Celery's threads note the last outcomes a moment after the processes are gone."""
-        deadline = time.monotonic() + OUTCOME_SECONDS
-        while time.monotonic() < deadline and any(entry.result is None for entry in self.journal):
-            time.sleep(0.02)
 
     # --- one task ---
 
@@ -272,8 +270,10 @@ class Agent:
                 self._noted.add((task, attempt))
                 return outcome
             finally:
-                workplace.remove()
-                self.runs.remove(run)
+                try:
+                    workplace.remove()
+                finally:
+                    self.runs.remove(run)
 
     def _await_room(self) -> None:
         """Until Forge has taken enough of what has ended here to let this runner have more.

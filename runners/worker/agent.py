@@ -81,7 +81,7 @@ class Agent:
             is_leaving=self._is_leaving,
         )
         self.known = Known(configuration.data, configuration.url)
-        self._is_open = self._has_taken_over = self._has_begun = False
+        self._is_open = self._is_taken = self._has_taken_over = self._has_begun = False
         # What came first: that tasks may come, or what ends this worker.
         self._turning = threading.Lock()
         self._parting: tuple[str, str] | None = None
@@ -92,10 +92,14 @@ class Agent:
         May be called again. Raises WorkerError, whose text says what to do.
         """
         if not self._is_open:
-            self._open(self._find_folder())
+            self.account, name = ask_identity(self.client)
+            self._open(self.configuration.data / name)
         told = introduction(self.session, self.journal.instance, slots=self.users.count)
         self.welcome = self.client.connect(told)
         self._queues, self._parting = self.welcome.queues, None
+        if not self._is_taken:
+            self._is_taken = True
+            self.workplaces.clear_others()
         if self.welcome.broker_url:
             self.abandon()
         elif self.tunnel is None:
@@ -146,10 +150,6 @@ class Agent:
         """Beat now: only Forge can say why the broker cuts us off, or it is to know something."""
         self.contact.poke()
 
-    def _find_folder(self) -> Path:
-        self.account, name = ask_identity(self.client)
-        return self.configuration.data / name
-
     def _open_journal(self, folder: Path, *, is_shared: bool) -> Journal:
         journal = Journal(folder, is_passable=is_shared)
         journal.take_over(self.configuration.data / earlier_name(self.configuration.token))
@@ -180,10 +180,9 @@ class Agent:
         self.workplaces.clearance.start()
 
     def _take_over(self) -> None:
-        """Forge takes this worker for the runner's: end what others of it have left."""
+        """Forge takes this worker for the runner's: note how what others left has ended."""
         if not self._has_taken_over:
             self._has_taken_over = True
-            self.workplaces.clear_others()
             self.leftovers.close()
 
     def begin(self) -> None:

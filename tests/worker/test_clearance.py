@@ -6,41 +6,21 @@ import os
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from runners.worker.agent import Agent
-from runners.worker.claiming import Claims
-from runners.worker.client import Client
-from runners.worker.configuration import Configuration
-from runners.worker.protocol import (
-    PROTOCOL_VERSION,
-    ClaimRequest,
-    ConnectReply,
-    ConnectRequest,
-    Heartbeat,
-    HeartbeatReply,
-    Job,
-    Receipt,
-    Report,
-    ReportReply,
-    VerifyReply,
-    VerifyRequest,
-)
-from runners.worker.supervision import ForkServer
 from runners.worker.task_users import TaskUser
-from runners.worker.tokens import TokenSource
 from runners.worker.workplace import Workplace, Workplaces
 from tests.deployment.client import wait_for
+from tests.worker.connected import FOLDER, agent_in
 from tests.worker.test_mounted_folders import UNSHARE, needs_mounts
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper")
 
 ROOT = Path(__file__).parents[2]
-WELCOME = ConnectReply(1, "r", "r@host", 1, "Shop", "redis://b", "forge:", ("tasks",), 1, 1)
 
 
 @pytest.fixture
@@ -145,42 +125,10 @@ def test_what_is_mounted_keeps_its_files(where: str, by: str, tmp_path: Path) ->
     assert (outside / "7-1").exists() == (where != "work" or by == "start")
 
 
-class Forge(Client):
-    """Takes the worker for the runner's, and gives it whatever it asks for."""
-
-    script = "touch file"
-
-    def verify(self, request: VerifyRequest) -> VerifyReply:
-        return VerifyReply(WELCOME, "0123456789ab", PROTOCOL_VERSION, PROTOCOL_VERSION, None)
-
-    def connect(self, request: ConnectRequest) -> ConnectReply:
-        return WELCOME
-
-    def heartbeat(self, request: Heartbeat, *, patience: float = 0.0) -> HeartbeatReply:
-        return HeartbeatReply((), (), WELCOME.queues, WELCOME.heartbeat_seconds)
-
-    def report(self, request: Report) -> ReportReply:
-        ended = [
-            Receipt(one.task, one.attempt, one.log_bytes, True, True) for one in request.results
-        ]
-        return ReportReply(tuple(ended), 0.1)
-
-    def claim(self, request: ClaimRequest) -> Job:
-        return Job(request.task, request.attempt, "bash", self.script, {}, 60.0, "Shop", "Deploy")
-
-
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[Agent]:
-    """Its runner's folder is `runner-1-0123456789ab` in the data folder, `tmp_path`."""
-    token = TokenSource("fgr_" + "a" * 43)
-    made = Agent(Configuration("http://127.0.0.1:9", token, tmp_path))
-    made.client = Forge(made.configuration)
-    made.claims = Claims(
-        made.client, session="s" * 16, is_draining=threading.Event(), is_leaving=threading.Event()
-    )
-    made.forks = ForkServer()  # of its own it would let the process of the tests adopt orphans
-    yield made
-    made.close()
+    with agent_in(tmp_path) as made:
+        yield made
 
 
 @on_linux
@@ -190,7 +138,7 @@ def test_a_slot_is_free_before_the_folder_of_its_task_is_deleted(
     agent.connect()
     for task in (7, 8):
         assert agent.run(task, 1)["outcome"] == "succeeded"
-    gone = tmp_path / "runner-1-0123456789ab" / "gone"
+    gone = tmp_path / FOLDER / "gone"
     assert left_in(gone).count("file") == 2
     agent.keep_in_touch()
     wait_for(lambda: not os.listdir(gone), "both are deleted")
@@ -200,7 +148,7 @@ def test_a_slot_is_free_before_the_folder_of_its_task_is_deleted(
 def test_a_worker_that_starts_is_in_touch_with_forge_before_it_deletes_what_is_left(
     agent: Agent, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "runner-1-0123456789ab"
+    folder = tmp_path / FOLDER
     killed = Workplaces(folder, {}, is_shared=False)
     (folder / "work").mkdir(parents=True)
     filled(killed)
@@ -230,7 +178,7 @@ def test_an_attempt_whose_folder_cannot_be_removed_has_ended_all_the_same(
 ) -> None:
     """The worker would wait for it at its end for ever."""
     agent.connect()
-    agent.workplaces = FailsToRemove(tmp_path / "runner-1-0123456789ab", {}, is_shared=False)
+    agent.workplaces = FailsToRemove(tmp_path / FOLDER, {}, is_shared=False)
     with pytest.raises(MemoryError):
         agent.run(7, 1)
     assert not list(agent.runs)

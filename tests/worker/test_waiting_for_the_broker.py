@@ -1,0 +1,30 @@
+"""A worker that Forge has taken, and whose broker does not answer yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runners.worker.agent import Agent
+from runners.worker.protocol import SecretFile
+from runners.worker.workplace import Workplaces
+from tests.worker.connected import FOLDER, agent_in
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Agent]:
+    with agent_in(tmp_path / "data") as made:
+        yield made
+
+
+def test_secret_files_of_a_killed_worker_go_as_soon_as_forge_has_taken_the_next_one(
+    agent: Agent, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "earlier" / FOLDER
+    elsewhere.mkdir(parents=True)
+    left = Workplaces(elsewhere, {}, is_shared=False, instance="killed").of(7, 1, None)
+    left.write_secrets([SecretFile("A", "one")])
+    agent.connect()
+    assert not left.secrets.exists()

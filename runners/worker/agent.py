@@ -132,10 +132,7 @@ class Agent:
         self._is_open = True
 
     def get_ready(self) -> ConnectReply:
-        """The broker answers too: remember that all of it works here, and be able to run tasks."""
-        tokens, remember = self.configuration.tokens, partial(self.known.note, self.journal.folder)
-        tokens.accepted = remember
-        remember(tokens.current())
+        """The broker answers too: be able to run tasks."""
         bound = self.users.bound(self.welcome.concurrency)
         self.welcome = replace(self.welcome, concurrency=bound)
         self.runs.slots = self.welcome.concurrency
@@ -183,6 +180,10 @@ class Agent:
         """Forge takes this worker for the runner's: note how what others left has ended."""
         if not self._has_taken_over:
             self._has_taken_over = True
+            # It works here: a later start waits for it, also one with a token of the next rotation.
+            tokens, remember = self.configuration.tokens, self.known.note
+            tokens.accepted = partial(remember, self.journal.folder)
+            tokens.accepted(tokens.current())
             self.leftovers.close()
 
     def begin(self) -> None:

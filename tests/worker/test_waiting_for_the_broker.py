@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runners.worker.agent import Agent
+from runners.worker.patience import Known
 from runners.worker.protocol import SecretFile
 from runners.worker.workplace import Workplaces
 from tests.worker.connected import FOLDER, agent_in
@@ -28,3 +29,18 @@ def test_secret_files_of_a_killed_worker_go_as_soon_as_forge_has_taken_the_next_
     left.write_secrets([SecretFile("A", "one")])
     agent.connect()
     assert not left.secrets.exists()
+
+
+def test_a_token_that_is_taken_over_meanwhile_is_known_to_the_next_start(
+    agent: Agent, tmp_path: Path
+) -> None:
+    tokens, url = agent.configuration.tokens, agent.configuration.url
+    first, second = tokens.current(), "fgr_" + "b" * 43
+    tokens.file = tmp_path / "token"
+    agent.connect()
+    agent.keep_in_touch()
+    (tmp_path / "token").write_text(second)
+    assert tokens.current() == second
+    tokens.accept(second)  # as at any answer of Forge to a request with it
+    later = Known(tmp_path / "data", url)
+    assert later.has(first) and later.has(second)

@@ -199,7 +199,7 @@ class Agent:
     def give_up(self) -> None:
         """The start came to nothing: hand over what can be, and leave nothing behind."""
         if self._has_taken_over:
-            self.contact.close()
+            self.contact.close(is_short=True)
         self.abandon()
 
     def drain(self) -> None:

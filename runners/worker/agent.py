@@ -6,7 +6,6 @@ import logging
 import os
 import secrets
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -42,6 +41,7 @@ from runners.worker.workplace import Workplaces
 
 logger = logging.getLogger(__name__)
 
+# Celery's threads note the last outcomes a moment after the processes are gone.
 OUTCOME_SECONDS = 5.0
 # So many times what it runs at once may be on a runner: running, or ended and not yet reported.
 OVERHANG = 2
@@ -81,7 +81,7 @@ class Agent:
             is_leaving=self._is_leaving,
         )
         self.known = Known(configuration.data, configuration.url)
-        self._is_open = self._has_taken_over = self._has_begun = False
+        self._is_open = self._is_taken = self._has_taken_over = self._has_begun = False
         # What came first: that tasks may come, or what ends this worker.
         self._turning = threading.Lock()
         self._parting: tuple[str, str] | None = None
@@ -92,10 +92,14 @@ class Agent:
         May be called again. Raises WorkerError, whose text says what to do.
         """
         if not self._is_open:
-            self._open(self._find_folder())
+            self.account, name = ask_identity(self.client)
+            self._open(self.configuration.data / name)
         told = introduction(self.session, self.journal.instance, slots=self.users.count)
         self.welcome = self.client.connect(told)
         self._queues, self._parting = self.welcome.queues, None
+        if not self._is_taken:
+            self._is_taken = True
+            self.workplaces.clear_others()
         if self.welcome.broker_url:
             self.abandon()
         elif self.tunnel is None:
@@ -128,10 +132,7 @@ class Agent:
         self._is_open = True
 
     def get_ready(self) -> ConnectReply:
-        """The broker answers too: remember that all of it works here, and be able to run tasks."""
-        tokens, remember = self.configuration.tokens, partial(self.known.note, self.journal.folder)
-        tokens.accepted = remember
-        remember(tokens.current())
+        """The broker answers too: be able to run tasks."""
         bound = self.users.bound(self.welcome.concurrency)
         self.welcome = replace(self.welcome, concurrency=bound)
         self.runs.slots = self.welcome.concurrency
@@ -145,10 +146,6 @@ class Agent:
     def ask_forge(self) -> None:
         """Beat now: only Forge can say why the broker cuts us off, or it is to know something."""
         self.contact.poke()
-
-    def _find_folder(self) -> Path:
-        self.account, name = ask_identity(self.client)
-        return self.configuration.data / name
 
     def _open_journal(self, folder: Path, *, is_shared: bool) -> Journal:
         journal = Journal(folder, is_passable=is_shared)
@@ -176,12 +173,17 @@ class Agent:
             self.watch.probe()
             self.watch.start()
         self.contact.keep(self.welcome.heartbeat_seconds)
+        # Not before: what a killed worker left may be large, and leases end meanwhile.
+        self.workplaces.clearance.start()
 
     def _take_over(self) -> None:
-        """Forge takes this worker for the runner's: end what others of it have left."""
+        """Forge takes this worker for the runner's: note how what others left has ended."""
         if not self._has_taken_over:
             self._has_taken_over = True
-            self.workplaces.clear_others()
+            # It works here: a later start waits for it, also one with a token of the next rotation.
+            tokens, remember = self.configuration.tokens, self.known.note
+            tokens.accepted = partial(remember, self.journal.folder)
+            tokens.accepted(tokens.current())
             self.leftovers.close()
 
     def begin(self) -> None:
@@ -197,7 +199,7 @@ class Agent:
     def give_up(self) -> None:
         """The start came to nothing: hand over what can be, and leave nothing behind."""
         if self._has_taken_over:
-            self.contact.close()
+            self.contact.close(is_short=True)
         self.abandon()
 
     def drain(self) -> None:
@@ -212,21 +214,17 @@ class Agent:
 
     def close(self) -> None:
         """End what runs, hand over what can be handed over; the rest stays in the journal."""
+        is_calm = not self._is_leaving.is_set()
         self._is_leaving.set()
         self.runs.stop_all("The runner's worker was shut down.", force=True)
         self.forks.close()
         self.watch.close()
-        self._await_outcomes()
+        self.journal.await_results(OUTCOME_SECONDS)
+        self.workplaces.clearance.close(is_calm=is_calm)
         self.contact.close()
         self.abandon()
         self.workplaces.close()
         self.journal.close(warns=self._is_draining.is_set())
-
-    def _await_outcomes(self) -> None:
-        """Celery's threads note the last outcomes a moment after the processes are gone."""
-        deadline = time.monotonic() + OUTCOME_SECONDS
-        while time.monotonic() < deadline and any(entry.result is None for entry in self.journal):
-            time.sleep(0.02)
 
     # --- one task ---
 
@@ -272,8 +270,10 @@ class Agent:
                 self._noted.add((task, attempt))
                 return outcome
             finally:
-                workplace.remove()
-                self.runs.remove(run)
+                try:
+                    workplace.remove()
+                finally:
+                    self.runs.remove(run)
 
     def _await_room(self) -> None:
         """Until Forge has taken enough of what has ended here to let this runner have more.

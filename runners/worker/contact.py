@@ -14,6 +14,8 @@ from runners.worker.protocol import HeartbeatReply
 from runners.worker.uploader import Uploader
 
 DELIVERY_SECONDS = 10.0
+# Of a worker that has run nothing: what it holds has waited, and its next start hands it over.
+SHORT_DELIVERY_SECONDS = 3.0
 
 
 class Contact:
@@ -92,10 +94,10 @@ class Contact:
             self._heart.is_draining = True
             self._heart.poke()
 
-    def close(self) -> None:
-        """Hand over what Forge takes now, and say goodbye."""
+    def close(self, *, is_short: bool = False) -> None:
+        """Hand over what Forge takes now, for some seconds at most, and say goodbye."""
         with self._lock:
             self._is_closed = True
-        self.uploader.close(DELIVERY_SECONDS)
+        self.uploader.close(SHORT_DELIVERY_SECONDS if is_short else DELIVERY_SECONDS)
         if self._heart is not None:
             self._heart.close()

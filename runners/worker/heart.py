@@ -160,4 +160,6 @@ class Heart(threading.Thread):
         self._heard_at = None
         if not self._is_away:
             self._is_away = True
-            logger.warning("%s Running tasks go on; their logs wait here.", why)
+            runs = any(entry.result is None for entry in self._journal)
+            rest = " Running tasks go on; their logs wait here." if runs else ""
+            logger.warning("%s%s", why, rest)

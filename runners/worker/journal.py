@@ -23,6 +23,7 @@ import os
 import re
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,6 +148,12 @@ class Journal:
         """Wait until there are fewer than `most` entries; False if it took longer than that."""
         with self._is_changed:
             return self._is_changed.wait_for(lambda: len(self._entries) < most, seconds)
+
+    def await_results(self, seconds: float) -> None:
+        """Wait until each entry has one, for so long at most."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and any(entry.result is None for entry in self):
+            time.sleep(0.02)
 
     def get(self, task: int, attempt: int) -> Entry | None:
         with self._lock:

@@ -2,6 +2,7 @@
 
     <runner's folder>/work/<task>-<attempt>/script.sh, folder/
     <folder for secrets>/<task>-<attempt>/1, 2, …
+    <runner's folder>/gone/<random name>     what is to be deleted: `runners.worker.clearance`
 
 Secret files lie in memory where the host has such a place (`Workplaces`). Whatever ends an
 attempt removes them: its supervisor, or the fork server if the supervisor was killed, or, if both
@@ -13,12 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from runners.worker.clearance import Clearance, is_own_folder
 from runners.worker.protocol import SecretFile
 from runners.worker.supervision import remove_folder
 from runners.worker.task_users import TaskUser
@@ -33,12 +34,13 @@ PASSABLE = 0o711
 class Workplace:
     """The folders of one attempt. With a `user`, all of it belongs to that user.
 
-    mode: of the folder that `place` is in.
+    clearance: deletes it. mode: of the folder that `place` is in.
     """
 
     place: Path
     secrets: Path
     user: TaskUser | None
+    clearance: Clearance
     mode: int = PRIVATE
 
     @property
@@ -93,9 +95,12 @@ class Workplace:
         remove_folder(os.fsencode(self.secrets))
 
     def remove(self) -> None:
-        """Everything; what is gone already is fine. Raises nothing, however deep folders are."""
+        """Secret files now; the rest is out of the way, for `clearance` to delete.
+
+        What is gone already is fine.
+        """
         self.remove_secrets()
-        remove_folder(os.fsencode(self.place))
+        self.clearance.take(self.place)
 
 
 class Workplaces:
@@ -115,6 +120,7 @@ class Workplaces:
     ) -> None:
         self._mode = PASSABLE if is_shared else PRIVATE
         self._base = runner_folder / "work"
+        self.clearance = Clearance(runner_folder / "gone")
         self._otherwise = runner_folder / "secrets"
         # A runtime folder is one user's alone: another user's process cannot pass through it.
         runtime = "" if is_shared else environment.get("XDG_RUNTIME_DIR", "")
@@ -125,9 +131,14 @@ class Workplaces:
         self._in_memory = [place / name for place in places]
 
     def clear(self) -> None:
-        """At the start: remove what an earlier worker left that had the same folder."""
+        """At the start: an earlier worker's that had the same folder.
+
+        Secret files are removed, and the rest is put aside, so that Forge does not wait for it.
+        """
         self.close()
-        remove_folder(os.fsencode(self._base))
+        self.clearance.find()
+        if not self._base.is_symlink():
+            self.clearance.take(self._base)
         self._make(self._base)
 
     def clear_others(self) -> None:
@@ -140,13 +151,13 @@ class Workplaces:
             for folder in own.parent.glob(f"{self._name}*"):
                 mark = folder.name.removeprefix(self._name)
                 is_of_runner = not mark or mark.startswith("-")
-                if is_of_runner and folder != own and _is_ours(folder):
+                if is_of_runner and folder != own and is_own_folder(folder):
                     remove_folder(os.fsencode(folder))
 
     def close(self) -> None:
         """Remove the folders for secrets, wherever they are."""
         for folder in (*self._in_memory, self._otherwise):
-            if _is_ours(folder):
+            if is_own_folder(folder):
                 remove_folder(os.fsencode(folder))
 
     def of(
@@ -155,7 +166,7 @@ class Workplaces:
         """The workplace of one attempt; memory is looked for only if there is a use for it."""
         name = f"{task}-{attempt}"
         secrets = self._secrets_base() if has_secrets else self._otherwise
-        return Workplace(self._base / name, secrets / name, user, self._mode)
+        return Workplace(self._base / name, secrets / name, user, self.clearance, self._mode)
 
     def _secrets_base(self) -> Path:
         """In memory if the host lets us, else beside the journal.
@@ -173,7 +184,7 @@ class Workplaces:
         """Make the folder if need be; False if it cannot be had."""
         try:
             folder.mkdir(mode=PRIVATE, exist_ok=True)
-            if not _is_ours(folder):
+            if not is_own_folder(folder):
                 return False
             folder.chmod(self._mode)
         except OSError:
@@ -197,12 +208,3 @@ def _is_in_memory(place: Path) -> bool:
         if is_above and len(mounted) >= len(best):
             best, kind = mounted, file_system
     return kind in ("tmpfs", "ramfs")
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether it is a folder, no link to one, that belongs to this user."""
-    try:
-        found = folder.lstat()
-    except OSError:
-        return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()

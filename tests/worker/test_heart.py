@@ -160,3 +160,20 @@ def test_a_worker_whose_place_another_one_has_ends(beat: Beat) -> None:
     _, beating = beat((200, REPLY), (409, DISPLACED))
     wait_for(lambda: beating.ended, "it ends")
     assert beating.ended == ["Another worker is connected."]
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_only_where_tasks_run_it_is_said_that_they_go_on(
+    is_running: bool, tmp_path: Path, beat: Beat, caplog: pytest.LogCaptureFixture
+) -> None:
+    if is_running:
+        journal = Journal(tmp_path)
+        journal.open()
+        entry = journal.create(7, 1)
+        assert entry is not None
+        entry.open(nonce="n" * 32)
+        journal.close()
+    beat((503, b"Away."))
+    wait_for(lambda: "answers again" in caplog.text, "Forge was away for a moment")
+    assert "is in trouble" in caplog.text
+    assert ("Running tasks go on" in caplog.text) == is_running

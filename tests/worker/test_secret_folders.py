@@ -253,11 +253,16 @@ def test_a_folder_in_a_folder_a_thousand_times_over_is_removed_like_any_other(
     place.write_secrets([SecretFile("A", "one")])
     for folder in (place.folder, place.secrets):
         nest(folder, 1500)
+    later = workplaces(tmp_path) if by == "the next start" else places
     if by == "the next start":
-        workplaces(tmp_path).clear()
+        later.clear()
     else:
         place.remove()
     assert not place.secrets.exists() and not place.place.exists()
+    later.clearance.start()
+    gone = tmp_path / "runner-0123" / "gone"
+    wait_for(lambda: not os.listdir(gone), "all of it is deleted")
+    later.clearance.close(is_calm=True)
     places.close()
 
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
+from collections.abc import Iterator
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PLACE = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 # What a task may have put there deliberately: files without end, folders within folders.
 _MOST_ROUNDS = 100_000
+# Names that are held at a time: those of millions of files take more memory than a service may get.
+_PORTION = 10_000
 
 
 def remove_folder(path: bytes) -> None:
@@ -98,10 +102,24 @@ def _mount_of(folder: int) -> bytes | int:
 
 def _empty(top: int) -> None:
     """Delete files; a folder's folders are moved up to the top first, however deep they are."""
-    for _ in range(_MOST_ROUNDS):
-        # One thing that does not give way keeps nothing else there.
-        if not sum(_delete(top, name) or _clear(top, name) for name in os.listdir(top)):
-            return
+    rounds = 0
+    is_changed = True
+    while is_changed:
+        is_changed = False
+        for names in _portions(top):
+            for name in names:
+                # One thing that does not give way keeps nothing else there.
+                is_changed |= _delete(top, name) or _clear(top, name)
+            rounds += 1
+            if rounds == _MOST_ROUNDS:
+                return
+
+
+def _portions(folder: int) -> Iterator[list[str]]:
+    """What is in it. Who deletes it meanwhile, or adds to it, may miss some, and looks again."""
+    with os.scandir(folder) as entries:
+        while names := [entry.name for entry in itertools.islice(entries, _PORTION)]:
+            yield names
 
 
 def _delete(folder: int, name: str) -> bool:
@@ -118,7 +136,7 @@ def _clear(top: int, name: str) -> bool:
     with contextlib.suppress(OSError):
         inner = _open(name, top)
         try:
-            for child in os.listdir(inner):
+            for child in itertools.chain.from_iterable(_portions(inner)):
                 is_changed |= _delete(inner, child) or _move_up(inner, child, top)
         finally:
             os.close(inner)

@@ -70,8 +70,8 @@ class Filters(forms.Form):
         }
         rows = rows.filter(**{name: value for name, value in columns.items() if value})
         if name := given["name"]:
-            rows = rows.alias(small_name=Lower("name"))
-            rows = rows.filter(small_name__startswith=Lower(Value(name)))
+            small = Lower(Value(name))
+            rows = rows.alias(small_name=Lower("name")).filter(small_name__startswith=small)
         return rows
 
 

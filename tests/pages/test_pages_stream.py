@@ -26,7 +26,7 @@ from tasks.models import Task
 from tests.cast import Cast
 
 pytestmark = pytest.mark.django_db(transaction=True)
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(autouse=True)

@@ -60,7 +60,11 @@ def _begin_waits_now(*, now: datetime) -> None:
 def _update(rows: TaskQuerySet, **values: Any) -> None:
     """Lock them in the order in which heartbeats lock several, so that no two wait for each
     other."""
+    # Found in no order first: in that of their numbers SQLite goes along all there ever were.
+    found = list(rows.order_by().values_list("pk", flat=True))
+    if not found:
+        return
     with transaction.atomic():
-        held = rows.order_by("pk").select_for_update(no_key=True)
-        ids = list(held.values_list("pk", flat=True))
+        ordered = Task.objects.filter(pk__in=found).order_by("pk")
+        ids = list(ordered.select_for_update(no_key=True).values_list("pk", flat=True))
         rows.filter(pk__in=ids).update(**values)

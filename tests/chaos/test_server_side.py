@@ -25,6 +25,9 @@ from tests.deployment.production import MANAGE, Service
 
 # Printed beside what is aimed at; asserted with the patience that a machine under load needs.
 TAKEOVER_SECONDS = 10
+NOT_REACHED = re.compile(
+    r"error connecting in .*(?:Connection refused|server closed the connection|reset by peer)"
+)
 OUTAGE_SECONDS = 60.0 if os.environ.get("FORGE_LONG") else 0.0
 
 
@@ -122,9 +125,11 @@ def test_the_database_is_away_for_a_while_and_nothing_is_lost(here: Installation
     # it one does, and may be another one than before.
     said = [controller.said()[heard[controller.log] :] for controller in here.controllers]
     assert [one.count("lead: ") for one in said] == [2, 2]
-    # And why, now and then: the pool of connections tries it several times a second.
+    # And why, now and then: the pool of connections tries it several times a second. The first try
+    # may still be taken by the socket of the database that is dying, and ended without an answer.
     minutes = (time.monotonic() - killed_at) / 60
-    assert all(1 <= one.count("Connection refused") <= 2 + minutes for one in said)
+    reasons = [NOT_REACHED.findall(one) for one in said]
+    assert all(1 <= len(one) <= 2 + minutes for one in reasons), reasons
     during = [one[: one.index("lead: works again")] for one in said]
     assert not any("another controller leads" in one for one in during)
 

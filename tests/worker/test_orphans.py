@@ -133,7 +133,11 @@ def test_what_has_lost_both_is_gone_before_the_worker_calls_it_lost(
         victim.kill()
     assert "died without a report" in worker.ask("wait 0")
     assert not program.is_running() and not left.is_running()
-    assert worker.children() == set()
+    # A server that has ended the tree before it was hit itself may be dying for a moment longer;
+    # it is collected when one is needed again.
+    assert worker.children() <= {server.pid}
+    new_server, *_ = worker.start()
+    assert worker.children() == {new_server.pid}
 
 
 def test_tasks_that_still_have_their_supervisor_and_children_of_the_worker_are_spared(

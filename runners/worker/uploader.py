@@ -83,6 +83,8 @@ class Uploader(threading.Thread):
         self._has_news = True
         self._is_urgent = True
         self._is_closing = False
+        # Whether it was when the try that is under way began.
+        self._tries_as_last = False
         self._cadence = FIRST_CADENCE
         self._last_sent = 0.0
         self._pause = 0.0
@@ -171,6 +173,7 @@ class Uploader(threading.Thread):
             if due > 0:
                 self._condition.wait_for(lambda: self._is_urgent or self._is_closing, due)
             self._has_news = self._is_urgent = False
+            self._tries_as_last = self._is_closing
         self._last_sent = time.monotonic()
         return True
 
@@ -189,9 +192,10 @@ class Uploader(threading.Thread):
             logger.warning("Logs and results wait here: %s", reason, exc_info=trace)
         self._pause = _longer(self._pause)
         with self._condition:
-            was_closing = self._is_closing
+            # Also where it has been told to close since the try began.
             is_last_chance = self._condition.wait_for(
-                lambda: self._is_closing and not was_closing, spread_pause(self._pause, asked)
+                lambda: self._is_closing and not self._tries_as_last,
+                spread_pause(self._pause, asked),
             )
             if is_last_chance:
                 # As often as that may help in the few seconds that are left.

@@ -130,6 +130,33 @@ def test_a_worker_that_ends_does_not_sit_out_what_a_proxy_has_asked_for(
     assert forge.logs == {7: b"one\n"}
 
 
+class Slow(Forge):
+    """Answers the first report only when it is told to."""
+
+    def __init__(self, folder: Path, *errors: Exception) -> None:
+        super().__init__(folder, *errors)
+        self.is_asked, self.may_answer = threading.Event(), threading.Event()
+
+    def report(self, request: Report) -> ReportReply:
+        self.is_asked.set()
+        assert self.may_answer.wait(60)
+        return super().report(request)
+
+
+def test_a_worker_that_is_told_to_end_during_a_try_in_vain_tries_once_more(
+    journal: Journal, tmp_path: Path
+) -> None:
+    forge = Slow(tmp_path, UnreachableError("Forge is in trouble (HTTP 503).", 300.0))
+    with uploading(journal, forge) as uploader:
+        assert forge.is_asked.wait(60)
+        closing = threading.Thread(target=uploader.close, args=(60,))
+        closing.start()
+        wait_for(lambda: uploader._is_closing, "it is told to end")
+        forge.may_answer.set()
+        closing.join()
+    assert forge.logs == {7: b"one\n"}
+
+
 @pytest.mark.parametrize("note", ["{}", '{"outcome": "eaten"}', '{"task": 8, "reason": "\\ud800"}'])
 def test_a_note_of_the_end_that_cannot_be_read_fails_its_task_and_no_other(
     note: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -16,6 +16,9 @@ GRACE_SECONDS = 3
 # The other way round, a request that is on its way while this side closes becomes a 502, and a POST
 # is not tried again. https://nginx.org/en/docs/http/ngx_http_upstream_module.html#keepalive_timeout
 KEEP_ALIVE_SECONDS = 75
+# How long one of several processes may be deaf before it is replaced. It is while it starts: a host
+# with much to do would otherwise kill each new one before it serves, and begin again without end.
+HEALTH_SECONDS = 60
 
 
 class Command(BaseCommand):
@@ -46,6 +49,7 @@ class Command(BaseCommand):
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_worker_healthcheck=HEALTH_SECONDS,
             # By name: each of several processes imports them, after Django's setup in that module.
             http="forge.asgi:BoundedHttp",
             ws="forge.asgi:BoundedWebSocket",

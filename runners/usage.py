@@ -242,19 +242,26 @@ def weigh(client: redis.Redis) -> dict[str, float]:
     are the measure. Older ones are listened to with MONITOR for as long: dear, but it is asked
     only once something has gone wrong.
     """
+    began = time.monotonic()
     before = read_connections(client)
     if all(connection.traffic is not None for connection in before):
         time.sleep(WEIGHING_SECONDS)
-        return _by_traffic(before, read_connections(client))
+        after = read_connections(client)
+        # Where this process stood still for a while, everybody has moved more.
+        longer = max(1.0, (time.monotonic() - began) / WEIGHING_SECONDS)
+        return _by_traffic(before, after, longer)
     heard = _listen(client)
     return _by_commands(before + read_connections(client), heard)
 
 
-def _by_traffic(before: Iterable[Connection], after: Iterable[Connection]) -> dict[str, float]:
+def _by_traffic(
+    before: Iterable[Connection], after: Iterable[Connection], longer: float
+) -> dict[str, float]:
+    """Of samples that are so many times WEIGHING_SECONDS apart."""
     earlier = {connection.id: connection.traffic or 0 for connection in before}
     found: dict[str, float] = defaultdict(float)
     for connection in after:
-        moved = (connection.traffic or 0) - earlier.get(connection.id, 0)
+        moved = ((connection.traffic or 0) - earlier.get(connection.id, 0)) / longer
         found[connection.account] += (moved + _held(connection)) / UNIT
     return found
 

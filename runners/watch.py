@@ -114,7 +114,8 @@ class Watch:
         if self._is_too_busy(totals, moment):
             what = "it kept the broker busier than a worker ever does; others had to wait."
             cut += self._cut_the_loudest(LOUD_UNITS, what)
-        elif self._last and totals.evictions > self._last[1].evictions:
+        # Whoever was cut in this look is who held it: the loudest of the others did nothing.
+        elif not cut and self._last and totals.evictions > self._last[1].evictions:
             what = "the broker had to end its connections, because they held too much there."
             cut += self._cut_the_loudest(EVICTED_UNITS, what)
         self._last = (moment, totals)

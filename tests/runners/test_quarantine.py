@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from django.test import Client
 from django.utils import timezone
 
 from projects.models import Project
-from runners import accounts
+from runners import accounts, usage
 from runners.broker import administrator, project_prefix
 from runners.models import Queue, Runner
 from runners.nodes import Nodes
@@ -200,6 +201,28 @@ def test_an_ordinary_broker_is_left_alone(real: str, offender: NewRunner, cast: 
     for _ in range(100):
         assert watch.look() == []
     print(f"\none look at an idle broker: {10 * (time.perf_counter() - begun):.2f} ms")
+
+
+def test_a_watch_that_stood_still_makes_no_more_of_what_moved_meanwhile(
+    real: str, offender: NewRunner, request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It weighs for a moment; what piles up while its host stands still is nobody's flood."""
+    if request.node.callspec.params["broker_url"] == "redis":
+        pytest.skip("Redis 7.0 does not count what each connection moves")
+    seconds = usage.WEIGHING_SECONDS
+    with sign_in(real, offender, single_connection_client=True) as client:
+        client.ping()
+
+        def sleep_long(_: float) -> None:
+            stop.wait(20 * seconds)
+            for _ in range(40):  # what is sent at once would also lie in buffers
+                client.execute_command("PING", b"x" * (usage.UNIT // 4))
+
+        stop = threading.Event()
+        monkeypatch.setattr("runners.usage.time.sleep", sleep_long)
+        weights = usage.weigh(administrator())
+    # There and back.
+    assert 0 < weights[offender.runner.account] < 2 * 10 / 20 + 0.1
 
 
 def test_a_pile_that_nobody_is_seen_writing_is_deleted_and_costs_nobody_its_account(

@@ -102,7 +102,9 @@ class EventRelay(threading.Thread):
         if match is None or len(data) > MAXIMUM_EVENT_BYTES:
             return 0, []
         project_id = int(match[1])
-        if self._bytes.wait_before(project_id, len(data)):
+        # In debt, it is refused before anything is read: reading costs far more than refusing.
+        is_in_debt = self._events.wait_before(project_id, 0) > 0
+        if is_in_debt or self._bytes.wait_before(project_id, len(data)):
             self._note_flood(project_id)
             return project_id, []
         events = read_events(data, now=time.time())

@@ -4,7 +4,7 @@ import { PLAIN } from "./logstyle.js";
 import { clock, duration, exact } from "./times.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const READ_THEN = "The runner read it then, to about a tenth of a second.";
+const READ_THEN = "The runner read it then, less the moment that it took to reach Forge.";
 const RECEIVED_THEN = "Forge received it then; when it was written is not known.";
 
 export const counted = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;

@@ -21,7 +21,7 @@ LONG = "a long line " * 60
 SCRIPT = f"""
 import time
 print("begin", time.time(), flush=True)
-time.sleep(3)
+time.sleep(12)
 print("TASK [web : Check space] ****")
 print("ok: [web-01]", time.time(), flush=True)
 print("TASK [web : Install packages] ****")
@@ -81,8 +81,9 @@ def test_each_line_tells_when_the_runner_read_it(visit: Visit, task: int) -> Non
         said = float(
             re.findall(r"\d+\.\d+", line(page, text).first.locator("span").inner_text())[0]
         )
-        # The program's clock and Forge's are this machine's.
-        assert abs(moment(page, text).timestamp() - said) < 2, text
+        # The program's clock and Forge's are this machine's; what the runner sends is on its way
+        # for a while where that has much to do.
+        assert abs(moment(page, text).timestamp() - said) < 8, text
     assert (moment(page, "ok: [web-01]") - moment(page, "begin")).total_seconds() > 2
     shown = line(page, "begin").locator("time")
     title = shown.get_attribute("title")
@@ -266,8 +267,7 @@ def test_the_log_fills_the_window_until_escape(visit: Visit, task: int) -> None:
 
 def test_the_way_to_another_page_turns_no_switch(visit: Visit, task: int) -> None:
     page = opened(visit, task)
-    page.keyboard.press("g")
-    page.keyboard.press("t")
+    page.keyboard.type("gt")
     page.wait_for_url(re.compile(r"/projects/\d+/tasks/"))
     page.go_back()
     expect(switch(page, "Times")).to_have_attribute("aria-pressed", "false")

@@ -79,7 +79,7 @@ def running(binary: str, folder: Path, *options: str, port: int = 0) -> Iterator
 
 
 def _await_answer(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while True:
         try:
             with redis.Redis.from_url(url) as client:

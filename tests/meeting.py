@@ -52,9 +52,16 @@ def just_before(words: str, do: Callable[[], object]) -> Iterator[None]:
 
 
 def is_waited_for() -> bool:
-    """Whether somebody waits for a lock of PostgreSQL's."""
+    """Whether somebody waits for a lock in this database of PostgreSQL's.
+
+    Others are tested in others of the same server. The lock itself need not name its database: one
+    waits for the end of a transaction there.
+    """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+            " WHERE NOT granted AND datname = current_database()"
+        )
         return bool(cursor.fetchone()[0])
 
 

@@ -23,3 +23,9 @@ TOLD = {
     timedelta(hours=49): "29 Nov",
     timedelta(days=60): "2027-01-26",
 }
+
+
+def day_of(at: datetime, now: datetime) -> str:
+    """The day of a moment days away: with its year, if that is another one."""
+    year = "" if at.year == now.year else f" {at.year}"
+    return f"{at.day} {at:%b}{year}"

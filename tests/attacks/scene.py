@@ -133,7 +133,8 @@ class Innocent:
 
     def end(self) -> None:
         """It has run to its end in one attempt, and nothing of its project has changed."""
-        assert self.scene.api.task(self.task)["state"] == "running"
+        # Not the attack but a machine that stood still may have made it unreachable for a moment.
+        assert self.scene.api.wait_until(self.task, "running")["state"] == "running"
         rows = self._rows()
         changed = {path: (self.rows[path], row) for path, row in rows.items()}
         changed = {path: pair for path, pair in changed.items() if pair[0] != pair[1]}

@@ -204,8 +204,9 @@ def test_bytes_that_are_no_commands_open_nothing(forge: Scene, thief: Thief) -> 
     ]
     with forge.attack("bytes that are no commands", thief, REFUSED_BY_BROKER) as row:
         for data in rubbish:
-            wire = forge.direct(thief, patience=1)
+            wire = forge.direct(thief)
             assert wire.ask("PING") == "b'PONG'"
+            wire.wait_no_longer_than(1)
             wire.send(data + b"\r\n" + command("LLEN", key))
             answer = wire.read()
             while answer in ("b'PONG'", "None"):

@@ -200,4 +200,7 @@ def test_on_a_broker_without_limits_an_announcement_is_cut_off_all_the_same(
         bystander.end()
     print(f"\nwithout limits: cut off after {told['seconds']} s, {refusals} hints refused")
     assert len(bystander.refusals) == refusals
-    assert Runner.objects.get(pk=thief.runner.pk).is_quarantined(now=timezone.now())
+    wait_for(
+        lambda: Runner.objects.get(pk=thief.runner.pk).is_quarantined(now=timezone.now()),
+        "the thief's row says so",
+    )

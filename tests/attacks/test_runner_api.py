@@ -202,7 +202,7 @@ def test_a_heartbeat_cannot_keep_or_end_a_task_of_another(
                 row.tried(held, succeeded=(answer["drop"], answer["stop"]) != (held, []))
         old = Thief(sibling.url, sibling.runner, sibling.project, "an-older-session-012345")
         row.tried("older session", succeeded=old.heartbeat([]).status_code != 409)
-    assert forge.api.task(running)["state"] == "running"
+    assert forge.api.wait_until(running, "running")["state"] == "running"
 
 
 def test_without_a_runner_token_nothing_answers(forge: Scene, thief: Thief) -> None:

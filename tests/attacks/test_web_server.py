@@ -154,9 +154,11 @@ def test_slow_senders_keep_nobody_from_being_served(forge: Scene, thief: Thief) 
         for turn in range(5):
             for number, sender in enumerate(slow):
                 start = 0 if number % 2 else len(whole) - 20
-                sender.sendall(
-                    whole[:start] if not turn else whole[start + turn - 1 : start + turn]
-                )
+                # A machine with much to do may take longer for a turn than Forge waits for a head.
+                with contextlib.suppress(ConnectionError):
+                    sender.sendall(
+                        whole[:start] if not turn else whole[start + turn - 1 : start + turn]
+                    )
             begun = time.monotonic()
             served = requests.get(f"{forge.web_url}/readyz", timeout=60).ok
             row.tried(f"turn {turn}", succeeded=not served)

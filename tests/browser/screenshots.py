@@ -105,6 +105,7 @@ from tasks.sources import Sources  # noqa: E402
 from tests.broker import free_port  # noqa: E402
 from tests.browser import admin_pages  # noqa: E402
 from tests.browser.axe import findings  # noqa: E402
+from tests.browser.visitor import PATIENCE_MILLISECONDS  # noqa: E402
 
 NOW = timezone.now()
 # As somebody gives a reason who pastes an address: one word that is wider than a phone.
@@ -628,11 +629,12 @@ def served() -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _wait_for(url: str) -> None:
-    for _ in range(150):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(url, timeout=1):
                 return
@@ -658,6 +660,7 @@ class Photographer:
                     color_scheme=theme,
                     timezone_id="Europe/Lisbon",
                 )
+                context.set_default_timeout(PATIENCE_MILLISECONDS)
                 self._take_all(context, pages, f"{width}-{theme}", project)
                 context.close()
 
@@ -839,6 +842,7 @@ class Auditor(Photographer):
 
     def take(self, pages: dict[str, str], project: int) -> None:
         context = self._browser.new_context(timezone_id="Europe/Lisbon")
+        context.set_default_timeout(PATIENCE_MILLISECONDS)
         self._take_all(context, pages, "audit", project)
         context.close()
 

@@ -102,7 +102,7 @@ def test_another_person_in_the_same_tab_finds_nothing(
     sign_in_again(page, people["manager"])
     expect(page.locator("[name=script]")).to_have_value("")
     expect(page.locator(NOTE)).to_have_count(0)
-    assert "Private thought" not in page.evaluate(KEPT)
+    await_kept(page, "Private thought", is_there=False)
 
 
 def test_signing_out_forgets_it_in_every_tab(visit: Visit, project: int) -> None:
@@ -195,6 +195,8 @@ def test_what_comes_back_does_not_undo_what_others_saved_meanwhile(
     type_template(page, project, "Shared")
     page.get_by_role("button", name="Create template").click()
     page.get_by_role("link", name="Shared").first.click()
+    page.locator("[name=description]").wait_for()
+    page.wait_for_load_state("load")
     page.locator("[name=description]").fill("mine")
     await_kept(page, "mine")
     other = visit("manager").page

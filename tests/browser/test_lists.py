@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import Visit
+from tests.browser.visitor import box_of
 from tests.deployment.deployment import Deployment
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -22,12 +23,12 @@ def test_an_open_list_of_templates_learns_of_new_ones_without_moving(
     page = visit("operator").page
     page.goto(f"/projects/{project}/templates/")
     row = page.get_by_role("row").filter(has_text="Middle")
-    place = row.bounding_box()
+    place = box_of(row)
     pill = page.locator("#newer")
     expect(pill).to_be_hidden()
     api.template(project, "true\n", name="A first one")
     expect(pill).to_have_text(re.compile("1 new template"))
-    assert row.bounding_box() == place
+    assert box_of(row) == place
     expect(page.get_by_role("row").filter(has_text="A first one")).to_have_count(0)
     pill.click()
     new = page.get_by_role("row").filter(has_text="A first one")

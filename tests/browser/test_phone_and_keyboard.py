@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import Visit
-from tests.browser.visitor import PHONE
-from tests.deployment.client import wait_for
+from tests.browser.visitor import PHONE, box_of
 from tests.deployment.deployment import Deployment
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -89,7 +88,7 @@ def test_a_phones_menus_open_on_the_screen_with_room_for_a_finger(
             menu.locator("> summary").click()
             for item in menu.locator(".pop :is(a, button)").all():
                 item.scroll_into_view_if_needed()
-                box, name = item.bounding_box(), item.inner_text().strip()
+                box, name = box_of(item), item.inner_text().strip()
                 right, bottom = box["x"] + box["width"], box["y"] + box["height"]
                 assert box["x"] >= 0 and right <= PHONE[0] and bottom <= PHONE[1], name
                 assert box["height"] >= 40, name
@@ -164,6 +163,7 @@ def test_a_keyboard_is_enough(visit: Visit, forge: Deployment, numbers: dict[str
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(page.locator("#act-stop")).to_be_focused()
     page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
     walk(page, "Stop task")
     page.keyboard.press("Enter")
     expect(page.locator("#task-head .head .st")).to_contain_text("Stopped")
@@ -181,7 +181,7 @@ def test_the_keys_are_listed_and_do_what_the_list_says(
     page.keyboard.press("Escape")
     expect(shortcuts).to_be_hidden()
     page.keyboard.type("gt")
-    expect(page.get_by_role("heading", name="Tasks")).to_be_visible()
+    page.wait_for_url(re.compile(r"/tasks/$"))
     rows = page.locator("td a.name")
     page.keyboard.press("j")
     expect(rows.first).to_be_focused()
@@ -211,9 +211,7 @@ def test_a_menu_closes_with_escape_and_gives_the_focus_back(visit: Visit, projec
 
 
 def height_of(locator: Any) -> float:
-    """A part of a page that is live may be drawn anew between being found and being measured."""
-    height: float = wait_for(locator.bounding_box, "it is drawn")["height"]
-    return height
+    return box_of(locator)["height"]
 
 
 def test_a_long_name_leaves_the_rest_of_a_line_legible(
@@ -238,7 +236,7 @@ def test_on_a_phone_the_first_contact_is_seen_at_once(visit: Visit, project: int
     page.get_by_role("button", name="Add runner").click()
     expect(page.locator("#contact h2")).to_be_in_viewport()
     expect(page.locator("#token")).to_be_in_viewport()
-    assert page.locator("#contact").bounding_box()["y"] < page.locator("#token").bounding_box()["y"]
+    assert box_of(page.locator("#contact"))["y"] < box_of(page.locator("#token"))["y"]
 
 
 def test_on_a_phone_an_ended_log_is_as_high_as_its_lines_need(

@@ -71,7 +71,7 @@ def test_what_is_typed_into_a_question_outlives_the_session(
     expect(dialog.get_by_label("Reason")).to_have_value(REASON)
     dialog.get_by_role("button", name="Pause runner").click()
     expect(page.get_by_role("status").filter(has_text="is paused.")).to_be_visible()
-    assert REASON not in page.evaluate("Object.values(sessionStorage).join()")
+    await_kept(page, REASON, is_there=False)
 
 
 def test_a_question_sent_after_the_session_ended_comes_back(

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.browser.conftest import Visit
+from tests.browser.visitor import box_of
 from tests.deployment.deployment import Deployment
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -74,19 +75,19 @@ def test_the_menu_of_a_low_row_opens_upwards_and_stays_there(
     menu = page.locator(f"#more-{runners[-1].id} .pop")
     remove = menu.get_by_role("link", name="Remove")
     expect(remove).to_be_in_viewport(ratio=1)
-    place = menu.bounding_box()
+    place = box_of(menu)
     # The list is drawn anew under it.
     forge.api.post(f"runners/{runners[0].id}/pause", reason="Disk is swapped")
     expect(page.locator("tbody").get_by_text("Disk is swapped")).to_have_count(1)
     expect(remove).to_be_in_viewport(ratio=1)
-    assert menu.bounding_box()["height"] == place["height"]
+    assert box_of(menu)["height"] == place["height"]
     page.keyboard.press("Escape")
     # A high one opens downwards.
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     highest = page.locator("summary[id^=more-of-]").first
     highest.click()
-    below = page.locator("details[id^=more-][open] .pop").bounding_box()
-    assert below["y"] > highest.bounding_box()["y"]
+    below = box_of(page.locator("details[id^=more-][open] .pop"))
+    assert below["y"] > box_of(highest)["y"]
 
 
 def test_who_may_change_nothing_sees_no_menu(visit: Visit, project: int) -> None:

@@ -184,6 +184,7 @@ def test_the_task_list_filters_and_keeps_its_address(
     page.goto(f"/projects/{project}/tasks/")
     expect(page.get_by_role("link", name="Filter good")).to_be_visible()
     page.get_by_role("group", name="State").get_by_role("link", name="Failed").click()
+    page.wait_for_url("**state=failed**")
     expect(page.get_by_role("link", name="Filter bad")).to_be_visible()
     expect(page.get_by_role("link", name="Filter good")).to_have_count(0)
 

@@ -6,13 +6,22 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tests.deployment.client import wait_for
+
 PATIENCE_MILLISECONDS = 60_000
 WIDE, PHONE = (1440, 900), (390, 844)
 # Answers that a test asks for, and lines that were cut on purpose.
 EXPECTED = re.compile(
-    r"(status of|Error Code) 4\d\d|net::ERR_|status of 50[234]|htmx:(timeout|afterRequest)"
+    r"(status of|Error Code) (4\d\d|50[234])|net::ERR_"
+    r"|htmx:(timeout|afterRequest|sendError|sendAbort)"
 )
 LINES = "#log .ln > span"
+
+
+def box_of(locator: Any) -> dict[str, float]:
+    """A part of a page that is live may be drawn anew between being found and being measured."""
+    box: dict[str, float] = wait_for(locator.bounding_box, "it is drawn")
+    return box
 
 
 class Visitor:

@@ -252,8 +252,9 @@ class KillSupervisor(OfProgram):
 
     def strike(self, hold: Hold) -> None:
         supervisor = supervisor_of(self.task, self.program)
-        if supervisor is not None:
-            supervisor.kill()
+        with suppress(psutil.NoSuchProcess):  # its program may end by itself in this moment
+            if supervisor is not None:
+                supervisor.kill()
         self.damage.cut.add(self.key)
 
 
@@ -265,13 +266,16 @@ class KillSupervisorAndServer(OfProgram):
 
     def strike(self, hold: Hold) -> None:
         supervisor = supervisor_of(self.task, self.program)
-        server = supervisor.parent() if supervisor is not None else None
+        server = None
+        with suppress(psutil.NoSuchProcess):  # its program may end by itself in this moment
+            server = supervisor.parent() if supervisor is not None else None
         victims = [one for one in (supervisor, server) if one is not None]
         self.chance.shuffle(victims)
         for victim in victims:
             # The parent is the worker where another trial has killed the server before.
-            if victim.name() in WATCHERS:
-                victim.kill()
+            with suppress(psutil.NoSuchProcess):
+                if victim.name() in WATCHERS:
+                    victim.kill()
         self.damage.cut.add(self.key)
 
 

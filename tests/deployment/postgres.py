@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -95,9 +96,13 @@ class Postgres:
 
     def kill(self) -> None:
         """All of it at once, as when its host dies."""
-        for process in self.suspend():
-            process.kill()
+        victims = self.suspend()
+        for process in victims:
+            with suppress(psutil.NoSuchProcess):  # one that was dead already
+                process.kill()
         self.process.wait()
+        # The next one does not start while one of these still holds the shared memory.
+        psutil.wait_procs(victims, timeout=60)
 
     def end(self) -> None:
         if self.process.poll() is None:

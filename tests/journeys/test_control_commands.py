@@ -86,6 +86,6 @@ def test_what_would_hold_tasks_up_is_refused_with_the_reason(scene: Scene) -> No
 def test_a_shutdown_drains(scene: Scene) -> None:
     assert scene.order(f"worker/shutdown/{scene.node}").ok
     scene.forge.api.await_status(scene.runner.id, "draining")
-    assert "Warm shutdown: " in scene.worker.said()
+    wait_for(lambda: "Warm shutdown: " in scene.worker.said(), "it says so")
     scene.finish()
     assert scene.worker.process.wait(90) == 0

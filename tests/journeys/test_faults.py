@@ -73,7 +73,7 @@ def test_a_killed_worker_leaves_no_process_and_its_task_ends_with_a_reason(
 ) -> None:
     task = start_a_tree(forge, lone, "forge-kill-test-2201", lost_runner_wait_seconds=4)
     lone.kill()
-    wait_for(lambda: not processes_with("forge-kill-test-2201"), "the tree is gone", seconds=5)
+    wait_for(lambda: not processes_with("forge-kill-test-2201"), "the tree is gone")
     lost = forge.api.wait_until(task, "lost")
     assert lost["state"] == "lost" and "lone-1" in lost["reason"]
 
@@ -96,7 +96,7 @@ def test_a_restarted_worker_reports_what_its_predecessor_could_not(
 def test_a_removed_runner_is_cut_off_and_says_so(forge: Deployment, lone: Worker) -> None:
     task = start_a_tree(forge, lone, "forge-kill-test-2203")
     forge.api.remove_runner(lone.runner.id)
-    wait_for(lambda: not processes_with("forge-kill-test-2203"), "the tree is gone", seconds=10)
+    wait_for(lambda: not processes_with("forge-kill-test-2203"), "the tree is gone")
     wait_for(lambda: lone.process.poll() is not None, "the worker ended")
     assert lone.process.returncode == 2
     assert "removed from Forge" in lone.said() and "Traceback" not in lone.said()
@@ -116,7 +116,7 @@ def test_ctrl_c_twice_ends_a_worker_and_its_tasks(forge: Deployment, lone: Worke
     lone.process.wait(60)
     assert not processes_with("forge-kill-test-2204")
     assert forge.api.wait_until(task)["state"] == "stopped"
-    assert forge.api.status(lone.runner.id) == "offline"
+    forge.api.await_status(lone.runner.id, "offline")
 
 
 def test_a_worker_that_is_told_to_end_lets_its_tasks_finish(

@@ -20,7 +20,7 @@ from runners.worker.processes import is_alive
 from tests.adoption import adopting
 from tests.deployment.attempts import RETRY, STUBBORN, Place, attempt_in
 from tests.deployment.client import wait_for
-from tests.deployment.deployment import Deployment, Worker, processes_with
+from tests.deployment.deployment import SHORT, Deployment, Worker, processes_with
 from tests.frozen import freeze
 
 # In a session of its own it outlives the program, and with it holds the lock.
@@ -32,6 +32,16 @@ SCRIPT = STUBBORN.replace("echo begun", f"setsid bash -c '{LEFT}' &\necho begun"
 def heir() -> Iterator[None]:
     with adopting():
         yield
+
+
+@pytest.fixture(scope="module")
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Here no lease ends: what a worker has to say after its start comes first, however long that
+    takes on a busy machine.
+    """
+    patient = {**SHORT, "FORGE_LEASE_SECONDS": "90"}
+    with Deployment(tmp_path_factory.mktemp("forge"), patient) as deployment:
+        yield deployment
 
 
 @pytest.fixture
@@ -89,6 +99,23 @@ def _kill_all(worker: Worker, order: str = "worker first") -> None:
     for process in (itself, *watchers) if order == "worker first" else (*watchers, itself):
         process.kill()
     worker.process.wait()
+
+
+def test_what_a_killed_worker_had_is_tried_again_when_it_says_so(
+    forge: Deployment, place: Place
+) -> None:
+    worker = forge.worker(place.runner("reborn"))
+    task = place.run("work", **RETRY)
+    worker.kill()
+    worker.start()
+    wait_for(lambda: attempt_in(forge, task, 2, "running"), "the second attempt runs")
+    place.open_gate("work")
+    ended = forge.api.wait_until(task)
+    assert ended["state"] == "succeeded"
+    first = ended["attempts"][0]
+    assert first["state"] == "failed" and "was killed while it ran" in first["reason"]
+    assert not first["log_complete"]  # the end of it was on its way when the worker was killed
+    assert place.ledger("work") == [f"{task}.1", f"{task}.2"]
 
 
 @pytest.mark.parametrize("policy", ["wait", "retry"])

@@ -72,8 +72,8 @@ def test_a_runner_whose_results_wait_asks_for_no_more_than_it_may_hold(forge: De
     """Its logs may go only so fast; its tasks come and go faster."""
     project = forge.api.project("Faster than its logs")
     forge.worker(forge.api.runner(project, "fast-1", concurrency=2))
-    template = forge.api.template(project, "seq 20000")
-    tasks = [forge.api.run(project, template) for _ in range(40)]
+    template = forge.api.template(project, "seq 40000")
+    tasks = [forge.api.run(project, template) for _ in range(20)]
     ended = forge.api.finished(tasks)
     assert {(task["state"], task["log_complete"]) for task in ended} == {("succeeded", True)}
     assert "too_many_bytes: Runner fast-1" in web_log(forge)

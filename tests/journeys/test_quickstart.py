@@ -36,7 +36,6 @@ def test_kill_9_leaves_no_process_and_the_next_start_ends_the_task_with_a_reason
     wait_for(
         lambda: not processes_with(marker) and not processes_with(str(own.data)),
         "nothing is left of it",
-        seconds=10,
     )
     assert not [role for role, pid in roles.items() if Path(f"/proc/{pid}/exe").exists()]
     own.start()

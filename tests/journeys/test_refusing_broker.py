@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 
@@ -17,6 +19,7 @@ from tests import broker as real_broker
 from tests.deployment.client import Runner, wait_for
 from tests.deployment.deployment import ROOT, Worker
 from tests.deployment.production import Production
+from tests.frozen import freeze
 
 GATED = "echo begun; while [ ! -e {gate} ]; do sleep 0.05; done; echo done"
 REFUSES = "The broker refuses to serve this runner ("
@@ -49,6 +52,28 @@ def forge(
         pytest.skip(f"no {request.param} on this machine")
     with Production(tmp_path_factory.mktemp("forge"), broker=[server]) as production:
         yield production
+
+
+@contextmanager
+def without_a_controller(forge: Production) -> Iterator[None]:
+    """It is stopped, and not in the middle of a write, for which all others would wait."""
+    pid = forge.controller.process.pid
+
+    def stop() -> bool:
+        freeze(psutil.Process(pid))
+        with closing(sqlite3.connect(forge.folder / "forge.sqlite3", timeout=1)) as database:
+            try:
+                database.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                os.kill(pid, signal.SIGCONT)
+                return False
+        return True
+
+    wait_for(stop, "the controller is stopped between two writes")
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture
@@ -185,13 +210,10 @@ def test_an_account_that_is_missing_is_called_that(forge: Production, admin: red
     project = forge.api.project("Unknown")
     runner = forge.api.runner(project, "unknown-1")
     worker = forge.worker(runner)
-    os.kill(forge.controller.process.pid, signal.SIGSTOP)
-    try:
+    with without_a_controller(forge):
         # Its connections end with it.
         admin.execute_command("ACL", "DELUSER", f"runner-{runner.id}")  # type: ignore[no-untyped-call]
         wait_for(lambda: MISSING in worker.said(), "it says that its account is missing")
-    finally:
-        os.kill(forge.controller.process.pid, signal.SIGCONT)
     task = forge.api.run_script(project, "echo here")
     assert forge.api.wait_until(task)["state"] == "succeeded"
     assert "The broker refuses: " not in worker.said()
@@ -224,15 +246,12 @@ def test_an_account_without_its_queues_is_waited_out(forge: Production, admin: r
     project = forge.api.project("Accounts")
     runner = forge.api.runner(project, "narrow-1")
     worker = forge.worker(runner)
-    os.kill(forge.controller.process.pid, signal.SIGSTOP)
-    try:
+    with without_a_controller(forge):
         account = f"runner-{runner.id}"
         admin.execute_command("ACL", "SETUSER", account, "clearselectors")  # type: ignore[no-untyped-call]
         admin.execute_command("CLIENT", "KILL", "USER", account)  # type: ignore[no-untyped-call]
         forge.api.await_status(runner.id, "unhealthy")
         assert "no permissions" in forge.api.get(f"runners/{runner.id}/")["trouble"]
-    finally:
-        os.kill(forge.controller.process.pid, signal.SIGCONT)
     task = forge.api.run_script(project, "echo here")
     assert forge.api.wait_until(task)["state"] == "succeeded"
     forge.api.await_status(runner.id, "idle")
@@ -249,7 +268,7 @@ def test_a_worker_that_comes_to_harm_does_not_look_free(forge: Production, tmp_p
     forge.api.await_output(running, b"begun")
     worker.process.send_signal(signal.SIGRTMIN)
     forge.api.await_status(runner.id, "draining")
-    assert "no longer hears of tasks" in worker.said()
+    wait_for(lambda: "no longer hears of tasks" in worker.said(), "it says so")
     waiting = forge.api.run_script(project, "echo later")
     assert "is being shut down" in forge.api.task(waiting)["waiting_for"]
     gate.touch()

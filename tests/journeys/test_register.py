@@ -186,7 +186,7 @@ def test_what_a_registration_token_no_longer_does_is_one_line(
 ) -> None:
     used = registration(forge, project)
     requests_left = registration(forge, project, name="revoked one", max_uses=5)
-    short = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    short = (datetime.now(UTC) + timedelta(seconds=15)).isoformat()
     brief = registration(forge, project, name="brief one", expires_at=short)
     assert_done(host.register(used["token"]))
     host.token_file.rename(host.data / "elsewhere")

@@ -162,9 +162,9 @@ def test_what_a_crash_of_everything_left_goes_at_the_next_start(
     server = supervisor.parent()
     assert server is not None
     orphans = psutil.Process(program).children(recursive=True)
-    # In this order nobody is left who could clean up: stopped, then killed together. The fork
-    # server first, as it wakes a supervisor that it sees stopped.
-    for process in (server, supervisor):
+    # In this order nobody is left who could clean up: stopped, then killed together. The worker
+    # first, as it wakes the fork server now and then, and that a supervisor that it sees stopped.
+    for process in (psutil.Process(worker.process.pid), server, supervisor):
         freeze(process)
     worker.kill()
     for process in (server, supervisor):

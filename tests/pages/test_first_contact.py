@@ -62,7 +62,7 @@ def test_an_address_that_no_other_host_finds_is_named(
 
 
 def test_a_token_that_was_used_without_a_worker(cast: Cast, runner: Runner) -> None:
-    made(runner, seconds=90, last_used_at=5)
+    made(runner, seconds=90, last_used_at=0)
     assert "If nothing happens" in panel(runner, cast)
     made(runner, seconds=90, last_used_at=20)
     text = panel(runner, cast)

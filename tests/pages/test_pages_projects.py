@@ -151,7 +151,9 @@ def test_the_overview_names_what_waits_for_long(
 def test_the_figures_come_from_finished_tasks(
     cast: Cast, running_task: Task, runner: Runner, browser: Callable[..., Client]
 ) -> None:
-    end = timezone.now() + timedelta(seconds=90)
+    running_task.refresh_from_db()
+    assert running_task.started_at is not None
+    end = running_task.started_at + timedelta(seconds=90)
     finish = running_task.finish
     assert finish(TaskState.SUCCEEDED, runner=runner, attempt=1, now=end, reason="It ended.")
     text = text_of(browser(cast.viewer), f"/projects/{cast.project.pk}/")

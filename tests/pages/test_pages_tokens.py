@@ -194,7 +194,7 @@ def test_an_api_token_is_shown_once_and_listed_with_its_use(owner: Client, cast:
     assert signed_in.status_code == 200
     text = owner.get("/tokens/").content.decode()
     assert "laptop" in text and token not in text
-    assert "0 s ago" in text or "1 s ago" in text
+    assert re.search(r"\b\d+ s ago", text)
 
 
 def test_a_token_as_long_as_the_account_has_no_end(owner: Client) -> None:

@@ -16,6 +16,7 @@ from runners.models import Runner
 from tasks.lifecycle import TaskState
 from tasks.models import Task
 from tests.cast import Cast
+from tests.moments import day_of
 
 Browser = Callable[[User | None], Client]
 AGO = timedelta(minutes=12)
@@ -79,7 +80,7 @@ def test_the_end_of_a_pause_and_of_a_quarantine_has_its_day(
     cut = {"quarantined_until": end, "quarantine_reason": "It wrote too much."}
     Runner.objects.filter(pk=runner.pk).update(**paused, **cut)
     text = read(browser(cast.viewer), f"/runners/{runner.pk}/")
-    day = f"{end.day} {end:%b %H:%M}"
+    day = f"{day_of(end, now)} {end:%H:%M}"
     assert f"It takes nothing new until {day}, and then resumes by itself." in text
     assert f"It takes no new tasks until {day}." in text
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runners import accounts, broker
+from runners import accounts, broker, nodes
 from tests import broker as real_broker
 from tests.cast import cast, registration, runner, running_task, superuser, task, template
 
@@ -27,8 +27,13 @@ def broker_url(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture
-def real(broker_url: str, settings: Any) -> Iterator[str]:
-    """Forge talks to a real broker, empty at the start of each test."""
+def real(broker_url: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Forge talks to a real broker, empty at the start of each test, and waits for its answers as
+    long as it takes on a machine with much to do.
+    """
+    for module in (broker, nodes):
+        monkeypatch.setattr(module, "ANSWER_TIMEOUT", 60.0)
+        monkeypatch.setattr(module, "CONNECT_TIMEOUT", 60.0)
     settings.REDIS_URL = settings.FORGE_RUNNER_BROKER_URL = broker_url
     forget_clients()
     broker.administrator().flushall()

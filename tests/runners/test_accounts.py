@@ -17,6 +17,7 @@ from runners.broker import administrator, project_prefix
 from runners.models import Runner
 from runners.operations import NewRunner, create_runner, queue_for, remove_runner, tags_named
 from tests.cast import Cast
+from tests.deployment.client import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -84,7 +85,7 @@ def test_removal_cuts_connections_at_once_also_one_that_waits(real: str, victim:
 
     def wait() -> None:
         try:
-            client.brpop([key], timeout=4)
+            client.brpop([key], timeout=0)
         except redis.RedisError:
             ended.set()
 
@@ -99,11 +100,7 @@ def test_removal_cuts_connections_at_once_also_one_that_waits(real: str, victim:
 
 
 def _await_blocked_client() -> None:
-    for _ in range(500):
-        if administrator().info("clients")["blocked_clients"]:
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("no client waits")
+    wait_for(lambda: administrator().info("clients")["blocked_clients"], "a client waits")
 
 
 def test_applying_an_account_again_drops_no_connection(real: str, victim: NewRunner) -> None:

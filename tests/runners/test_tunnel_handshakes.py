@@ -97,7 +97,7 @@ def test_a_broker_that_hangs_costs_no_descriptor_for_each_handshake(
 def test_handshakes_have_the_quota_of_requests(
     dialling: NewRunner, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings.FORGE_RUNNER_REQUESTS_PER_SECOND = 0.1
+    settings.FORGE_RUNNER_REQUESTS_PER_SECOND = 0.01
     peers = [Peer(dialling.token) for _ in range(3)]
     said = [asyncio.run(peer.dial()) for peer in peers]
     assert said == ["open", "too_many_requests", "too_many_requests"]

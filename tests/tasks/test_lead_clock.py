@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -18,7 +19,7 @@ from tests.cast import Cast
 
 pytestmark = pytest.mark.django_db
 
-DIFFERS = "The clock of this host is about 3600 s"
+DIFFERS = "The clock of this host is about"
 
 
 class Controller:
@@ -74,7 +75,11 @@ def test_a_difference_is_said_once_a_minute(
     for _ in range(4):
         controller.renew()
         worker.beat()
-    assert caplog.text.count(f"{DIFFERS} {how} that of the leading controller's host") == 1
+    # To the moment in which both looked; a busy machine takes a while from one to the other.
+    said = re.findall(
+        rf"{DIFFERS} (\d+) s {how} that of the leading controller's host", caplog.text
+    )
+    assert len(said) == 1 and abs(int(said[0]) - 3600) < 120
 
 
 def test_a_controller_that_keeps_gives_up_and_takes_the_lead_is_no_difference(

@@ -20,6 +20,12 @@ from tests.cast import Cast
 STOPPED = TaskState.STOPPED
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still for a moment is no reason to stop in parts."""
+    monkeypatch.setattr(stopping, "BUDGET_SECONDS", 60.0)
+
+
 @pytest.fixture
 def parallel(cast: Cast) -> TaskTemplate:
     row = TaskTemplate(project=cast.project, name="Many", script="x", allow_parallel=True)

@@ -37,8 +37,9 @@ for line in sys.stdin:
         ["setsid", "--fork", "bash", "-c", order["script"]],
         cwd=order["folder"], env=order["environment"], stdout=subprocess.PIPE,
     )
-    print(parent.stdout.readline().decode().strip(), flush=True)
+    said = parent.stdout.readline().decode().strip()
     parent.wait()
+    print(said, flush=True)
 """
 
 

@@ -57,6 +57,11 @@ def _answer(server: socket.socket, answer: bytes, certificate: tuple[Path, Path]
                     connection = context.wrap_socket(connection, server_side=True)
                 connection.recv(4096)
                 connection.sendall(answer)
+                # What is closed with something unread ends with a reset, which drops the answer.
+                connection.settimeout(60)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(4096):
+                    pass
             connection.close()
 
 

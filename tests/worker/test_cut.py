@@ -93,7 +93,7 @@ def test_events_are_kept_and_only_the_first_waits_for_an_answer(
     broker: str, administrator: redis.Redis, pid: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = celery.Celery("test", broker=broker)
-    with connect(broker, monkeypatch, 2) as connection:
+    with connect(broker, monkeypatch, 8) as connection:
         dispatcher = RunnerDispatcher(connection, hostname="runner-1@here", app=app)
         dispatcher.send("task-started", uuid="1.1")
         before = connections(administrator)
@@ -118,7 +118,7 @@ def test_an_answer_to_a_question_is_sent_once(
 ) -> None:
     use_mailbox()
     app = celery.Celery("test", broker=broker)
-    with connect(broker, monkeypatch, 2) as connection:
+    with connect(broker, monkeypatch, 8) as connection:
         channel: Any = connection.channel()
         control: Any = app.control
         node = control.mailbox.Node("runner-1@here", channel=channel)

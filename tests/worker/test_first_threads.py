@@ -90,7 +90,7 @@ def test_a_stop_ends_it(server: ForkServer, steps: list[StopStep]) -> None:
 
 
 def test_it_ends_with_its_lease(server: ForkServer) -> None:
-    until = boot_seconds() + 2
+    until = boot_seconds() + 8
     argv = [sys.executable, "-c", HEADLESS]
     terms = Terms(start_by=until, until=until)
     process = server.spawn(argv, environment=ENVIRONMENT, directory=ROOT, terms=terms)

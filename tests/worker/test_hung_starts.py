@@ -114,7 +114,7 @@ def test_a_stop_ends_it_without_waiting_for_the_steps(
 def test_it_ends_with_its_lease(
     threads: ThreadPoolExecutor, server: ForkServer, program: Stalled
 ) -> None:
-    until = boot_seconds() + 2
+    until = boot_seconds() + 8
     terms = Terms(until + LIMIT, until, (StopStep(signal.SIGINT, LIMIT),))
     start = Start(threads, server, program, terms)
     process = start.process()
@@ -245,9 +245,9 @@ def test_the_heartbeats_thread_is_not_kept_by_it(
 def test_its_time_limit_counts(
     threads: ThreadPoolExecutor, server: ForkServer, program: Stalled, entry: Entry, tmp_path: Path
 ) -> None:
-    attempt = Attempt(threads, server, program, entry, tmp_path, limit_seconds=3)
+    attempt = Attempt(threads, server, program, entry, tmp_path, limit_seconds=8)
     outcome = attempt.outcome()
-    reason = "Its start did not come to an end within its limit of 3 s."
+    reason = "Its start did not come to an end within its limit of 8 s."
     assert (outcome.outcome, outcome.reason) == ("failed", reason)
     assert f"forge: stopping: {reason}".encode() in entry.read(0, 10_000)
     attempt.assert_never_began()
@@ -257,8 +257,8 @@ def test_its_time_limit_counts(
 def test_its_lease_ends_it_and_leaves_it_to_forge_whether_it_is_run_again(
     threads: ThreadPoolExecutor, server: ForkServer, program: Stalled, entry: Entry, tmp_path: Path
 ) -> None:
-    attempt = Attempt(threads, server, program, entry, tmp_path, lease_seconds=3)
+    attempt = Attempt(threads, server, program, entry, tmp_path, lease_seconds=12)
     outcome = attempt.outcome()
     assert outcome.outcome == "failed" and outcome.is_cut_short
-    assert outcome.reason.startswith("Forge did not renew the task's lease of 3 s in time")
+    assert outcome.reason.startswith("Forge did not renew the task's lease of 12 s in time")
     attempt.assert_never_began()

@@ -169,7 +169,7 @@ def test_what_begins_another_before_it_ends_is_not_waited_for_without_end(
 def test_what_was_there_before_the_attempt_is_not_suspected(heir: Heir, folder: Path) -> None:
     """Other tasks of the same fork server may have left it."""
     process = heir.leave(folder=folder)
-    begun = heir.begun + 1
+    begun = boot_seconds() + 1
     wait_for(lambda: boot_seconds() > begun, "it is surely older")
     assert trail(folder, heir.origin, begun=begun).end() == GONE
     assert not is_over(process)

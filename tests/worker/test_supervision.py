@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import select
 import signal
 import subprocess
@@ -30,6 +31,7 @@ from runners.worker.supervision import (
     TooLateError,
     boot_seconds,
 )
+from tests.deployment.client import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper")
 
@@ -108,6 +110,11 @@ def start(server: ForkServer, *argv: str, directory: Path = ROOT) -> SupervisedP
 
 def shell(server: ForkServer, script: str) -> SupervisedProcess:
     return start(server, "bash", "-c", script)
+
+
+def words_of(ending: Ending) -> list[str]:
+    """What was done, without how long after the first step it was."""
+    return [step.split(" after ")[0] for step in ending.steps]
 
 
 def python(server: ForkServer, code: str) -> SupervisedProcess:
@@ -310,7 +317,7 @@ def test_a_trap_may_answer_int(server: ForkServer) -> None:
     process.stop(GENTLE)
     output, ending = finish(process)
     assert (output, ending.exit_code, ending.signal) == ("cleaning\n", 3, None)
-    assert ending.steps == ("SIGINT sent to 1 process",)
+    assert words_of(ending) == ["SIGINT sent to 1 process"]
 
 
 def test_ignoring_int_and_term_ends_by_kill(server: ForkServer) -> None:
@@ -319,12 +326,13 @@ def test_ignoring_int_and_term_ends_by_kill(server: ForkServer) -> None:
     process.stop([StopStep(INT, 0.2), StopStep(TERM, 0.2)])
     _, ending = finish(process)
     assert (ending.exit_code, ending.signal, ending.leftovers) == (None, KILL, 0)
-    assert [step.split(" after ")[0] for step in ending.steps] == [
+    assert words_of(ending) == [
         "SIGINT sent to 1 process",
         "SIGTERM sent to 1 process",
         "SIGKILL sent to 1 process",
     ]
-    assert " after 0." in ending.steps[2]
+    delay = re.search(r" after ([\d.]+) s", ending.steps[2])
+    assert delay is not None and float(delay[1]) >= 0.4
 
 
 def test_force_replaces_a_gentle_stop(server: ForkServer) -> None:
@@ -352,12 +360,14 @@ def test_a_step_of_a_stop_is_told_before_what_is_written_because_of_it(
     )
     assert read_line(process) == "ready"
     numbers = (INT, TERM, signal.SIGHUP, signal.SIGUSR1)
-    process.stop([StopStep(number, 0.3) for number in numbers])
-    for count, number in enumerate(numbers, 1):
+    for number in numbers:
+        process.stop([StopStep(number, LIMIT)])  # in place of the one before
         assert read_line(process) == number.name.removeprefix("SIG")
         assert process.wait(0) is None
-        assert len(told) >= count and told[count - 1].signal == number.name
+        assert told[-1].signal == number.name
+    process.stop(FORCE)
     finish(process)
+    assert [step.signal for step in told] == [*(number.name for number in numbers), "SIGKILL"]
 
 
 def test_each_step_of_a_stop_is_told_when_it_is_due(server: ForkServer) -> None:
@@ -379,6 +389,11 @@ def test_each_step_of_a_stop_is_told_when_it_is_due(server: ForkServer) -> None:
 # Leases
 
 
+def warm_up(server: ForkServer) -> None:
+    """What a short lease has to last for is then the start of a program alone."""
+    finish(start(server, "true"))
+
+
 def leased(server: ForkServer, script: str, seconds: float, *, start_in: float = LIMIT):
     now = boot_seconds()
     terms = Terms(now + start_in, now + seconds, (StopStep(INT, 0.2),))
@@ -389,7 +404,8 @@ def leased(server: ForkServer, script: str, seconds: float, *, start_in: float =
 def test_the_end_of_a_lease_ends_the_tree_without_a_word_from_the_worker(
     server: ForkServer,
 ) -> None:
-    process = leased(server, "trap '' INT; (setsid sleep 1000 &); echo $$; exec sleep 1000", 0.5)
+    warm_up(server)
+    process = leased(server, "trap '' INT; (setsid sleep 1000 &); echo $$; exec sleep 1000", 5.0)
     handle = handle_of(read_line(process))
     assert is_gone(handle)
     _, ending = finish(process)
@@ -397,7 +413,8 @@ def test_the_end_of_a_lease_ends_the_tree_without_a_word_from_the_worker(
 
 
 def test_a_lease_that_is_extended_in_time_goes_on(server: ForkServer) -> None:
-    process = leased(server, "echo up; read -t 1000 x; sleep 1.5; echo whole", 1.0)
+    warm_up(server)
+    process = leased(server, "echo up; read -t 1000 x; sleep 5.5; echo whole", 5.0)
     assert read_line(process) == "up"
     process.extend(boot_seconds() + LIMIT)
     output, ending = finish(process)
@@ -405,9 +422,10 @@ def test_a_lease_that_is_extended_in_time_goes_on(server: ForkServer) -> None:
 
 
 def test_a_lease_that_has_ended_is_neither_extended_nor_softened(server: ForkServer) -> None:
+    warm_up(server)
     now = boot_seconds()
     # Long enough for Bash to have its trap in place on a machine under load.
-    terms = Terms(now + LIMIT, now + 2.0, (StopStep(INT, 2.0),))
+    terms = Terms(now + LIMIT, now + 5.0, (StopStep(INT, 5.0),))
     script = "trap 'echo int' INT; while :; do sleep 0.05; done"
     process = server.spawn(["bash", "-c", script], environment=ENVIRONMENT, directory=ROOT,
                            terms=terms)  # fmt: skip
@@ -441,7 +459,8 @@ def test_a_program_that_had_ended_by_itself_when_its_lease_did_counts_as_what_it
 
 
 def test_a_stop_that_takes_too_long_for_the_lease_is_cut_short_by_kill(server: ForkServer) -> None:
-    process = leased(server, "trap '' INT; echo up; while :; do sleep 0.05; done", 1.0)
+    warm_up(server)
+    process = leased(server, "trap '' INT; echo up; while :; do sleep 0.05; done", 5.0)
     assert read_line(process) == "up"
     process.stop([StopStep(INT, LIMIT)])
     _, ending = finish(process)
@@ -468,7 +487,7 @@ def test_a_daemon_dies_with_stop(server: ForkServer) -> None:
     process.stop([StopStep(TERM, LIMIT)])
     _, ending = finish(process)
     assert is_gone(daemon)
-    assert (ending.signal, ending.steps) == (TERM, ("SIGTERM sent to 2 processes",))
+    assert (ending.signal, words_of(ending)) == (TERM, ["SIGTERM sent to 2 processes"])
 
 
 def test_children_keep_the_grace_when_the_program_leaves_first(
@@ -512,7 +531,8 @@ def test_what_a_program_leaves_behind_is_ended_and_counted(server: ForkServer) -
     process = shell(server, "sleep 1000 & setsid sleep 1000 & exit 4")
     _, ending = finish(process)
     assert (ending.exit_code, ending.leftovers) == (4, 2)
-    assert ending.steps == ("SIGTERM sent to 2 processes",)
+    # A machine under load may need longer than leftovers get, and follow with KILL.
+    assert words_of(ending)[0] == "SIGTERM sent to 2 processes"
 
 
 def test_leftovers_that_ignore_term_are_killed(server: ForkServer) -> None:
@@ -706,7 +726,8 @@ def test_a_hundred_tasks_leak_no_descriptor(server: ForkServer) -> None:
     # One task more than none has been running all the time, and each spawn lets the server
     # notice what has ended before.
     after = start(server, "sleep", "1000")
-    assert open_descriptors(fork_server) <= held
+    # A supervisor that has told its ending is collected, and what it was given closed, soon after.
+    wait_for(lambda: open_descriptors(fork_server) <= held, "the server closed what it had opened")
     assert open_descriptors(os.getpid()) == before[0]
     after.stop(FORCE)
     finish(after)

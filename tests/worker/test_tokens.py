@@ -143,7 +143,9 @@ def test_many_threads_see_one_token_after_the_other(source: TokenSource, file: P
 
     def use() -> None:
         mine: list[str] = []
-        while not is_over.is_set():
+        is_last = False
+        while not is_last:
+            is_last = is_over.is_set()
             token = source.current()
             if not mine or mine[-1] != token:
                 mine.append(token)

@@ -20,6 +20,7 @@ from tasks import source_admin, template_admin  # noqa: F401  # registers them
 from tasks.log_columns import LogOutline
 from tasks.models import Leadership, LogChunk, Task, TaskAttempt, TaskTemplate
 from tasks.operations import force_stop_task, retire_runner, stop_task
+from tasks.template_admin import LostRunnerFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -154,7 +155,7 @@ class TaskAdmin(PagedAdmin, AskingAdmin, ReadOnlyAdmin):
         "state",
         "app",
         "log_complete",
-        "lost_runner_policy",
+        ("lost_runner_policy", LostRunnerFilter),
         "created_at",
         ("project", ProjectFilter),
     )

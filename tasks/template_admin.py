@@ -116,6 +116,14 @@ class TemplateForm(ModelForm):
         return given
 
 
+class LostRunnerFilter(admin.ChoicesFieldListFilter):
+    """The field's own name begins a sentence of the form, and says nothing behind “By”."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.title = "what follows a lost runner"
+
+
 @admin.register(TaskTemplate)
 class TaskTemplateAdmin(PagedAdmin, RemovableAdmin):
     page = "template"
@@ -151,7 +159,7 @@ class TaskTemplateAdmin(PagedAdmin, RemovableAdmin):
         ("disabled_at", YesNoFilter),
         "app",
         "allow_parallel",
-        "lost_runner_policy",
+        ("lost_runner_policy", LostRunnerFilter),
         ("project", ProjectFilter),
     )
     list_select_related = ("project",)

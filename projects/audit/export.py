@@ -7,12 +7,14 @@ import io
 import json
 from collections.abc import Iterator
 from typing import Any
+from unicodedata import normalize
 
 from projects.audit.entry import COLUMNS, AuditEntry, AuditEntryQuerySet
 
 BATCH = 2000
-# What spreadsheets take for the beginning of a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What spreadsheets take for the beginning of a formula; some, also where it is written wide.
+# https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 FORMS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
 
 
@@ -52,4 +54,6 @@ def _cell(value: Any) -> Any:
     """What somebody entered never becomes a formula in somebody else's spreadsheet."""
     if isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False) if value else ""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if isinstance(value, str) and normalize("NFKC", value[:1]).startswith(_FORMULA):
+        return f"'{value}"
+    return value

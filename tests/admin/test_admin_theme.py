@@ -82,6 +82,12 @@ def test_the_icon_that_browsers_ask_for_unbidden_is_there(client: Client) -> Non
     assert finders.find(answer["Location"].removeprefix("/static/"))
 
 
+@pytest.mark.parametrize("model", ["task", "tasktemplate"])
+def test_what_a_list_is_filtered_by_reads_as_words(model: str, admin: Client) -> None:
+    text = admin.get(f"/admin/tasks/{model}/").text
+    assert "By what follows a lost runner" in text and "By if the" not in text
+
+
 def test_runners_that_told_no_version_are_offered_in_words(runner: Runner, admin: Client) -> None:
     page = admin.get("/admin/runners/runner/").text
     assert re.search(r'<a href="\?version=">\s*Never connected</a>', page)

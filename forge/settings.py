@@ -20,7 +20,7 @@ DEFAULT_EXCEPTION_REPORTER_FILTER = "forge.error_reports.DiscreetReporterFilter"
 
 def _secret_key() -> str:
     """SECRET_KEY or SECRET_KEY_FILE. Commands that serve nobody may go without."""
-    key = str(env("SECRET_KEY", default=""))
+    key = env.text("SECRET_KEY")
     if key:
         return key
     harmless = {"makemigrations", "collectstatic", "check", "quickstart", "spectacular"}
@@ -34,12 +34,14 @@ def _secret_key() -> str:
 
 
 SECRET_KEY = _secret_key()
-SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+SECRET_KEY_FALLBACKS = [
+    key.strip() for key in env.text("SECRET_KEY_FALLBACKS").split(",") if key.strip()
+]
 
 # Access keys and secret variables are encrypted under the first key; the older ones still open.
-FORGE_SECRETS_KEY = str(env("FORGE_SECRETS_KEY", default="")).strip()
+FORGE_SECRETS_KEY = env.text("FORGE_SECRETS_KEY")
 FORGE_SECRETS_KEY_FALLBACKS = [
-    key.strip() for key in env.list("FORGE_SECRETS_KEY_FALLBACKS", default=[]) if key.strip()
+    key.strip() for key in env.text("FORGE_SECRETS_KEY_FALLBACKS").split(",") if key.strip()
 ]
 
 # Where people and runners find Forge. Links, the command to paste and FORGE_URL in tasks use it.
@@ -140,7 +142,7 @@ else:
     _database["CONN_MAX_AGE"] = 0
 
 # The broker, as its administrator.
-REDIS_URL = str(env("REDIS_URL", default="redis://127.0.0.1:6379/0"))
+REDIS_URL = env.text("REDIS_URL", default="redis://127.0.0.1:6379/0")
 if urlsplit(REDIS_URL).scheme not in ("redis", "rediss", "unix"):
     # Not the address itself: it holds a password.
     raise ImproperlyConfigured(

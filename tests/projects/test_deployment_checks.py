@@ -69,7 +69,11 @@ def test_the_checks_notice_what_is_missing(tmp_path: Path) -> None:
         ({"REDIS_URL": "redis://127.0.0.1:6379/3"}, "REDIS_URL names a database other than 0."),
         ({"DATABASE_URL_FILE": "/no/such/file"}, "'/no/such/file'"),
         ({"DATABASE_URL": "nonsense"}, "DATABASE_URL is no address of a database."),
-        ({"FORGE_OFFLINE_SECONDS": "abc"}, "FORGE_OFFLINE_SECONDS has to be a number, such as"),
+        ({"SECRET_KEY_FILE": "/no/such/file"}, "SECRET_KEY_FILE names /no/such/file, which cannot"),
+        ({"FORGE_OFFLINE_SECONDS": "abc"}, "FORGE_OFFLINE_SECONDS has to be a number without"),
+        ({"FORGE_UNREACHABLE_SECONDS": "1h"}, "FORGE_UNREACHABLE_SECONDS has to be a number"),
+        ({"FORGE_UNREACHABLE_SECONDS": "3,600"}, "FORGE_UNREACHABLE_SECONDS has to be a number"),
+        ({"FORGE_BROKER_PROJECT_BYTES": "16M"}, "FORGE_BROKER_PROJECT_BYTES has to be a whole"),
         ({"FORGE_OFFLINE_SECONDS": "-5"}, "FORGE_OFFLINE_SECONDS has to be a number above 0."),
         ({"FORGE_OFFLINE_SECONDS": "6"}, "is shorter than twice FORGE_HEARTBEAT_SECONDS"),
         ({"FORGE_BROKER_COMMANDS": "1.5"}, "FORGE_BROKER_COMMANDS has to be a whole number."),
@@ -85,6 +89,23 @@ def test_a_wrong_setting_is_one_sentence(wrong: dict[str, str], sentence: str) -
     )
     assert answer.returncode == 1
     assert sentence in answer.stderr and len(answer.stderr.splitlines()) == 1, answer.stderr
+
+
+@pytest.mark.parametrize("key", ["$" + "k" * 50, "$HOME" + "k" * 50])
+def test_a_key_is_what_stands_in_its_file_whatever_it_begins_with(key: str, tmp_path: Path) -> None:
+    """An editor ends the file with a line end, which is no part of the key."""
+    (tmp_path / "key").write_text(f"{key}\n")
+    show = "from django.conf import settings as s; print(s.SECRET_KEY, s.SECRET_KEY_FALLBACKS)"
+    given = {"SECRET_KEY_FILE": str(tmp_path / "key"), "SECRET_KEY_FALLBACKS": f"$old, {key}"}
+    answer = subprocess.run(
+        [sys.executable, "manage.py", "shell", "--no-imports", "-c", show],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout.strip() == f"{key} ['$old', '{key}']"
 
 
 def _new_key() -> str:

@@ -119,6 +119,6 @@ def require_passage(folder: Path) -> None:
     for parent in folder.parents:
         if parent.exists() and not parent.stat().st_mode & 0o001:
             raise ConfigurationError(
-                f"{VARIABLE} is set, but other users may not pass through {parent}. Set "
-                "FORGE_RUNNER_DATA to a folder that they can reach, such as /var/lib/forge-runner."
+                f"{VARIABLE} is set, but other users may not pass through {parent}. Let them with "
+                f"`chmod o+x {parent}`, or set FORGE_RUNNER_DATA to a folder that they can reach."
             )

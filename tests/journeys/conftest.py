@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,3 +36,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"no mounts here: {made.stderr}")
     yield place
     subprocess.run(["umount", "-l", str(place)], capture_output=True)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that other users can reach, as they cannot reach the folder of a test."""
+    folder = Path(tempfile.mkdtemp(prefix="forge-users-"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)

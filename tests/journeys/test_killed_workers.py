@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -179,15 +178,6 @@ def test_where_something_without_a_trace_still_runs_there_is_no_next_attempt(
         assert named in worker.said()
     finally:
         left.kill()
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """One that other users can reach, as they cannot reach the folder of a test."""
-    folder = Path(tempfile.mkdtemp(prefix="forge-users-"))
-    folder.chmod(0o777)
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give tasks users of their own")

@@ -123,6 +123,33 @@ def test_a_host_registers_itself_and_runs_a_task(
         log.close()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give tasks users of their own")
+def test_a_host_that_gives_tasks_users_of_their_own_runs_them_by_the_printed_command(
+    forge: Deployment, project: int, open_folder: Path
+) -> None:
+    host = Host(forge.place["url"], open_folder, FORGE_RUNNER_TASK_USERS="nobody")
+    said = assert_done(host.register(registration(forge, project)["token"]))
+    assert stat.S_IMODE(host.data.stat().st_mode) == 0o711
+    assert stat.S_IMODE(host.token_file.stat().st_mode) == 0o600
+    assert_done(host.run("verify"))
+    log = (open_folder / "log").open("wb")
+    environment = {key: host.environment[key] for key in ("PATH", "HOME")}
+    command = f"exec env {said.splitlines()[-1].strip()}"
+    worker = subprocess.Popen(
+        ["bash", "-c", command], cwd=ROOT, env=environment, stdout=log, stderr=log
+    )
+    try:
+        task = forge.api.run_script(project, "id --user --name")
+        assert forge.api.wait_until(task)["state"] == "succeeded"
+        assert forge.api.log(task) == b"nobody\n"
+    finally:
+        worker.terminate()
+        worker.wait(60)
+        log.close()
+    host.data.chmod(0o700)
+    assert_one_line(host.run("verify"), f"Let them with `chmod o+x {host.data}`")
+
+
 def test_the_name_of_the_host_serves_and_makes_way(
     forge: Deployment, project: int, tmp_path: Path
 ) -> None:

@@ -14,16 +14,25 @@ import click
 
 from runners.worker import client
 from runners.worker.commands.token_file import TokenFile
-from runners.worker.configuration import Trust, forge_url, registration_token, token_file
+from runners.worker.configuration import (
+    Trust,
+    data_folder,
+    forge_url,
+    registration_token,
+    token_file,
+)
 from runners.worker.errors import ConfigurationError, RefusedError
 from runners.worker.host import system
 from runners.worker.protocol import PROTOCOL_VERSION, VERSION, RegisterReply, RegisterRequest
+from runners.worker.task_users import task_users
 
 # What the worker needs as well, if it was set here.
 _PASSED_ON = (
     "FORGE_URL",
     "FORGE_RUNNER_DATA",
     "FORGE_RUNNER_TOKEN_FILE",
+    "FORGE_RUNNER_TASK_USERS",
+    "XDG_STATE_HOME",
     "FORGE_ALLOW_PLAINTEXT",
     "FORGE_CA_FILE",
     "FORGE_CLIENT_CERT",
@@ -44,7 +53,7 @@ def register(name: str | None, force: bool) -> None:
     """
     url = forge_url(os.environ)
     secret = registration_token(os.environ)
-    file = TokenFile(token_file(os.environ))
+    file = _file(os.environ)
     _check_place(file, is_forced=force)
     made = _exchange(url, secret, file, name)
     click.echo(
@@ -53,6 +62,14 @@ def register(name: str | None, force: bool) -> None:
     )
     click.echo("Start its worker with:")
     click.echo(f"  {start_command(os.environ)}")
+
+
+def _file(environment: Mapping[str, str]) -> TokenFile:
+    """Where the worker will find it. Raises ConfigurationError."""
+    path = token_file(environment)
+    users = task_users(environment.get("FORGE_RUNNER_TASK_USERS", ""))
+    # They work in folders below the data folder.
+    return TokenFile(path, is_passable=bool(users) and path.parent == data_folder(environment))
 
 
 def _check_place(file: TokenFile, *, is_forced: bool) -> None:

@@ -18,10 +18,14 @@ class TokenFile:
 
     The pending one is written before it is sent, and kept when no answer comes: the same token,
     sent again, is the same runner and costs no second use of the registration token.
+
+    A folder that is made for it is for this user alone, unless `is_passable`: then others may pass
+    through it, to what is theirs below.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_passable: bool = False) -> None:
         self.path = path
+        self._folder_mode = 0o711 if is_passable else 0o700
         self._pending = path.with_name(path.name + ".pending")
 
     def exists(self) -> bool:
@@ -36,7 +40,9 @@ class TokenFile:
             return checked(read_secret(self._pending, "The pending token"), str(self._pending))
         token = "fgr_" + secrets.token_urlsafe(RANDOM_BYTES)
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self.path.parent.is_dir():
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self.path.parent.chmod(self._folder_mode)  # whatever the umask says
             write_whole(self._pending, token + "\n")
         except OSError as error:
             raise self._unusable(error) from error

@@ -14,6 +14,7 @@ import click
 from runners.worker.client import Client
 from runners.worker.configuration import Configuration
 from runners.worker.protocol import PROTOCOL_VERSION, VERSION, VerifyReply, VerifyRequest
+from runners.worker.task_users import require_passage
 
 OK, NOTE = "ok  ", "note"
 
@@ -39,6 +40,8 @@ def _checks() -> Iterator[tuple[str, str]]:
     yield OK, f"Settings: Forge at {configuration.url}, the token from {source}"
     if tokens.file is not None and _is_open_to_others(tokens.file):
         yield NOTE, f"Other users can read the token. Close it with: chmod 600 {tokens.file}"
+    if configuration.task_users:
+        require_passage(configuration.data / "work")
     client = Client(configuration)
     client.reach()
     yield OK, _transport(configuration.url)

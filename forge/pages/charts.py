@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from django.core.cache import cache
 
-from forge.pages.periods import SAMPLE_ROWS, Period, Stretch, of_late
+from forge.pages.periods import SAMPLE_ROWS, Period, Stretch, of_late, queued_before
 from projects.words import about, duration_in_words
 
 if TYPE_CHECKING:
@@ -207,14 +207,17 @@ def _last_hour(project: Project, now: datetime) -> dict[int, list[int]]:
     begin = now - timedelta(hours=1)
     step = timedelta(hours=1) / (SAMPLES - 1)
     held: dict[int, list[int]] = defaultdict(lambda: [0] * SAMPLES)
-    rows = of_late(project, begin).exclude(claimed_at=None)
+    late = of_late(project, begin).exclude(claimed_at=None)
+    long = queued_before(project, begin).held().exclude(claimed_at=None)
     fields = ("runner_id", "claimed_at", "finished_at")
-    for runner_id, claimed, finished in rows.values_list(*fields)[:SAMPLE_ROWS]:
-        end = finished or now
-        if runner_id is None or claimed is None or end < begin:
+    found = [row for rows in (late, long) for row in rows.values_list(*fields)[:SAMPLE_ROWS]]
+    for runner_id, claimed, finished in found:
+        if runner_id is None or claimed is None or (finished or now) < begin:
             continue
         first = max(math.ceil((claimed - begin) / step), 0)
-        for place in range(first, min(math.floor((end - begin) / step), SAMPLES - 1) + 1):
+        # What runs is held at the last of them too, which is now.
+        last = math.floor((finished - begin) / step) if finished else SAMPLES
+        for place in range(first, min(last + 1, SAMPLES)):
             held[runner_id][place] += 1
     return dict(held)
 

@@ -1,9 +1,9 @@
 """What a project did in a period: tasks by hour or day, how long they waited and ran, who was busy.
 
 Counts are the database's, of all tasks that were queued no longer than MAXIMUM_AGE before the
-period. Medians and percentiles come from at most about SAMPLE_ROWS
-tasks, evenly taken. All is computed at most every `Period.cache_seconds`, however many people
-watch.
+period, and of all that failed or were lost in it, whenever they were queued. Medians and
+percentiles come from at most about SAMPLE_ROWS tasks, evenly taken. All is computed at most every
+`Period.cache_seconds`, however many people watch.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from datetime import timezone as tzinfo_of
 from functools import cached_property
+from itertools import chain
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +67,12 @@ class Period:
         """Of each stretch, in the time zone of the server; days begin at midnight there."""
         local = timezone.localtime(now).replace(minute=0, second=0, microsecond=0)
         last = local.replace(hour=local.hour // self.hours * self.hours)
+        if self.hours == 1:
+            # Each as long as the others: by the wall clock one comes twice a year, and one never.
+            hours = [
+                last.astimezone(UTC) - timedelta(hours=n) for n in range(self.count - 1, -1, -1)
+            ]
+            return [hour.astimezone(local.tzinfo) for hour in hours]
         # Wall clock arithmetic: a day with a change of the clocks is one day too.
         back = range(self.count - 1, -1, -1)
         return [last - timedelta(hours=self.hours * number) for number in back]
@@ -178,6 +186,22 @@ def of_late(project: Project, since: datetime) -> TaskQuerySet:
     return Task.objects.filter(project=project, created_at__gte=begin).order_by("-created_at")
 
 
+def queued_before(project: Project, since: datetime) -> TaskQuerySet:
+    """The rest of the project's tasks, which is without end: those of a state only."""
+    return Task.objects.filter(project=project, created_at__lt=since - MAXIMUM_AGE)
+
+
+def ended_since(project: Project, begin: datetime) -> list[TaskQuerySet]:
+    """The tasks that have ended since then, in parts that have none in common.
+
+    Of those that were queued long before, only the ones that nobody may overlook: a lost runner is
+    waited for as long as its template says, up to a month. They have an index for each state.
+    """
+    long = queued_before(project, begin).order_by()
+    parts = [of_late(project, begin).finished(), *(long.filter(state=one) for one in FAILURES)]
+    return [part.filter(finished_at__gte=begin).order_by() for part in parts]
+
+
 def _stretch_at(found: Figures, moment: datetime | None) -> Stretch | None:
     place = bisect_right(found.begins, moment) - 1 if moment else -1
     return found.stretches[place] if place >= 0 else None
@@ -185,9 +209,12 @@ def _stretch_at(found: Figures, moment: datetime | None) -> Stretch | None:
 
 def _count_ends(found: Figures, project: Project) -> None:
     """Hour by hour: no part of a stretch is shorter."""
-    rows = of_late(project, found.begin).filter(finished_at__gte=found.begin).finished()
-    hours = rows.order_by().annotate(hour=TruncHour("finished_at")).values_list("hour", "state")
-    for hour, state, count in hours.annotate(count=Count("pk")):
+    # By a clock that is never changed: two hours of that of the wall may have one name.
+    clock = tzinfo_of(found.begin.utcoffset() or timedelta())
+    hour_of = TruncHour("finished_at", tzinfo=clock)
+    parts = [rows.annotate(hour=hour_of) for rows in ended_since(project, found.begin)]
+    counts = [rows.values_list("hour", "state").annotate(count=Count("pk")) for rows in parts]
+    for hour, state, count in chain.from_iterable(counts):
         stretch = _stretch_at(found, hour)
         if stretch is None:
             continue
@@ -222,7 +249,7 @@ def _take_sample(found: Figures, project: Project) -> None:
 def _held_seconds(project: Project, begin: datetime, now: datetime) -> dict[int, float]:
     """Of each runner, for how long its tasks held a slot since `begin`, added up."""
     late = of_late(project, begin).filter(Q(finished_at=None) | Q(finished_at__gt=begin))
-    long = Task.objects.filter(project=project, created_at__lt=begin - MAXIMUM_AGE).held()
+    long = queued_before(project, begin).held()
     found: dict[int, float] = {}
     for rows in (late, long):
         for runner, held in _sums(rows, begin, now):

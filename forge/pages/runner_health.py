@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from django.core.cache import cache
 from django.db.models import Count, Q
 
-from forge.pages.periods import DAY, FAILURES, figures_of, of_late
+from forge.pages.periods import DAY, FAILURES, ended_since, figures_of
 from runners.models import Runner
 
 CACHE_SECONDS = 20
@@ -40,11 +40,13 @@ def health_of(runner: Runner, *, now: datetime) -> Health:
 
 def _health_of(runner: Runner, now: datetime) -> Health:
     begin = now - PERIOD
-    rows = of_late(runner.project, begin).filter(runner=runner, finished_at__gte=begin)
-    rows = rows.finished().order_by()
     failures = Q(state__in=sorted(FAILURES))
-    counts = rows.aggregate(ended=Count("pk"), failed=Count("pk", filter=failures))
+    counts = [
+        rows.filter(runner=runner).aggregate(ended=Count("pk"), failed=Count("pk", filter=failures))
+        for rows in ended_since(runner.project, begin)
+    ]
     figures = figures_of(runner.project, DAY, now=now)
     offered = (now - max(runner.created_at, figures.begin)).total_seconds() * runner.slots
     share = min(figures.held.get(runner.pk, 0.0) / max(offered, 1.0), 1.0)
-    return Health(counts["ended"], counts["failed"], round(100 * share))
+    ended, failed = (sum(part[name] for part in counts) for name in ("ended", "failed"))
+    return Health(ended, failed, round(100 * share))

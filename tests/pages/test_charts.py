@@ -105,6 +105,17 @@ def test_the_load_of_the_last_hour_counts_tasks_held_at_once(
     assert load[-1] == 0
 
 
+def test_what_has_run_for_days_is_in_the_load_of_the_last_hour(
+    cast: Cast, template: TaskTemplate, runner: Runner
+) -> None:
+    days = 3 * 24 * 3600
+    row = ended(cast, template, runner, ago=days, took=days, state="succeeded")
+    running = {"state": "running", "finished_at": None, "lease_expires_at": timezone.now()}
+    Task.objects.filter(pk=row.pk).update(**running)
+    load = charts.last_hour(cast.project, now=timezone.now())[runner.pk]
+    assert load == [1] * charts.SAMPLES
+
+
 def test_a_runner_that_was_never_heard_has_no_line(runner: Runner) -> None:
     now = timezone.now()
     assert charts.sparkline(runner, None, now=now) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from django.utils import timezone
 
 from forge.pages import periods
 from forge.pages.periods import DAY, PERIODS, Capacity, Spread, figures_of, uses_of
+from forge.pages.runner_health import health_of
 from runners.models import Runner
 from tasks.models import Task, TaskTemplate
 from tests.cast import Cast
@@ -83,6 +85,39 @@ def test_a_day_begins_at_midnight_where_the_server_is(
     assert (stretches[-1].begin.hour, stretches[-1].begin.minute) == (0, 0)
 
 
+@pytest.mark.parametrize("state", ["failed", "lost"])
+def test_what_was_lost_after_days_counts_when_it_was(
+    state: str, template: TaskTemplate, runner: Runner
+) -> None:
+    """Its runner was waited for, as its template says."""
+    ended(template, runner, ago=HOUR)
+    ended(template, runner, ago=3 * HOUR, took=3 * DAY_SECONDS, state=state)
+    found = figures_of(template.project, DAY, now=NOW)
+    assert (found.ended, found.failed, found.succeeded) == (2, 1, 1)
+    assert found.stretches[-4].failed == 1
+    assert health_of(runner, now=NOW).failed == 1
+
+
+@pytest.mark.parametrize(
+    "change", [datetime(2026, 10, 25, 1, tzinfo=UTC), datetime(2027, 3, 28, 1, tzinfo=UTC)]
+)
+def test_where_clocks_are_changed_each_hour_is_one_and_has_its_own(
+    change: datetime, template: TaskTemplate, runner: Runner
+) -> None:
+    """At that moment, in Berlin: 02:00 comes a second time, or never."""
+    now = change + timedelta(hours=1, minutes=30)
+    for number in range(4):
+        end = change + timedelta(minutes=60 * number - 90)
+        row = ended(template, runner, ago=0)
+        Task.objects.filter(pk=row.pk).update(created_at=end, claimed_at=end, finished_at=end)
+    with timezone.override("Europe/Berlin"):
+        stretches = figures_of(template.project, DAY, now=now).stretches
+    begins = [one.begin.astimezone(UTC) for one in stretches]
+    assert begins[-1] == now.replace(minute=0) and len(begins) == 24
+    assert {later - before for before, later in pairwise(begins)} == {timedelta(hours=1)}
+    assert [one.total for one in stretches[-4:]] == [1, 1, 1, 1]
+
+
 def test_medians_of_many_tasks_come_from_an_even_sample(
     monkeypatch: pytest.MonkeyPatch, template: TaskTemplate, runner: Runner
 ) -> None:
@@ -143,6 +178,8 @@ def test_the_overview_shows_the_period_that_its_address_names(
     assert "no task has ended, last 24 hours" in page("?period=a%00century")
     week = page("?period=7d")
     assert "Tasks per 6 hours, last 7 days: 1 ended, 0 of them failed" in week
+    # Those of the chart are the server's, whoever reads it.
+    assert 'Tasks per 6 hours <span class="muted small">Times in UTC</span>' in week
     assert "?part=live&amp;period=7d" in week
     assert "0 of 1 task failed, last 30 days" in page("?part=live&period=30d")
     assert "Runner utilisation" in week and runner.name in week

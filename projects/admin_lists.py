@@ -28,8 +28,16 @@ _UNREADABLE = (TypeError, ValueError, LookupError, OverflowError, DatabaseError)
 class CarefulList(ChangeList):
     """An address whose filter cannot be carried out leads to the whole list, like other wrong ones.
 
-    Django looks only at whether a filter can be put together.
+    Django looks only at whether a filter can be put together, and not at all of that.
     """
+
+    def get_filters(self, request: HttpRequest) -> Any:
+        try:
+            return super().get_filters(request)
+        except _UNREADABLE as error:  # such as the end of the last year that there is
+            if is_outage(error):
+                raise
+            raise IncorrectLookupParameters(error) from error
 
     def get_results(self, request: HttpRequest) -> None:
         try:

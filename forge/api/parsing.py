@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
+from django.db import models
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import JSONParser
@@ -58,8 +59,23 @@ def _can_be_stored(text: str) -> bool:
     return True
 
 
+class MomentField(serializers.DateTimeField):
+    """Without a zone it is in the server's, where the first and the last day may not be whole."""
+
+    def enforce_timezone(self, value: Any) -> Any:
+        try:
+            return super().enforce_timezone(value)
+        except OverflowError:
+            return self.fail("overflow")
+
+
 class StrictMixin(serializers.Serializer[Any]):
     """Refuses fields that it does not know, so that a typing error never passes unnoticed."""
+
+    serializer_field_mapping = {  # as the library's own
+        **serializers.ModelSerializer.serializer_field_mapping,
+        models.DateTimeField: MomentField,
+    }
 
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, Mapping):

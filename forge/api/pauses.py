@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from forge.api.base import found
 from forge.api.errors import ERRORS
-from forge.api.parsing import NothingSerializer, StrictMixin
+from forge.api.parsing import MomentField, NothingSerializer, StrictMixin
 from forge.api.runners import RunnerSerializer, RunnerView, runners_of
 from projects.permissions import Action
 from runners.operations import drain_runner, pause_runner, resume_runner
@@ -25,7 +25,7 @@ class PauseSerializer(StrictMixin):
     reason = serializers.CharField(
         max_length=PAUSE_REASON_LENGTH, help_text="One line, for those whose tasks wait."
     )
-    until = serializers.DateTimeField(
+    until = MomentField(
         required=False,
         allow_null=True,
         default=None,

@@ -109,6 +109,25 @@ def test_a_value_that_is_not_allowed_is_400_and_names_its_field(
     assert not RegistrationToken.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("zone", "end"),
+    [("Europe/Berlin", "0001-01-01T00:00:00"), ("America/New_York", "9999-12-31T23:00:00")],
+)
+@pytest.mark.parametrize(
+    "path", ["tokens/", "projects/{}/registration-tokens/", "runners/{}/pause"]
+)
+def test_a_time_at_the_edge_of_the_calendar_is_400(
+    path: str, zone: str, end: str, manager: Api, cast: Cast, runner: Runner
+) -> None:
+    """Without a zone it is in the server's, and there it is beyond what can be told."""
+    given = {"until": end, "reason": "Moved"} if "pause" in path else {"expires_at": end}
+    name = {} if "pause" in path else {"name": "ok"}
+    number = runner.pk if "runners" in path else cast.project.pk
+    with timezone.override(zone):
+        answer = manager.post(path.format(number), {**given, **name})
+    assert answer.status_code == 400, answer.text
+
+
 def test_a_registration_token_without_an_end_is_refused(manager: Api, cast: Cast) -> None:
     answer = manager.post(f"projects/{cast.project.pk}/registration-tokens/", {"name": "ok"})
     assert (answer.status_code, answer.json()["fields"].keys()) == (400, {"expires_at"})

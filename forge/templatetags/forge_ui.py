@@ -67,8 +67,11 @@ SOON = timedelta(hours=48)
 MAXIMUM_PIPS = 12
 # What a list need not say of a host: see runners/worker/host.py.
 _BESIDE_THE_SYSTEM = re.compile(r" GNU/Linux(?= )| \([^()]*\)|, Python [^,]*\Z")
+# Without a day only where Forge itself leaves it out: in somebody's own words, read days later, the
+# time of a day is not today's.
 _CLOCK_IN_SENTENCE = re.compile(
-    r"\b(?:(\d{4}-\d\d-\d\d) )?(\d\d:\d\d(?::\d\d)?) ([A-Z]{2,5}|[+-]\d\d)\b"
+    r"(?:\b(\d{4}-\d\d-\d\d) |(?<=\buntil )|(?<=\bsince ))"
+    r"(\d\d:\d\d(?::\d\d)?) ([A-Z]{2,5}|[+-]\d\d(?:\d\d)?)\b"
 )
 
 # A number alone may be of somebody's own words: only where Forge speaks of a task.

@@ -157,9 +157,21 @@ def test_times_in_sentences_are_times_and_the_rest_is_text(settings: Any) -> Non
     assert 'datetime="2027-01-02T03:04:05+00:00"' in later
 
 
+@pytest.mark.parametrize("zone", ["Asia/Kathmandu", "America/Sao_Paulo", "Europe/Berlin"])
+def test_a_zone_without_a_name_is_one_too(zone: str) -> None:
+    with timezone.override(zone):
+        now = timezone.localtime()
+        text = timed(f"No controller runs since {now:%H:%M %Z}.")
+        assert f'datetime="{now:%Y-%m-%dT%H:%M}:00{now.isoformat()[-6:]}"' in text
+
+
 @pytest.mark.parametrize(
     "words",
-    ["at 25:61 UTC", "2026-13-01 10:00 UTC", "14:30 PST", "14:30", "ratio 10:20 AND", "x14:30 UTC"],
-)
+    [
+        "until 25:61 UTC", "2026-13-01 10:00 UTC", "since 14:30 PST", "until 14:30",
+        "since 10:20 AND", "until x14:30 UTC", "Rack move, back by 23:30 UTC", "daily at 22:00 UTC",
+    ],
+)  # fmt: skip
 def test_words_that_only_look_like_a_time_stay(words: str) -> None:
+    """Of the time of a day in somebody's own words nobody knows which day it was."""
     assert timed(words) == words

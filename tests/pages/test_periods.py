@@ -179,7 +179,7 @@ def test_the_overview_shows_the_period_that_its_address_names(
     week = page("?period=7d")
     assert "Tasks per 6 hours, last 7 days: 1 ended, 0 of them failed" in week
     # Those of the chart are the server's, whoever reads it.
-    assert 'Tasks per 6 hours <span class="muted small">Times in UTC</span>' in week
+    assert '<p class="muted small">Times in UTC</p>' in week
     assert "?part=live&amp;period=7d" in week
     assert "0 of 1 task failed, last 30 days" in page("?part=live&period=30d")
     assert "Runner utilisation" in week and runner.name in week

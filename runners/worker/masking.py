@@ -32,6 +32,16 @@ _ARMOUR = re.compile(r"-+[A-Z0-9 ]+-+")
 # How the `base64` command and PEM files break lines.
 _WRAPS = (64, 76)
 _LEADING = {0: 0, 1: 2, 2: 3}
+# What Bash writes a backslash before: in "…", and where nothing is around it (`printf %q`).
+_IN_DOUBLE_QUOTES = re.compile(r'([$`"\\])')
+_BARE = re.compile(r"""([ !"$&'()*,;<>?\[\\\]^`{|}]|^[#~]|(?<=[:=])~)""")
+_ANSI_C = {
+    "\\": "\\\\", "'": "\\'", "\a": "\\a", "\b": "\\b", "\x1b": "\\E",
+    "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v",
+}  # fmt: skip
+# As the libraries of Python, Go, PHP, JavaScript and XML write the two marks, and as text has them.
+_HTML_DOUBLE = ('"', "&quot;", "&#34;")
+_HTML_SINGLE = ("'", "&#x27;", "&#39;", "&#039;", "&apos;")
 
 
 class UnmaskableError(Exception):
@@ -270,10 +280,34 @@ def _quoted_forms(text: str) -> Iterator[str]:
         for written in (form, _for_pages(form), form.replace("/", "\\/")):
             yield written
             yield json.dumps(written)[1:-1]
-    yield from (html.escape(text), html.escape(text, quote=False))
+    yield from _html_forms(text)
     yield repr(text)[1:-1]
     yield repr(_bytes(text))[2:-1]
     yield shlex.quote(text).strip("'") if "'" not in text else shlex.quote(text)[1:-1]
     yield text.replace("'", "'\\''")
     yield re.sub(r"([^\w@%+=:,./-])", r"\\\1", text, flags=re.ASCII)
-    yield text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\t", "\\t")
+    yield _BARE.sub(r"\\\1", text)
+    yield _IN_DOUBLE_QUOTES.sub(r"\\\1", text)
+    yield from (_ansi_c(text, is_ascii=False), _ansi_c(text, is_ascii=True))
+
+
+def _html_forms(text: str) -> Iterator[str]:
+    form = html.escape(text, quote=False)
+    for double in _HTML_DOUBLE:
+        for single in _HTML_SINGLE:
+            yield form.replace('"', double).replace("'", single)
+    # Go's html/template.
+    yield form.replace('"', "&#34;").replace("'", "&#39;").replace("+", "&#43;")
+
+
+def _ansi_c(text: str, *, is_ascii: bool) -> str:
+    """Inside Bash's `$'…'`; other bytes than ASCII as it writes them where LC_ALL is C."""
+    return "".join(_in_ansi_c(character, is_ascii) for character in text)
+
+
+def _in_ansi_c(character: str, is_ascii: bool) -> str:
+    if character in _ANSI_C:
+        return _ANSI_C[character]
+    if character.isprintable() and (character.isascii() or not is_ascii):
+        return character
+    return "".join(f"\\{byte:03o}" for byte in _bytes(character))

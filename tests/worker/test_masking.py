@@ -116,6 +116,11 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
         .replace(">", "\\u003e")
     ),
     "HTML": html.escape,
+    "HTML as Go and Jinja write it": lambda text: (
+        html.escape(text).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
+    ),
+    "HTML as PHP writes it": lambda text: html.escape(text).replace("&#x27;", "&#039;"),
+    "XML": lambda text: html.escape(text).replace("&#x27;", "&apos;"),
     "bytes in Python": lambda text: repr(text.encode()),
     "JSON, not ASCII": lambda text: json.dumps({"a": text}, ensure_ascii=False),
     "repr": repr,
@@ -136,13 +141,32 @@ def test_the_usual_encodings_are_masked(name: str, secret: str) -> None:
     assert not any(masked.find(shown[at : at + 6]) >= 0 for at in range(8, len(shown) - 14))
 
 
-@pytest.mark.parametrize("script", ['set -x; : "$S"', 'printf "%q" "$S"', 'echo "${S@Q}"'])
-def test_what_bash_prints_of_a_secret_is_masked(script: str) -> None:
-    secret = "it's $5 & a \\ or ten"
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "it's $5 & a \\ or ten",
+        "a$b`c!d;e|f(g)h ten",
+        "Xk#9(vQ)2mLp,ten",
+        "#~k=~9:~naïve & ten",
+        "two\x01\x1b\r\tparts' and \"é ten",
+    ],
+)
+@pytest.mark.parametrize(
+    "script",
+    [
+        'set -x; : "$S"', 'printf "%q" "$S"', 'echo "${S@Q}"', "declare -p S", "export -p", "set",
+        'echo "${S@A}"',
+    ],
+)  # fmt: skip
+def test_what_bash_prints_of_a_secret_is_masked(script: str, secret: str, locale: str) -> None:
     answer = subprocess.run(
-        ["bash", "-c", script], env={"S": secret}, stderr=subprocess.STDOUT, stdout=subprocess.PIPE
+        ["bash", "-c", script],
+        env={"S": secret, "LC_ALL": locale},
+        stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE,
     )
-    masked = mask_text(answer.stdout.decode(), [secret])
+    masked = mask_text(answer.stdout.decode(errors="surrogateescape"), [secret])
     assert "[masked]" in masked and "ten" not in masked
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer2
+from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.renderers import JSONRenderer
+from rest_framework.response import Response
 
 from forge.api.base import FirstRenderer
 
 if TYPE_CHECKING:
-    from rest_framework.response import Response
+    from rest_framework.request import Request
 
 
 class UserTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -23,12 +27,26 @@ class UserTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untype
         return {"type": "http", "scheme": "bearer", "bearerFormat": "fgu_…"}
 
 
+@cache
+def _schema() -> dict[str, Any]:
+    """The same for everybody; made once in a process, as strangers may ask and it takes a while."""
+    generator: Any = SchemaGenerator()  # type: ignore[no-untyped-call]
+    schema: dict[str, Any] = generator.get_schema(request=None, public=True)
+    return schema
+
+
 class Schema(SpectacularAPIView):
+    """Takes no parameters: the library puts its own, `version`, into a header as it came."""
+
     authentication_classes = ()
     permission_classes = ()
     renderer_classes = [OpenApiJsonRenderer2]
     content_negotiation_class = FirstRenderer
     metadata_class = None
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return Response(_schema())
 
 
 class Documentation(SpectacularSwaggerSplitView):

@@ -80,3 +80,17 @@ def test_errors_of_the_documentation_are_json_too(address: str, client: Client) 
     answer = client.post(address)
     assert answer.status_code == 405
     assert answer.json()["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize("text", ["%00", "%0d%0aX-A:b", "9%22%3b+filename=%22x.html", "%ff", "2"])
+@pytest.mark.parametrize("name", ["version", "lang"])
+@pytest.mark.parametrize("address", ["/api/schema/", "/api/docs/"])
+def test_what_strangers_ask_for_with_the_documentation_reaches_no_header(
+    address: str, name: str, text: str, client: Client
+) -> None:
+    answer, usual = client.get(f"{address}?{name}={text}"), client.get(address)
+    assert answer.status_code == 200
+    for header in answer.headers.keys() - {"Content-Length"}:
+        assert answer[header] == usual[header]
+    if address == "/api/schema/":
+        assert answer.content == usual.content

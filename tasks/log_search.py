@@ -44,12 +44,14 @@ _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 class Found:
     """Numbers of lines, from 1, ascending, at most MAXIMUM_LINES of `total`.
 
-    `first` is how many hits stand before them.
+    `first` is how many hits stand before them. Of `partly` lines only the beginning was looked
+    through: they are longer than a page reads.
     """
 
     lines: list[int]
     total: int
     first: int = 0
+    partly: int = 0
 
 
 class _Window:
@@ -70,9 +72,9 @@ class _Window:
         elif len(self._before) + len(self._lines) < MAXIMUM_LINES and self.total > self._skip:
             self._lines.append(line)
 
-    def found(self) -> Found:
+    def found(self, partly: int) -> Found:
         first = self._earlier - len(self._before) if self._near else min(self._skip, self.total)
-        return Found([*self._before, *self._lines], self.total, first)
+        return Found([*self._before, *self._lines], self.total, first, partly)
 
 
 def find_lines(task: Task, text: str, *, skip: int = 0, near: int = 0) -> Found:
@@ -80,15 +82,16 @@ def find_lines(task: Task, text: str, *, skip: int = 0, near: int = 0) -> Found:
 
     Of very many hits those after the first `skip` are told, or those around the line `near`.
     """
-    wanted, before = text.lower(), 0
+    wanted, before, partly = text.lower(), 0, 0
     window = _Window(0 if near else skip, near)
     if not wanted or "\n" in wanted:
         return Found([], 0)
-    for block in _whole_lines(read_log(task)):
+    for block, shortened in _whole_lines(read_log(task)):
+        partly += shortened
         for line in _lines_with(wanted, as_seen(block).lower()):
             window.add(before + line)
         before += block.count(b"\n")
-    return window.found()
+    return window.found(partly)
 
 
 def _lines_with(wanted: str, text: str) -> Iterator[int]:
@@ -118,16 +121,18 @@ class _BegunLine:
         else:
             self._end = (self._end + data)[-LINE_END_BYTES:]
 
-    def drawn(self) -> bytes:
+    def drawn(self) -> tuple[bytes, int]:
+        """What a page draws of it, and 1 if that is not all, or else 0."""
         if self._end:
             self._line.add(self._end)
-        return bytes(self._line.data)
+        return bytes(self._line.data), int(self._line.omitted > 0)
 
 
-def _whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _whole_lines(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
     """The same log, cut behind line ends only, and of long lines what a page draws of them.
 
-    So a log of progress without a single line end costs no more memory than any other.
+    So a log of progress without a single line end costs no more memory than any other. With each
+    block comes of how many of its lines something is left out.
     """
     begun = _BegunLine()
     for piece in pieces:
@@ -138,16 +143,17 @@ def _whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
         first = piece.index(b"\n") if begun.size else 0
         if begun.size:
             begun.add(piece[:first])
-        yield begun.drawn() + _shortened(piece[first:end])
+        (head, of_head), (lines, of_lines) = begun.drawn(), _shortened(piece[first:end])
+        yield head + lines, of_head + of_lines
         begun = _BegunLine()
         begun.add(piece[end:])
     if begun.size:
         yield begun.drawn()
 
 
-def _shortened(block: bytes) -> bytes:
-    """Whole lines, of each no more than a page draws of it."""
-    parts, at = [], 0
+def _shortened(block: bytes) -> tuple[bytes, int]:
+    """Whole lines, of each no more than a page draws of it, and of how many that is not all."""
+    parts, at, shortened = [], 0, 0
     while at < len(block):
         end = block.rfind(b"\n", at, at + LINE_BYTES + 1) + 1
         if end:
@@ -156,9 +162,11 @@ def _shortened(block: bytes) -> bytes:
             end = block.index(b"\n", at) + 1
             line = _BegunLine()
             line.add(block[at : end - 1])
-            parts.append(line.drawn() + b"\n")
+            drawn, is_short = line.drawn()
+            parts.append(drawn + b"\n")
+            shortened += is_short
         at = end
-    return b"".join(parts)
+    return b"".join(parts), shortened
 
 
 def as_seen(block: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ _turns: dict[int, threading.Lock] = {}
 @login_required
 @require_safe
 def search(request: HttpRequest, pk: int) -> JsonResponse:
-    """`?q=…`: `{"lines": [12, 40], "total": 2, "first": 0}`; see `tasks.log_search.Found`.
+    """`?q=…`: `{"lines": [12, 40], "total": 2, "first": 0, "partly": 0}`; see `Found`.
 
     `skip` and `near` say which of very many hits are wanted.
     """
@@ -42,7 +43,7 @@ def search(request: HttpRequest, pk: int) -> JsonResponse:
         found = _found(request, task)
     finally:
         turn.release()
-    answer = JsonResponse({"lines": found.lines, "total": found.total, "first": found.first})
+    answer = JsonResponse(asdict(found))
     answer["Cache-Control"] = "no-store"
     return answer
 

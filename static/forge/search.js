@@ -14,7 +14,9 @@ export class LogSearch {
   #lines = [];
   #total = 0;
   #first = 0; // how many hits stand before these
-  #isAsking = false;
+  #partly = 0; // lines that are too long to be looked through whole
+  #asking = ""; // the text that Forge looks for now
+  #meant = ""; // the text of the last Enter; its answer is the one that is shown
   #note;
   #at = 0;
 
@@ -35,7 +37,10 @@ export class LogSearch {
         this.#go(-1);
       } else if (event.key === "Escape") this.#clear();
     });
-    this.#field.addEventListener("input", () => this.#field.value || this.#clear());
+    this.#field.addEventListener("input", () => {
+      if (!this.#field.value) this.#clear();
+      else if (!this.#asking && this.#meant) this.#count();
+    });
     for (const button of this.#buttons) {
       button.addEventListener("click", () => this.#go(Number(button.dataset.step)));
     }
@@ -44,7 +49,8 @@ export class LogSearch {
   async #go(step) {
     const text = this.#field.value;
     if (!text.trim()) return this.#clear();
-    if (this.#isAsking) return; // its answer goes on from where this was
+    this.#meant = text;
+    if (this.#asking) return; // its answer goes on from where this was, or asks for the other text
     if (text === this.#asked && this.#size() === this.#askedAt) {
       return this.#jump(this.#first + this.#at + step);
     }
@@ -79,24 +85,30 @@ export class LogSearch {
     address.searchParams.set("q", text);
     for (const [name, number] of Object.entries(place)) address.searchParams.set(name, number);
     this.#say("searching…");
-    this.#isAsking = true;
-    let refusal = "";
+    this.#asking = text;
+    let refusal = "", found = null;
     try {
       const answer = await fetch(address, { headers: { Accept: "application/json" }, redirect: "manual" });
       if (answer.type === "opaqueredirect" || answer.status === 404) lookAgain(); // signed out
       if (answer.status === 429) refusal = (await answer.json()).message;
       if (!answer.ok) throw new Error(answer.status);
-      const found = await answer.json();
-      [this.#lines, this.#total, this.#first] = [found.lines, found.total, found.first];
+      found = await answer.json();
     } catch {
+      found = null;
+    }
+    this.#asking = "";
+    if (this.#meant !== text) {
+      if (this.#meant) this.#go(1);
+      return false;
+    }
+    if (!found) {
       this.#say(`${refusal ? "not searched" : "no answer"}; Enter tries again`);
       if (refusal) this.#note.textContent = refusal;
       this.#note.hidden = !refusal;
       this.#asked = "";
       return false;
-    } finally {
-      this.#isAsking = false;
     }
+    ({ lines: this.#lines, total: this.#total, first: this.#first, partly: this.#partly } = found);
     [this.#asked, this.#askedAt] = [text, size];
     return true;
   }
@@ -105,19 +117,33 @@ export class LogSearch {
     const line = this.#lines[this.#at] ?? 0;
     for (const button of this.#buttons) button.disabled = !line;
     this.#view.mark(this.#asked, line, this.#lines);
-    if (!line) this.#say("no line");
-    else this.#say(`${counted(this.#first + this.#at + 1)} of ${counted(this.#total)}`);
+    this.#count();
     this.#tell();
   }
 
-  // Of very many hits only some are marked: which ones, and how to have fewer.
+  // A count belongs to the text that was looked for, not to one that is typed since.
+  #count() {
+    if (this.#field.value !== this.#asked) this.#say("Enter searches");
+    else if (!this.#lines[this.#at]) this.#say("no line");
+    else this.#say(`${counted(this.#first + this.#at + 1)} of ${counted(this.#total)}`);
+  }
+
+  // Of very many hits only some are marked: which ones, and how to have fewer. And what a search
+  // does not see.
   #tell() {
-    const last = this.#first + this.#lines.length;
-    this.#note.hidden = this.#lines.length >= this.#total;
-    if (this.#note.hidden) return;
-    this.#note.textContent =
-      `${counted(this.#total)} lines have it. The ruler and folded lines count hits ` +
-      `${counted(this.#first + 1)} to ${counted(last)}; Enter goes on beyond. A longer text finds fewer.`;
+    const last = this.#first + this.#lines.length, notes = [];
+    if (this.#lines.length < this.#total) {
+      notes.push(
+        `${counted(this.#total)} lines have it. The ruler and folded lines count hits ` +
+        `${counted(this.#first + 1)} to ${counted(last)}; Enter goes on beyond. A longer text finds fewer.`,
+      );
+    }
+    if (this.#partly) {
+      const lines = this.#partly === 1 ? "1 line is" : `${counted(this.#partly)} lines are`;
+      notes.push(`${lines} longer than 16 KB, and searched up to there. The download has all of it.`);
+    }
+    this.#note.hidden = !notes.length;
+    this.#note.textContent = notes.join(" ");
   }
 
   #say(words) {
@@ -125,9 +151,9 @@ export class LogSearch {
   }
 
   #clear() {
-    this.#asked = this.#field.value = "";
+    this.#asked = this.#meant = this.#field.value = "";
     this.#lines = [];
-    this.#first = this.#total = 0;
+    this.#first = this.#total = this.#partly = 0;
     this.#tell();
     this.#say("");
     for (const button of this.#buttons) button.disabled = true;

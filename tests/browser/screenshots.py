@@ -91,6 +91,7 @@ from projects.operations import change_project  # noqa: E402
 from projects.permissions import Role  # noqa: E402
 from runners.models import RegistrationToken, Runner, Tag  # noqa: E402
 from runners.operations import drain_runner, pause_runner, quarantine_runner, rotate_token  # noqa: E402
+from runners.worker.protocol import VERSION  # noqa: E402
 from tasks.lifecycle import TERMINAL, TaskState  # noqa: E402
 from tasks.log import append  # noqa: E402
 from tasks.models import Task, TaskAttempt, TaskTemplate  # noqa: E402
@@ -192,7 +193,7 @@ class Story:
             last_heartbeat_at=at,
             session="one" if at else "",
             address=address if at else None,
-            version="1" if at else "",
+            version=VERSION if at else "",
             system="Debian 12 x86_64" if at else "",
             host_name=f"{name}.example.net" if at else "",
         )
@@ -227,6 +228,9 @@ class Story:
                 user=self.people["ana"], name=name, digest=secrets.token_hex(32),
                 expires_at=ends, last_used_at=used,
             )  # fmt: skip
+        UserToken.objects.update(created_at=NOW - 30 * day)
+        for runner in self.runners.values():
+            runner.tokens.update(last_used_at=runner.connected_at)
         rotated = self.runners["dc-west-2"]
         rotated.tokens.update(expires_at=NOW + 5 * hour, last_used_at=NOW - hour)
         rotated.tokens.create(
@@ -410,7 +414,7 @@ def tell() -> dict[str, Any]:
                reason="The runner was silent for 10 min 00 s and never came back.")  # fmt: skip
     story.routine(range(158, 57, -3))
     story.task("Patch hypervisors", "stopped", ago=3_400, took=22, runner="dc-west-1", by="mei",
-               reason="Stopped by mei.")  # fmt: skip
+               reason="Stopped by Mei Lindqvist.")  # fmt: skip
     pages["task-failed"] = story.task(
         "Database backup", "failed", ago=2_500, took=41, runner="build-ams-3", exit_code=2,
         reason="It ended with exit code 2.",
@@ -430,8 +434,8 @@ def tell() -> dict[str, Any]:
     )  # fmt: skip
     pages["task-stopping"] = story.task(
         "Patch hypervisors", "stopping", ago=1_100, runner="dc-west-2", by="tomas",
-        stop_requested_at=NOW - timedelta(seconds=8), stop_reason="Stopped by ana.",
-        log=b"hypervisor-04: draining guests\nforge: stopping: Stopped by ana.\n"
+        stop_requested_at=NOW - timedelta(seconds=8), stop_reason="Stopped by Ana Ribeiro.",
+        log=b"hypervisor-04: draining guests\nforge: stopping: Stopped by Ana Ribeiro.\n"
         b"forge: sent INT to 3 processes, waiting up to 120 s\n",
     )  # fmt: skip
     pages["task-attempts"] = story.retried()
@@ -864,7 +868,7 @@ def connect(name: str) -> None:
         connected_at=now,
         last_heartbeat_at=now,
         session="one",
-        version="1",
+        version=VERSION,
         system="Debian 12 aarch64",
         host_name="edge-lis",
         address="203.0.113.91",

@@ -299,3 +299,55 @@ def test_a_search_that_finds_no_turn_says_why(visit: Visit, task: int) -> None:
     search.press("Enter")
     expect(page.locator("[data-hits]")).to_have_text("1 of 1")
     expect(page.locator("[data-hits-note]")).to_be_hidden()
+
+
+def test_a_text_entered_while_another_is_looked_for_is_looked_for_next(
+    visit: Visit, task: int
+) -> None:
+    page = opened(visit, task)
+    pattern = "**/log/search?*"
+    held: list[Any] = []
+    page.route(pattern, lambda route: route.continue_() if held else held.append(route))
+    search, hits = page.locator("[data-search]"), page.locator("[data-hits]")
+    search.fill("fatal:")
+    with page.expect_request(pattern):
+        search.press("Enter")
+    search.fill("needle")
+    search.press("Enter")
+    expect(hits).to_have_text("searching…")
+    held[0].continue_()
+    expect(hits).to_have_text("1 of 1")
+    expect(page.locator("mark.now")).to_have_text("needle")
+
+
+def test_a_count_is_of_the_text_that_was_looked_for(visit: Visit, task: int) -> None:
+    page = opened(visit, task)
+    search, hits = page.locator("[data-search]"), page.locator("[data-hits]")
+    search.fill("fatal:")
+    expect(hits).to_have_text("")
+    search.press("Enter")
+    expect(hits).to_have_text("1 of 3")
+    search.fill("fatal: x")
+    expect(hits).to_have_text("Enter searches")
+    search.fill("fatal:")
+    expect(hits).to_have_text("1 of 3")
+
+
+def test_a_search_says_of_which_lines_it_sees_the_beginning_only(
+    forge: Deployment, project: int, visit: Visit
+) -> None:
+    script = "print('x' * 50_000 + 'needle' + 'x' * 50_000)\nprint('short')\n"
+    task = forge.api.run_script(project, script, app="python", name="A log with a long line")
+    assert forge.api.wait_until(task)["state"] == "succeeded"
+    page = visit("viewer").page
+    page.goto(f"/tasks/{task}/")
+    page.locator("[data-line-count]", has_text="2").wait_for()
+    search = page.locator("[data-search]")
+    search.fill("needle")
+    search.press("Enter")
+    expect(page.locator("[data-hits]")).to_have_text("no line")
+    expect(page.locator("[data-hits-note]")).to_have_text(
+        "1 line is longer than 16 KB, and searched up to there. The download has all of it."
+    )
+    search.press("Escape")
+    expect(page.locator("[data-hits-note]")).to_be_hidden()

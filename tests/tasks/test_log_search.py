@@ -120,3 +120,12 @@ def test_what_is_written_last_into_a_long_line_is_found(size: int, running_task:
     write(running_task, progress + b"done\n" + progress + b"done again", size)
     assert find_lines(running_task, "done").lines == [1, 2]
     assert find_lines(running_task, "step").lines == []
+
+
+@pytest.mark.parametrize("size", [1 << 12, 1 << 20])
+def test_lines_that_are_not_looked_through_whole_are_counted(size: int, running_task: Task) -> None:
+    long = b"x" * (LINE_BYTES + 1)
+    spun = b"\r".join(b"%09d %%" % n for n in range(LINE_BYTES // 8))
+    write(running_task, b"\n".join([long, b"short", spun, long + long, b"x" * LINE_BYTES]), size)
+    found = find_lines(running_task, "x")
+    assert (found.lines, found.partly) == ([1, 4, 5], 2)

@@ -15,7 +15,7 @@ from projects.outage import RETRY_AFTER_SECONDS, SENTENCE, is_outage
 
 # How long the pool of connections is silent about what it has just said, in seconds.
 QUIET_SECONDS = 60.0
-_JSON_PATHS = ("/api/", "/runner/")
+JSON_PATHS = ("/api/", "/runner/")
 
 
 def answer_to_failure(request: HttpRequest) -> HttpResponse:
@@ -24,7 +24,7 @@ def answer_to_failure(request: HttpRequest) -> HttpResponse:
         return server_error(request)
     answer: HttpResponse
     status = HTTPStatus.SERVICE_UNAVAILABLE
-    if request.path.startswith(_JSON_PATHS):
+    if request.path.startswith(JSON_PATHS):
         answer = JsonResponse({"code": "unavailable", "message": SENTENCE}, status=status)
     else:
         answer = HttpResponse(render_to_string("503.html"), status=status)

@@ -86,6 +86,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "forge.readable_forms.readable_forms",
 ]
 
 ROOT_URLCONF = "forge.urls"
@@ -287,10 +288,16 @@ SPECTACULAR_SETTINGS = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "formatters": {
+        "line": {
+            "()": "forge.log_lines.Line",
+            "format": "%(asctime)s %(levelname)s %(name)s: %(message)s",
+        }
+    },
     "filters": {
         "outage": {"()": "forge.outage.OutageInOneLine"},
         "once": {"()": "forge.outage.OnceAMinute"},
+        "brief": {"()": "forge.log_lines.WithoutTraceback"},
     },
     "handlers": {
         "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["outage"]},
@@ -298,6 +305,7 @@ LOGGING = {
     },
     "loggers": {
         "django.security": {"handlers": ["suspicious"], "propagate": False},
+        "django.request": {"filters": ["brief"]},
         "psycopg.pool": {"filters": ["once"]},
     },
     "root": {"handlers": ["stderr"], "level": str(env("LOG_LEVEL", default="INFO"))},

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import re
+from collections.abc import Iterator
+from io import StringIO
+
 import pytest
 from django.test import Client
 
+from forge.log_lines import Line
 from tests.cast import Cast
 
 
@@ -24,3 +30,70 @@ def test_the_admin_and_the_api_run_only_scripts_from_here(path: str, cast: Cast)
     policy = Client().get(path).headers["Content-Security-Policy"]
     assert "script-src 'self';" in policy
     assert "unsafe" not in policy and "http" not in policy
+
+
+UNREADABLE = {
+    "charset": ("application/x-www-form-urlencoded; charset=latin-1", b"a=b"),
+    "no boundary": ("multipart/form-data", b"a=b"),
+    "no text charset": (
+        "multipart/form-data; boundary=x; charset=rot13",
+        b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n',
+    ),
+    "bad base64": (
+        "multipart/form-data; boundary=x",
+        b'--x\r\nContent-Disposition: form-data; name="a"; filename="b"\r\n'
+        b"Content-Transfer-Encoding: base64\r\n\r\n!\r\n--x--\r\n",
+    ),
+    "too many fields": ("application/x-www-form-urlencoded", b"a=b&" * 5000),
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/sign-in/", "/", "/no/such/page", "/admin/login/", "/healthz"])
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_a_form_that_cannot_be_read_costs_strangers_a_page_and_the_log_no_traceback(
+    kind: str, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client(enforce_csrf_checks=True, raise_request_exception=False)
+    client.cookies["forge_csrf"] = "a" * 32
+    content_type, body = UNREADABLE[kind]
+    for _ in range(5):
+        answer = client.generic("POST", path, body, content_type=content_type)
+        assert answer.status_code == 400
+        assert "This request cannot be understood" in answer.content.decode()
+        for header in ("Content-Security-Policy", "X-Content-Type-Options", "X-Frame-Options"):
+            assert answer.headers[header]
+    assert "Traceback" not in caplog.text
+    assert len(caplog.text) < 2000
+
+
+@pytest.fixture
+def log() -> Iterator[StringIO]:
+    """What the server writes to its log."""
+    [handler] = [
+        handler
+        for handler in logging.getLogger().handlers
+        if isinstance(handler, logging.StreamHandler) and isinstance(handler.formatter, Line)
+    ]
+    before = handler.setStream(stream := StringIO())
+    yield stream
+    handler.setStream(before)
+
+
+@pytest.mark.django_db
+def test_what_was_entered_makes_no_lines_in_the_log(cast: Cast, log: StringIO) -> None:
+    forged = "2026-11-27 16:00:00,000 WARNING runners.refusals: FORGED"
+    client = Client()
+    client.force_login(cast.owner)
+    address = f"/projects/{cast.project.pk}/audit/csv"
+    entered = f"x\n{forged}\x1b]0;title\x07\0"
+    assert client.get(address, {"since": entered}).status_code == 400
+    assert "Traceback" not in log.getvalue()
+    try:
+        raise ValueError(entered)
+    except ValueError:
+        logging.getLogger("forge.some").exception("It failed")
+    lines = log.getvalue().splitlines()
+    assert "FORGED" in log.getvalue() and "Traceback" in log.getvalue()
+    assert not [line for line in lines if line.startswith(forged)]
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f]", log.getvalue())

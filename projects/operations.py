@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from projects.audit.entry import Verb
-from projects.audit.recording import record, record_saved, snapshot
+from projects.audit.recording import record, record_saved, secrets_just_set, snapshot
 from projects.errors import (
     AccessKeyNameTakenError,
     ProjectNameTakenError,
@@ -164,9 +164,15 @@ def write_access_key(*, key: AccessKey, parts: Mapping[str, str], now: datetime)
 
 
 def is_secret_of(key: AccessKey, parts: Mapping[str, str]) -> bool:
-    """Whether these parts are what is stored. Raises what `write_access_key` does."""
-    stored = AccessKey.objects.get(pk=key.pk)
-    return stored.open() == _checked_parts(key, parts)
+    """Whether these parts are what whoever acts has just stored.
+
+    Nobody else is told: the answer would say whether a guess is right. Raises what
+    `write_access_key` does.
+    """
+    checked = _checked_parts(key, parts)
+    if not secrets_just_set(key):
+        return False
+    return AccessKey.objects.get(pk=key.pk).open() == checked
 
 
 def _checked_parts(key: AccessKey, parts: Mapping[str, str]) -> dict[str, str]:
@@ -262,13 +268,20 @@ def _write_secrets(
 
 
 def unlike_stored(group: VariableGroup, secrets: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Of `secrets`, as `write_variable_group` takes them, those that would change something."""
+    """Of `secrets`, as `write_variable_group` takes them, those that would change something.
+
+    Compared are those alone that whoever acts has just stored: the answer would tell others
+    whether a guess is right.
+    """
     stored = {row.name: row for row in group.secrets.all()}
-    return {
-        name: text
-        for name, text in secrets.items()
-        if (stored[name].open() if name in stored else None) != text
-    }
+    own = secrets_just_set(group)
+
+    def is_stored(name: str, text: str | None) -> bool:
+        if text is None:
+            return name not in stored
+        return name in own and name in stored and stored[name].open() == text
+
+    return {name: text for name, text in secrets.items() if not is_stored(name, text)}
 
 
 def _check_names(group: VariableGroup) -> None:

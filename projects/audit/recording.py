@@ -67,6 +67,16 @@ def record(
     )
 
 
+def secrets_just_set(row: models.Model) -> frozenset[str]:
+    """Names of the secrets that the newest entry about `row` set, if whoever acts now made it."""
+    actor = current()
+    entry = AuditEntry.objects.about(KINDS[row._meta.label_lower], row.pk).first()
+    if entry is None or actor.user_id is None or entry.actor_id != actor.user_id:
+        return frozenset()
+    told = {"set", "replaced"}
+    return frozenset(name for name, what in entry.changes.items() if what.get("secret") in told)
+
+
 def record_event(verb: Verb, kind: Kind, *, name: str, detail: str = "") -> AuditEntry:
     """Write down what was done to no row, such as a sign-in to an account that is not there."""
     return _write(verb, kind, name=name, detail=detail, changes={})

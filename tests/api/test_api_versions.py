@@ -59,3 +59,24 @@ def test_a_version_says_nothing_of_a_secret(places: dict[str, str], owner: Api) 
     again = owner.patch(place, {"value": CANARY})["ETag"]
     # The same secret three times: three versions, because only the moment goes into them.
     assert len({before, changed, again}) == 3
+
+
+@pytest.mark.parametrize("version", ['"0"', None])
+def test_nobody_learns_whether_they_guess_a_secret_of_somebody_else(
+    version: str | None, places: dict[str, str], cast: Cast, owner: Api, api: Callable[..., Api]
+) -> None:
+    guesser = api(cast.manager)
+    for place, guess, other in (
+        (places["access-keys"], {"value": CANARY}, {"value": "something-else"}),
+        (places["variable-groups"], {"secrets": {"TOKEN": CANARY}},
+         {"secrets": {"TOKEN": "something-else"}}),
+    ):  # fmt: skip
+        read = owner.get(place)["ETag"]
+        assert owner.patch(place, guess, HTTP_IF_MATCH=read).status_code == 200
+        stale = version or read
+        assert owner.patch(place, guess, HTTP_IF_MATCH=read).status_code == 200
+        # A change of another field does not make the secret the guesser's own.
+        assert guesser.patch(place, {"name": "Renamed"}).status_code == 200
+        answers = [guesser.patch(place, sent, HTTP_IF_MATCH=stale) for sent in (guess, other)]
+        assert [answer.status_code for answer in answers] == [412, 412]
+        assert answers[0].json() == answers[1].json()

@@ -5,16 +5,22 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from django import forms
 from django.contrib import admin
 from django.contrib.admin.widgets import AdminSplitDateTime, AutocompleteSelect
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.forms.fields import InvalidJSONInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     BaseModelAdmin = admin.options.BaseModelAdmin[Any]
+    LinksField = forms.ModelMultipleChoiceField[models.Model]
 else:
-    # Django's own class cannot be subscripted at run time.
+    # Django's own classes cannot be subscripted at run time.
     BaseModelAdmin = object
+    LinksField = forms.ModelMultipleChoiceField
 
 
 class KnownAutocomplete(AutocompleteSelect):
@@ -39,8 +45,40 @@ class KnownAutocomplete(AutocompleteSelect):
         return found
 
 
+class BoundedLinks(LinksField):
+    """Rows by number: Django would ask the database for a number that no column can hold."""
+
+    def clean(self, value: Any) -> Any:
+        for key in value or ():
+            if not re.fullmatch("[0-9]{1,18}", str(key)):
+                text = self.error_messages["invalid_pk_value"]
+                raise ValidationError(text, code="invalid_pk_value", params={"pk": str(key)[:80]})
+        return super().clean(value)
+
+
+class BoundedJSON(forms.JSONField):
+    """Django's field fails where JSON is nested a thousand deep."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except RecursionError:
+            raise ValidationError("This is nested too deeply.", code="invalid") from None
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        try:
+            return super().bound_data(data, initial)
+        except RecursionError:
+            return InvalidJSONInput(data)
+
+
 class NamingAdmin(BaseModelAdmin):
     """Gives each part of a field a name for those who only hear the form."""
+
+    formfield_overrides = {  # Django's own name, which it copies
+        models.JSONField: {"form_class": BoundedJSON},
+        models.ManyToManyField: {"form_class": BoundedLinks},
+    }
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **given: Any) -> Any:
         field = super().formfield_for_dbfield(db_field, request, **given)

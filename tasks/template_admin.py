@@ -11,7 +11,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from projects.admin_bases import PagedAdmin, ProjectFilter, RemovableAdmin, YesNoFilter
-from projects.models import AccessKey
+from projects.admin_fields import BoundedLinks
+from projects.models import AccessKey, VariableGroup
 from runners.tag_field import TAGS_HELP, TagField
 from tasks.disable_form import DisableForm
 from tasks.errors import TemplateNameTakenError, TemplateRemovedError
@@ -42,6 +43,13 @@ POLICY_FIELDS = (
     "max_attempts",
     "stop_steps",
 )
+
+
+class GroupsOfProjects(BoundedLinks):
+    """Groups of several projects may have one name."""
+
+    def label_from_instance(self, obj: Any) -> str:
+        return f"{obj.name} ({obj.project})"
 
 
 class TemplateForm(ModelForm):
@@ -83,6 +91,9 @@ class TemplateForm(ModelForm):
         for field in {"lost_runner_policy", "max_attempts"} & self.fields.keys():
             self.fields[field].required = False
         if self.instance.pk:
+            if groups := self.fields.get("variable_groups"):
+                own = VariableGroup.objects.filter(project=self.instance.project_id)
+                cast("GroupsOfProjects", groups).queryset = own.select_related("project")
             names = (tag.name for tag in self.instance.tags.all())
             self.fields["tag_names"].initial = " ".join(names)
             uses = self.instance.access_key_uses.select_related("access_key")
@@ -113,6 +124,10 @@ class TemplateForm(ModelForm):
         others = TaskTemplate.objects.present().exclude(pk=self.instance.pk)
         if others.filter(project=project, name__iexact=name).exists():
             self.add_error("name", str(TemplateNameTakenError(name)))
+        for group in given.get("variable_groups", ()):
+            if project is not None and group.project_id != getattr(project, "pk", project):
+                sentence = f"{group.name} is a group of {group.project}, not of this project."
+                self.add_error("variable_groups", sentence)
         return given
 
 
@@ -167,6 +182,11 @@ class TaskTemplateAdmin(PagedAdmin, RemovableAdmin):
     search_help_text = "A part of its name, description, project or tags"
     autocomplete_fields = ("project",)
     date_hierarchy = "created_at"
+
+    def formfield_for_manytomany(self, db_field: Any, request: Any, **given: Any) -> Any:
+        groups = VariableGroup.objects.select_related("project").order_by("name", "project__name")
+        given |= {"form_class": GroupsOfProjects, "queryset": groups}
+        return super().formfield_for_manytomany(db_field, request, **given)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TaskTemplate]:
         return super().get_queryset(request).prefetch_related("tags")

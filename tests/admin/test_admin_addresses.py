@@ -52,3 +52,40 @@ def test_who_asks_for_what_cannot_be_is_told_so_and_sees_the_whole_list(
     assert answer.status_code == 200
     assert answer.request["QUERY_STRING"] == "e=1"
     assert "asked for what cannot be" in answer.content.decode()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("page", ["change", "delete"])
+def test_an_empty_name_of_a_field_is_no_error_of_the_server(
+    page: str, admin_user: User, admin_client: Client
+) -> None:
+    answer = admin_client.get(f"/admin/auth/user/{admin_user.pk}/{page}/?_to_field=")
+    assert answer.status_code == 200
+
+
+NUMBER = str(2**63)
+DEEP = '{"a":' * 2000
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("address", "field", "sent", "told"),
+    [
+        ("tasks/tasktemplate", "environment", DEEP, "nested too deeply"),
+        ("tasks/tasktemplate", "variable_groups", NUMBER, NUMBER),
+        ("projects/variablegroup", "variables", DEEP, "nested too deeply"),
+        ("auth/user", "groups", NUMBER, NUMBER),
+        ("auth/group", "permissions", NUMBER, NUMBER),
+    ],
+)
+def test_what_a_field_cannot_hold_is_told_at_it_and_the_rest_kept(
+    address: str, field: str, sent: str, told: str, admin_user: User, admin_client: Client
+) -> None:
+    page = f"/admin/{address}/{admin_user.pk}/change/" if address == "auth/user" else (
+        f"/admin/{address}/add/"
+    )  # fmt: skip
+    answer = admin_client.post(page, {"name": "Kept", "username": "kept", field: sent})
+    assert answer.status_code == 200
+    [sentence] = answer.context["adminform"].errors[field]
+    assert told in sentence
+    assert "ept" in answer.text

@@ -9,8 +9,10 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
+from projects.models import Project, VariableGroup
 from tasks.models import TaskTemplate
 from tasks.operations import remove_template, save_template
+from tests.admin.conftest import refusal
 from tests.cast import Cast
 from tests.writes import disabled, one_entry
 
@@ -86,3 +88,24 @@ def test_who_may_only_look_is_offered_no_action(template: TaskTemplate, db: None
     template.refresh_from_db()
     assert not template.is_disabled
     assert TaskTemplate.objects.count() == 1
+
+
+def test_a_template_is_offered_its_own_projects_groups(
+    cast: Cast, template: TaskTemplate, variable_group: VariableGroup, admin: Client
+) -> None:
+    other = Project.objects.create(name="Another place")
+    foreign = VariableGroup.objects.create(project=other, name=variable_group.name)
+
+    def offered(page: str) -> list[str]:
+        field = admin.get(page).context["adminform"].form.fields["variable_groups"]
+        return [str(label) for _, label in field.choices]
+
+    own, both = f"Production ({cast.project})", "Production (Another place)"
+    assert offered(f"{LIST}{template.pk}/change/") == [own]
+    assert sorted(offered(f"{LIST}add/")) == sorted([own, both])
+    given = {
+        "project": str(cast.project.pk), "name": "New", "app": "bash", "script": "true",
+        "timeout_seconds": "60", "environment": "{}", "variable_groups": [str(foreign.pk)],
+    }  # fmt: skip
+    said = refusal(admin.post(f"{LIST}add/", given), "variable_groups")
+    assert said == "Production is a group of Another place, not of this project."

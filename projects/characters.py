@@ -11,9 +11,18 @@ _UNSEEN = (
     "\U000e0000-\U000e007f"
 )
 _CONTROLS = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
+# Of Unicode's Default_Ignorable_Code_Point what is not above, and two that are drawn as a gap.
+_BLANK = (
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufff0-\ufff8"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0080-\U000e0fff"
+)
+# What chooses between a sign's forms stands behind emoji and other signs, and nothing else.
+_STRAY_SELECTOR = (
+    "(?<![\xa9\xae\u203c-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff])[\ufe00-\ufe0f]"
+)
 # Joiners stand between letters of scripts that need them, and in emoji, but never beside ASCII.
 _STRAY_JOINER = "(?:\\A|(?<=[\x00-\x7f]))[\u200c\u200d]|[\u200c\u200d](?=[\x00-\x7f]|\\Z)"
 
 UNSEEN = re.compile(f"[{_UNSEEN}]")
 UNSEEN_OR_CONTROL = re.compile(f"[{_UNSEEN}{_CONTROLS}]")
-UNSEEN_IN_NAMES = re.compile(f"[{_UNSEEN}{_CONTROLS}]|{_STRAY_JOINER}")
+UNSEEN_IN_NAMES = re.compile(f"[{_UNSEEN}{_BLANK}{_CONTROLS}]|{_STRAY_JOINER}|{_STRAY_SELECTOR}")

@@ -25,6 +25,11 @@ HIDDEN = [
     "a\nb",
     "a\x1b[31mb",
     "\u200d",
+    *(f"Deploy{hidden}prod" for hidden in "\u034f\u115f\u17b4\u180b\u2800\u3164\uffa0\ufe0f"),
+    *(f"Deploy{hidden}prod" for hidden in "\U0001bca0\U0001d173\U000e0100"),
+    "Café\ufe0f",
+    "支\ufe0f払い",
+    "\ufe0f",
 ]
 SEEN = [
     "Payments",
@@ -33,6 +38,9 @@ SEEN = [
     "مدفوعات",
     "نمی\u200cخواهم",
     "👩\u200d🔧 crew",
+    "☎\ufe0f hotline",
+    "❤\ufe0f\u200d🔥",
+    "🏳\ufe0f\u200d🌈",
     "a – b",
 ]
 

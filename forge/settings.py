@@ -297,7 +297,7 @@ LOGGING = {
     "filters": {
         "outage": {"()": "forge.outage.OutageInOneLine"},
         "once": {"()": "forge.outage.OnceAMinute"},
-        "brief": {"()": "forge.log_lines.WithoutTraceback"},
+        "brief": {"()": "forge.log_lines.BriefRefusals"},
     },
     "handlers": {
         "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["outage"]},

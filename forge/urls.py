@@ -39,5 +39,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
 ]
 
+handler400 = "forge.pages.refused.not_understood"
 handler403 = "forge.pages.refused.refused"
 handler500 = "forge.outage.answer_to_failure"

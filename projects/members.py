@@ -15,6 +15,7 @@ from projects.audit.entry import Verb
 from projects.audit.recording import record, record_saved, snapshot
 from projects.errors import (
     AlreadyMemberError,
+    ForgeError,
     LastOwnerError,
     PasswordMeanwhileError,
     RoleAboveOwnError,
@@ -78,6 +79,16 @@ def remove_member(*, membership: Membership, by: User) -> None:
         _demand_another_owner(row)
         record(Verb.REMOVED, row, detail=f"The role was {row.role}.")
         row.delete()
+
+
+def why_not_removable(*, membership: Membership, by: User) -> ForgeError | None:
+    """What `remove_member` would raise now."""
+    try:
+        _demand_rank(membership.project, by, Role(membership.role))
+        _demand_another_owner(membership)
+    except ForgeError as error:
+        return error
+    return None
 
 
 def change_password(*, user: User, password: str | None, instead_of: str | None = None) -> None:

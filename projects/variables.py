@@ -62,7 +62,8 @@ def is_shared_environment(value: object) -> None:
 def is_variable_name(name: str) -> None:
     if not _NAME.match(name) or len(name) > MAXIMUM_NAME_CHARACTERS:
         raise ValidationError(
-            f"{name[:40]!r} cannot be a variable name: use letters, digits and underscores."
+            f"{name[:40]!r} cannot be a variable name: use letters, digits and underscores, "
+            f"no digit first, at most {MAXIMUM_NAME_CHARACTERS} characters."
         )
     if name.startswith(RESERVED_PREFIX):
         raise ValidationError(f"{name}: names that begin with FORGE_ are set by Forge itself.")

@@ -68,6 +68,8 @@ def save_template(
     """
     template.clean_fields(exclude=("queue",))
     template.clean()
+    if not template.script.strip():
+        raise ValidationError({"script": "Enter a script: this one has nothing but space."})
     template.stop_steps = normal_stop_steps(template.stop_steps)
     check_key_variables(keys or {})
     try:

@@ -17,7 +17,7 @@ from forge.pages.member_form import MemberForm, RoleForm
 from forge.pages.shell import page
 from projects.audit.entry import Kind
 from projects.errors import ForgeError
-from projects.members import add_member, change_role, remove_member
+from projects.members import add_member, change_role, remove_member, why_not_removable
 from projects.models import Membership, UserToken
 from projects.permissions import Action, Role
 from projects.words import counted, number
@@ -122,8 +122,14 @@ def remove(request: HttpRequest, pk: int) -> HttpResponse:
         except ForgeError as error:
             messages.error(request, str(error))
             return redirect("member", row.pk)
-        messages.success(request, f"Removed {name}. Nothing of this project is open to them now.")
+        left = "As an administrator they can still open every project."
+        if not row.user.is_superuser:
+            left = "Nothing of this project is open to them now."
+        messages.success(request, f"Removed {name}. {left}")
         return redirect("members", row.project_id)
+    if refusal := why_not_removable(membership=row, by=signed_in(request)):
+        messages.error(request, str(refusal))
+        return redirect("member", row.pk)
     return _page(request, "member_remove.html", row.project, row=row, left=_left_by(row))
 
 

@@ -11,12 +11,15 @@ from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import PasswordChangeForm
+from django.db import transaction
 from django.shortcuts import redirect, render
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from forge.pages.access import signed_in
 from forge.pages.sign_in import PATIENCE_SECONDS, counted_as, of_known, per_account
+from projects.audit.entry import Verb
+from projects.audit.recording import record
 from projects.errors import PasswordMeanwhileError
 from projects.members import change_password
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
 GOOD = "At least 8 characters, not digits alone, not like your name, and none that many use."
+AS_OLD = "A wrong old password, on the page for a new one."
 DONE = "Your password is changed. Other browsers are signed out; API tokens work on."
 
 
@@ -93,6 +97,9 @@ def _changed_or_wait(form: PasswordForm, user: User) -> Wait:
         is_valid = form.is_valid()
         if "old_password" not in form.errors:
             per_account.give_back(sender)
+        elif form["old_password"].data:
+            with transaction.atomic():
+                record(Verb.SIGN_IN_FAILED, user, detail=AS_OLD)
         if is_valid:
             # While others had their turns an administrator may have shut this session out.
             new = form.cleaned_data["new_password1"]

@@ -8,9 +8,10 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods
 
 from forge.pages.access import demand, signed_in
+from forge.pages.only_posted import only_posted
 from forge.pages.shell import page
 from projects.errors import ForgeError
 from projects.permissions import Action
@@ -63,7 +64,7 @@ def _paused(request: HttpRequest, runner: Runner, form: PauseForm) -> bool:
 
 
 @login_required
-@require_POST
+@only_posted("runner")
 def resume(request: HttpRequest, pk: int) -> HttpResponse:
     """End its pause and its drain before their time; back to the list where that was asked for."""
     runner = _runner(request, pk)

@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from forge.lists.runner_filters import asked_for, is_of_status, matching
 from forge.lists.task_rows import for_rows, rows_of
@@ -22,6 +22,7 @@ from forge.pages.access import demand, project_for, signed_in
 from forge.pages.audit_words import trail_of
 from forge.pages.charts import last_hour
 from forge.pages.first_contact import first_contact
+from forge.pages.only_posted import only_posted
 from forge.pages.paging import Paged
 from forge.pages.runner_form import RunnerForm
 from forge.pages.runner_health import health_of
@@ -250,7 +251,7 @@ def remove(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @login_required
-@require_POST
+@only_posted("runner")
 def lift(request: HttpRequest, pk: int) -> HttpResponse:
     """End the runner's quarantine before its time."""
     row = _runner_for(request, pk)
@@ -261,7 +262,7 @@ def lift(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @login_required
-@require_POST
+@only_posted("runner")
 def test(request: HttpRequest, pk: int) -> HttpResponse:
     """Run a test task for the runner's tags; the first one makes its template."""
     row = _runner_for(request, pk)

@@ -9,10 +9,11 @@ from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ValidationError
 from django.shortcuts import redirect
 from django.utils import timezone
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from forge.pages.access import demand, signed_in
 from forge.pages.audit_words import lines_of
+from forge.pages.only_posted import only_posted
 from forge.pages.shell import page
 from forge.pages.templates import template_for
 from projects.audit.entry import AuditEntry, Kind
@@ -64,7 +65,7 @@ def _is_disabled(request: HttpRequest, row: TaskTemplate, form: DisableForm) -> 
 
 
 @login_required
-@require_POST
+@only_posted("template")
 def enable(request: HttpRequest, pk: int) -> HttpResponse:
     row = template_for(request, pk)
     demand(request, row.project, Action.TEMPLATE_CHANGE)

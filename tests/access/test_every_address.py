@@ -366,16 +366,27 @@ def test_the_tunnel_opens_for_runners_only_and_no_other_address_takes_websockets
         assert async_to_sync(handshake)(path, callers.headers["runner"]) is None, path
 
 
+async def of_static(path: str) -> dict[str, Any]:
+    """The beginning of the answer to a request for a static file."""
+    scope = {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b""}
+    scope |= {"raw_path": path.encode(), "scheme": "http", "server": ["127.0.0.1", 80]}
+    scope |= {"client": ["127.0.0.1", 9], "http_version": "1.1", "root_path": ""}
+    communicator = ApplicationCommunicator(application, scope)
+    await communicator.send_input({"type": "http.request", "body": b""})
+    answer: dict[str, Any] = await communicator.receive_output(timeout=60)
+    return answer
+
+
 @pytest.mark.parametrize(
     "path", ["/static/../manage.py", "/static/..%2fmanage.py", "/static//etc/passwd", "/static/"]
 )
 def test_static_files_are_those_of_forge_and_no_others(path: str) -> None:
-    async def status() -> int:
-        scope = {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b""}
-        scope |= {"raw_path": path.encode(), "scheme": "http", "server": ["127.0.0.1", 80]}
-        scope |= {"client": ["127.0.0.1", 9], "http_version": "1.1", "root_path": ""}
-        communicator = ApplicationCommunicator(application, scope)
-        await communicator.send_input({"type": "http.request", "body": b""})
-        return int((await communicator.receive_output(timeout=60))["status"])
+    assert async_to_sync(of_static)(path)["status"] in (400, 404)
 
-    assert async_to_sync(status)() in (400, 404)
+
+def test_no_browser_guesses_what_a_static_file_is() -> None:
+    answer = async_to_sync(of_static)("/static/forge/forge.css")
+    assert answer["status"] == 200
+    assert (b"x-content-type-options", b"nosniff") in [
+        (name.lower(), value) for name, value in answer["headers"]
+    ]

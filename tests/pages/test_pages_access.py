@@ -31,6 +31,8 @@ OPERATORS_FILL_IN = (400, 400, 400, 403, 404, 302)
 OPERATORS_DO = (302, 302, 302, 403, 404, 302)
 # The form is sent empty: to be told so is to be let in.
 MANAGERS_FILL_IN = (400, 400, 403, 403, 404, 302)
+# Whatever it is about: the page that it leads to tells, or does not.
+LEADS_THERE = (302, 302, 302, 302, 302, 302)
 NOT_A_METHOD = (405, 405, 405, 405, 405, 302)
 
 TABLE = {
@@ -47,6 +49,7 @@ TABLE = {
     ("POST", "template-run"): OPERATORS_DO,
     ("GET", "template-disable"): MANAGERS,
     ("POST", "template-disable"): MANAGERS_FILL_IN,
+    ("GET", "template-enable"): LEADS_THERE,
     ("POST", "template-enable"): MANAGERS_DO,
     ("GET", "template-history"): MANAGERS,
     ("GET", "template-remove"): MANAGERS,
@@ -70,12 +73,15 @@ TABLE = {
     ("POST", "runner-new"): MANAGERS_FILL_IN,
     ("GET", "runner"): MEMBERS,
     ("GET", "runner-contact"): MEMBERS,
+    ("GET", "runner-test"): LEADS_THERE,
     ("POST", "runner-test"): MANAGERS_DO,
+    ("GET", "runner-lift"): LEADS_THERE,
     ("POST", "runner-lift"): MANAGERS_DO,
     ("GET", "runner-remove"): MANAGERS,
     ("POST", "runner-remove"): MANAGERS_DO,
     ("GET", "runner-pause"): MANAGERS,
     ("POST", "runner-pause"): MANAGERS_FILL_IN,
+    ("GET", "runner-resume"): LEADS_THERE,
     ("POST", "runner-resume"): MANAGERS_DO,
     ("GET", "runner-drain"): MANAGERS,
     ("POST", "runner-drain"): MANAGERS_FILL_IN,

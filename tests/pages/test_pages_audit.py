@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
@@ -253,6 +254,9 @@ def test_the_last_owner_stays(cast: Cast, browser: Callable[..., Client]) -> Non
     assert answer.status_code == 400 and "last active owner" in answer.text
     answer = client.post(f"/members/{mine.pk}/remove/", follow=True)
     assert "last active owner" in answer.text
+    asked = client.get(f"/members/{mine.pk}/remove/", follow=True)
+    assert asked.redirect_chain == [(f"/members/{mine.pk}/", 302)]
+    assert "last active owner" in asked.text
     mine.refresh_from_db()
     assert mine.role == "owner"
 
@@ -269,9 +273,22 @@ def test_removing_a_member_says_what_stays_open(
     page = client.get(f"/members/{operator.pk}/remove/").text
     assert "1 task they started goes on." in page
     mine = Membership.objects.get(project=cast.project, user=cast.owner)
+    cast.project.memberships.create(user=cast.outsider, role="owner")
     page = client.get(f"/members/{mine.pk}/remove/").text
     assert "1 registration token they made still works." in page
     assert "They were shown the token of 1 runner." in page
+
+
+def test_an_administrator_who_is_removed_is_not_said_to_be_locked_out(
+    cast: Cast, superuser: User, browser: Callable[..., Client]
+) -> None:
+    client = browser(cast.owner)
+    theirs = cast.project.memberships.create(user=superuser, role="viewer")
+    address = f"/members/{theirs.pk}/remove/"
+    asked = client.get(address).text
+    assert "who can open every project" in asked and "close for them" not in asked
+    said = client.post(address, follow=True).text
+    assert "they can still open every project" in said and "Nothing of this project" not in said
 
 
 def test_who_was_removed_finds_nothing_any_more(cast: Cast, browser: Callable[..., Client]) -> None:

@@ -63,10 +63,12 @@ def test_a_template_is_saved_as_typed_with_line_ends_of_a_shell(
         ({"environment": "\n".join("ABCDEFGH")}, "3 more lines to change."),
         ({"environment": "FORGE_URL=x"}, "names that begin with FORGE_ are set by Forge itself"),
         ({"environment": "1A=x"}, "cannot be a variable name"),
+        ({"environment": "1A=x"}, "no digit first"),
         ({"timeout_seconds": "0"}, "Enter a whole number from 1 to "),
         ({"timeout_seconds": "soon"}, "Enter a whole number"),
         ({"name": ""}, "This field is required"),
         ({"script": ""}, "This field is required"),
+        ({"script": " \n \t\n"}, "Enter a script: this one has nothing but space."),
         ({"app": "cobol"}, "cobol is not one of the available choices"),
     ],
 )

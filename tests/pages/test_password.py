@@ -50,6 +50,9 @@ def test_a_changed_password_ends_all_other_sign_ins(cast: Cast) -> None:
 def test_what_is_wrong_with_a_password_is_said_at_its_field(cast: Cast) -> None:
     client = signed_in(with_password(cast.viewer))
     assert "This is not your password." in change(client, old="guessed")[1]
+    assert "required" in change(client, old="")[1]
+    noted = AuditEntry.objects.get(verb="sign_in_failed")
+    assert (noted.name, noted.detail[:20]) == (cast.viewer.username, "A wrong old password")
     assert "too short" in change(client, new="seven77")[1]
     assert "match" in change(client, again="something else 7")[1]
     status, text = change(client, new="password123")

@@ -159,3 +159,13 @@ def test_what_a_silent_runner_holds_is_grey(
     hear(runner, last_heartbeat_at=timezone.now() - AGO)
     text = viewer.get(address).text
     assert '<rect class="on"' not in text and '<rect class="hold"' in text
+
+
+@pytest.mark.parametrize("action", ["resume", "lift", "test"])
+def test_a_click_that_a_sign_in_came_between_leads_to_the_runner_and_says_so(
+    action: str, cast: Cast, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    said = browser(cast.manager).get(f"/runners/{runner.pk}/{action}/", follow=True)
+    assert said.redirect_chain == [(f"/runners/{runner.pk}/", 302)]
+    assert "Nothing was changed yet" in said.text
+    assert browser(cast.manager).put(f"/runners/{runner.pk}/{action}/").status_code == 405

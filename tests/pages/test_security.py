@@ -88,6 +88,8 @@ def test_what_was_entered_makes_no_lines_in_the_log(cast: Cast, log: StringIO) -
     address = f"/projects/{cast.project.pk}/audit/csv"
     entered = f"x\n{forged}\x1b]0;title\x07\0"
     assert client.get(address, {"since": entered}).status_code == 400
+    assert client.get("/" + "%25s" * 10_000).status_code == 404
+    assert len(log.getvalue()) < 2000
     assert "Traceback" not in log.getvalue()
     try:
         raise ValueError(entered)
@@ -97,3 +99,13 @@ def test_what_was_entered_makes_no_lines_in_the_log(cast: Cast, log: StringIO) -
     assert "FORGED" in log.getvalue() and "Traceback" in log.getvalue()
     assert not [line for line in lines if line.startswith(forged)]
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f]", log.getvalue())
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/", "/sign-in/", "/no/such/page"])
+def test_a_name_that_is_not_allowed_is_told_with_the_setting(path: str) -> None:
+    answer = Client().get(path, headers={"host": "new-name.example"})
+    assert answer.status_code == 400
+    assert "<code>new-name.example</code>" in answer.text and "ALLOWED_HOSTS" in answer.text
+    hostile = Client().get(path, headers={"host": "<script>.example"})
+    assert hostile.status_code == 400 and "<script>." not in hostile.text

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
+from forge.pages.environment_field import HELP, EnvironmentField
 from forge.pages.number_field import NumberField
 from projects.models import AccessKey, VariableGroup
-from projects.variables import is_environment, is_shared_variable_name, is_variable
-from projects.words import counted, whole_number
+from projects.variables import is_shared_variable_name
+from projects.words import whole_number
 from runners.tag_field import TagField
 from tasks.models import MAXIMUM_TIMEOUT_SECONDS, TaskTemplate
 from tasks.policies import MAXIMUM_ATTEMPTS, length_in_words
@@ -24,9 +25,6 @@ else:
     _GroupsField = forms.ModelMultipleChoiceField
 
 
-PROBLEMS_SHOWN = 5
-
-
 class ScriptField(forms.CharField):
     """The text as typed, with the line ends that a shell understands: browsers send CRLF."""
 
@@ -34,56 +32,6 @@ class ScriptField(forms.CharField):
 
     def clean(self, value: Any) -> str:
         return str(super().clean(value)).replace("\r\n", "\n")
-
-
-class EnvironmentField(forms.CharField):
-    """`NAME=value`, one a line; gives a dict."""
-
-    widget = forms.Textarea
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(required=False, strip=False, **options)
-
-    def prepare_value(self, value: Any) -> Any:
-        if isinstance(value, dict):
-            return "\n".join(f"{name}={content}" for name, content in value.items())
-        return value
-
-    def clean(self, value: Any) -> dict[str, str]:
-        found: dict[str, str] = {}
-        problems: list[str] = []
-        for number, line in enumerate(str(super().clean(value)).splitlines(), start=1):
-            if not line.strip():
-                continue
-            name, sign, content = line.partition("=")
-            name = name.strip()
-            if not sign:
-                problems.append(f"Line {number} has no equals sign. Write NAME=value.")
-            elif name in found:
-                problems.append(f"Line {number} sets {name} again. Keep one of the two.")
-            else:
-                found[name] = content
-                problems += _problems_of_line(number, name, content)
-        if problems:
-            raise ValidationError(_first(problems))
-        is_environment(found)
-        return found
-
-
-def _problems_of_line(number: int, name: str, content: str) -> list[str]:
-    try:
-        is_variable(name, content)
-    except ValidationError as error:
-        return [f"Line {number}: {sentence}" for sentence in error.messages]
-    return []
-
-
-def _first(problems: list[str]) -> list[str]:
-    """As many as one reads, and how many more there are."""
-    more = len(problems) - PROBLEMS_SHOWN
-    if more <= 0:
-        return problems
-    return [*problems[:PROBLEMS_SHOWN], f"{counted(more, 'more line')} to change."]
 
 
 GONE = "A group that was ticked is not there any more. Look at those that are, and save again."
@@ -105,9 +53,7 @@ class TemplateForm(_ModelForm):
     tags = TagField(
         help_text="A runner must have all of them. Separate them by commas or spaces.",
     )
-    environment = EnvironmentField(
-        help_text="NAME=value, one a line. Everybody in the project can read the values."
-    )
+    environment = EnvironmentField(help_text=HELP)
 
     variable_groups = GroupsField(
         queryset=VariableGroup.objects.none(),
@@ -182,6 +128,7 @@ class TemplateForm(_ModelForm):
             names = self._like.tags.values_list("name", flat=True)
             self.initial.setdefault("tags", ", ".join(names))
             self.initial.setdefault("environment", self._like.environment)
+            cast("EnvironmentField", self.fields["environment"]).stored = self._like.environment
 
     def _add_sources(self) -> None:
         """The project's groups to tick, and a field for the variable name of each of its keys."""

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 
-from forge.pages.template_form import EnvironmentField
+from forge.pages.environment_field import HELP, EnvironmentField
 from projects.models import SecretVariable, VariableGroup, is_one_line
 from projects.secret_fields import SecretField
 from projects.variables import MAXIMUM_NAME_CHARACTERS, is_shared_variable_name
@@ -27,10 +27,7 @@ class VariableGroupForm(forms.Form):
 
     name = forms.CharField(max_length=80, validators=[is_one_line])
     description = forms.CharField(max_length=200, required=False, validators=[is_one_line])
-    variables = EnvironmentField(
-        label="Plain variables",
-        help_text="NAME=value, one a line. Everybody in the project can read the values.",
-    )
+    variables = EnvironmentField(label="Plain variables", help_text=HELP)
 
     def __init__(self, *args: Any, row: VariableGroup | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -41,6 +38,7 @@ class VariableGroupForm(forms.Form):
                 "description": row.description,
                 "variables": row.variables,
             }
+            cast("EnvironmentField", self.fields["variables"]).stored = row.variables
         for secret in self._secrets:
             self.fields[f"value_{secret.pk}"] = SecretField(label=f"New value of {secret.name}")
             self.fields[f"remove_{secret.pk}"] = forms.BooleanField(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -37,8 +37,10 @@ def pause(request: HttpRequest, pk: int) -> HttpResponse:
     """What a pause leads to, with its reason and length, and the pause."""
     runner = _runner(request, pk)
     is_paused = runner.is_paused(now=timezone.now())
-    known = {"reason": runner.pause_reason} if is_paused else None
-    form = PauseForm(request.POST if request.method == "POST" else None, initial=known)
+    known: dict[str, Any] = {"initial": {"reason": runner.pause_reason}} if is_paused else {}
+    if is_paused:
+        known["ends_at"] = runner.paused_until
+    form = PauseForm(request.POST if request.method == "POST" else None, **known)
     if form.is_valid() and _paused(request, runner, form):
         messages.success(request, f"{runner.name} is paused.")
         return redirect("runner", runner.pk)

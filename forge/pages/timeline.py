@@ -19,7 +19,8 @@ SHOWN_ATTEMPTS = 2
 class Step:
     """`kind`: past, gone (an earlier attempt), now, hold, next, or how it ended (ok, bad, mute).
 
-    Its time is one of: `at` (a clock time), `after` (a difference), `since` (counting on).
+    Its time is one of: `at` (a clock time), `after` (a difference), `since` (counting on). With
+    `usual`, in seconds, the note is how much of that is over, and counts on too.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Step:
     at: datetime | None = None
     after: str = ""
     since: datetime | None = None
+    usual: str = ""
 
     @property
     def mark(self) -> str:
@@ -98,7 +100,9 @@ def _difference(before: datetime, after: datetime) -> str:
 def _current(task: Task, waits_for: str, usual: float | None, now: datetime) -> Step:
     state = TaskState(task.state)
     if state == TaskState.RUNNING and task.started_at:
-        return Step("Running", "now", "running", _share(task, usual, now), since=task.started_at)
+        length = "" if usual is None else f"{max(usual, 0.001):.3f}"
+        share = _share(task, usual, now)
+        return Step("Running", "now", "running", share, since=task.started_at, usual=length)
     if state == TaskState.STARTING:
         return Step("Starting", "now", "starting", "the process is made", since=task.claimed_at)
     if state == TaskState.STOPPING:

@@ -42,10 +42,20 @@ export function exact(at) {
   return `${date} ${clock(at)}.${String(at.getMilliseconds()).padStart(3, "0")} ${zone}`;
 }
 
+// As the server words it in forge/pages/timeline.py.
+function share(seconds, usual) {
+  return seconds < usual ? `${Math.round((100 * seconds) / usual)} % of the usual time` : "longer than usual";
+}
+
 function write(element, now) {
   const at = new Date(element.dateTime);
   if (Number.isNaN(at.getTime())) return;
-  const kinds = { moment, minute, clock, elapsed: (from) => duration((now - from) / SECOND) };
+  const since = (now - at) / SECOND;
+  const kinds = {
+    moment, minute, clock,
+    elapsed: () => duration(since),
+    share: () => share(Math.max(since, 0), Number(element.dataset.usual)),
+  };
   const text = kinds[element.dataset.time]?.(at, now);
   if (text !== undefined && element.textContent !== text) element.textContent = text;
   if (!element.dataset.titled) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +262,22 @@ def test_a_task_that_wrote_nothing_says_so_when_it_ends(
     gate.touch()
     visitor.await_status("Ended")
     expect(nothing).to_have_text("It wrote nothing.")
+
+
+def test_how_much_of_the_usual_time_is_over_counts_on(
+    visit: Visit, forge: Deployment, project: int, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    template = forge.api.template(project, f"sleep 4; {gated(gate, 'early', 'late')}", name="Usual")
+    gate.touch()
+    assert forge.api.wait_until(forge.api.run(project, template))["state"] == "succeeded"
+    gate.unlink()
+    task = forge.api.run(project, template)
+    page = visit("operator").page
+    page.goto(f"/tasks/{task}/")
+    share = page.locator("[data-usual]")
+    # Without a word from the server: nothing happens to the task meanwhile.
+    expect(share).to_have_text(re.compile(r"^[1-9]\d* % of the usual time$"))
+    expect(share).to_have_text("longer than usual")
+    gate.touch()
+    expect(share).to_have_count(0)

@@ -189,6 +189,25 @@ def test_a_pause_is_changed_where_it_was_made_and_keeps_its_reason(
     assert f"Change the pause of {runner.name}?" in form and 'value="Kernel update"' in form
 
 
+def test_who_changes_the_reason_of_a_pause_keeps_its_end(owner: Client, runner: Runner) -> None:
+    path = f"/runners/{runner.pk}/pause/"
+    assert "As it is" not in owner.get(path).text
+    owner.post(path, {"reason": "Disk swap", "length": "3600"})
+    runner.refresh_from_db()
+    end = runner.paused_until
+    assert end is not None
+    form = owner.get(path)
+    assert re.search(
+        'value="kept" selected>As it is, for (1 h 00 min|5. min .. s) more<', form.text
+    )
+    assert owner.post(path, {"reason": "Disk swap, 4711", "length": "kept"}).status_code == 302
+    runner.refresh_from_db()
+    assert (runner.pause_reason, runner.paused_until) == ("Disk swap, 4711", end)
+    Runner.objects.filter(pk=runner.pk).update(paused_until=timezone.now())
+    late = owner.post(path, {"reason": "Disk swap, 4712", "length": "kept"})
+    assert late.status_code == 400 and "The pause has ended meanwhile." in late.text
+
+
 def test_removing_tells_what_it_leads_to_and_does_it(
     owner: Client, cast: Cast, runner: Runner, running_task: Task
 ) -> None:

@@ -190,4 +190,9 @@ document.addEventListener("submit", (event) => {
   }
 });
 window.addEventListener("pageshow", mayBeSent);
+// Back leads to a list as its address says, with no text beside it that was entered later.
+window.addEventListener("pageshow", (event) => {
+  if (!event.persisted) return;
+  for (const form of document.querySelectorAll("form[data-as-told]")) form.reset();
+});
 window.navigation?.addEventListener("navigateerror", mayBeSent); // Stop or Escape, where it is told

@@ -73,6 +73,7 @@ def test_every_page_of_it_wears_the_theme_and_leads_back(page: str, admin: Clien
     assert "admin/js/theme.js" not in text, "two choices of light and dark, which disagree"
     assert '<link rel="icon" type="image/svg+xml" href="/static/forge/icon.svg">' in text
     assert '<a href="/">Back to the pages</a>' in text
+    assert "Times in UTC" in text
     assert 'action="/sign-out/"' in text
 
 

@@ -106,3 +106,18 @@ def test_the_audit_log_takes_times_in_the_readers_zone(visit: Visit, forge: Depl
     page.get_by_role("button", name="Filter", exact=True).click()
     expect(page.get_by_role("heading", name="Nothing matches")).to_be_visible()
     expect(page.get_by_label("To", exact=True)).to_have_value(end)
+
+
+@pytest.mark.parametrize("place", ["/projects/{}/tasks/", "/projects/{}/runners/"])
+def test_back_leads_to_a_list_without_the_text_that_was_entered_later(
+    place: str, visit: Visit, project: int
+) -> None:
+    page = visit("owner").page
+    page.goto(place.format(project))
+    field = page.locator("form[data-as-told] input[type=search]")
+    field.fill("nothing is called so")
+    field.press("Enter")
+    page.wait_for_url("**/*q=nothing*")
+    page.go_back()
+    page.wait_for_url(lambda url: "q=" not in url)
+    expect(field).to_have_value("")

@@ -26,7 +26,8 @@ class OverlapForm(forms.Form):
         initial=int(USUAL.total_seconds()),
         coerce=lambda text: timedelta(seconds=int(text)),
         help_text="As long as it takes to put the new token on the host. Then they and their "
-        "connections end.",
+        "connections end. A worker that does not have the new one by then ends too, and its tasks "
+        "are killed.",
     )
 
 

@@ -51,10 +51,10 @@ class Candidate:
             return f"Lacks {listed(self.lacking)}"
         if not self.is_entitled:
             return "Refuses tasks without tags"
-        if self.status == RunnerStatus.NEVER_CONTACTED:
-            return "Has not connected yet"
         if not self.is_online:
-            return f"Matches, but {self.hindrance()}"
+            why = self.hindrance()
+            is_new = self.status == RunnerStatus.NEVER_CONTACTED
+            return f"{why[0].upper()}{why[1:]}" if is_new else f"Matches, but {why}"
         if self.is_free:
             return "Free"
         if self.held < self.runner.slots:
@@ -69,30 +69,39 @@ class Candidate:
         return f"ending {count} {'task that was' if count == 1 else 'tasks that were'} given up"
 
     def hindrance(self) -> str:
-        """Why it takes nothing, after its name: `is paused by Anna until 14:30 UTC: Update`."""
-        runner = self.runner
-        if runner.is_paused(now=self.now):
-            until = f" until {clock(runner.paused_until, self.now)}" if runner.paused_until else ""
-            return f"is paused by {runner.pauser}{until}: {runner.pause_reason.rstrip('.')}"
-        if self.status == RunnerStatus.NEVER_CONTACTED:
-            return "has not connected yet"
-        if self.status == RunnerStatus.UNHEALTHY:
-            return self._illness()
-        if self.status == RunnerStatus.OFFLINE and runner.last_heartbeat_at:
-            return f"is offline, last heard {ago(runner.last_heartbeat_at, self.now)}"
-        if self.status == RunnerStatus.DRAINING:
-            order = runner.drain_order.rstrip(".")
-            return f"is being drained by {order}" if order else "is being shut down"
-        return f"is {self.status.label.lower()}"
+        """Why it takes nothing, after its name: `is paused by Anna until 14:30 UTC: Update`.
 
-    def _illness(self) -> str:
-        """What makes it unhealthy: what it did to the broker, or what its worker says of itself."""
-        runner = self.runner
+        All that would have to end: who resumes a runner that is offline too waits in vain.
+        """
+        runner, is_paused = self.runner, self.runner.is_paused(now=self.now)
+        parts = [self._silence()]
         if runner.quarantined_until and runner.is_quarantined(now=self.now):
             until = clock(runner.quarantined_until, self.now)
             why = runner.quarantine_reason.rstrip(".")
-            return f"is cut off from the broker until {until}: {why}"
-        return f"cannot take tasks: {runner.trouble.rstrip('.')}"
+            parts.append(f"is cut off from the broker until {until}: {why}")
+        elif self.status == RunnerStatus.UNHEALTHY:
+            parts.append(f"cannot take tasks: {runner.trouble.rstrip('.')}")
+        if runner.is_draining and self.status in (RunnerStatus.DRAINING, RunnerStatus.UNHEALTHY):
+            order = runner.drain_order.rstrip(".")
+            parts.append(f"is being drained by {order}" if order else "is being shut down")
+            # Who cancels the drain ends the pause as well.
+            is_paused = is_paused and not runner.can_be_kept
+        if is_paused:
+            until = f" until {clock(runner.paused_until, self.now)}" if runner.paused_until else ""
+            why = runner.pause_reason.rstrip(".")
+            parts.append(f"is paused by {runner.pauser}{until}: {why}")
+        return ", and ".join(filter(None, parts)) or f"is {self.status.label.lower()}"
+
+    def _silence(self) -> str:
+        """That no worker of it is heard; empty if one is."""
+        runner = self.runner
+        if self.status == RunnerStatus.NEVER_CONTACTED:
+            return "has not connected yet"
+        if self.status == RunnerStatus.OFFLINE and runner.last_heartbeat_at:
+            return f"is offline, last heard {ago(runner.last_heartbeat_at, self.now)}"
+        # Shut down in good order while it was paused, which alarms nobody.
+        is_shut_down = self.status == RunnerStatus.PAUSED and runner.is_silent(now=self.now)
+        return "is shut down" if is_shut_down else ""
 
 
 @dataclass(frozen=True)

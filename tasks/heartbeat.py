@@ -22,7 +22,7 @@ from tasks.models import Task
 from tasks.policies import LostRunnerPolicy
 from tasks.publish import put_out_project
 
-GONE = "The runner came back without it: nobody can say how it ended."
+GONE = "The runner came back without it: nobody could say how it ended."
 
 
 @runner_endpoint(Heartbeat)

@@ -28,6 +28,7 @@ from runners.worker.protocol import (
 )
 from tasks.attempts import begin_next_attempt
 from tasks.digests import digests
+from tasks.late_words import note_late_results
 from tasks.lifecycle import HELD, TaskState
 from tasks.live import announce
 from tasks.log import append
@@ -106,6 +107,8 @@ def is_held_by(task: Task, runner: Runner, attempt: int) -> bool:
 
 def _take_task(task: Task, runner: Runner, report: Report, *, now: datetime) -> None:
     """All that the report says of one task, in the order in which it happened."""
+    if task.state == TaskState.LOST and note_late_results(task, report.results, now=now):
+        announce(task.pk)
     if not is_held_by(task, runner, task.attempt):
         return
     changed = [_take_start(task, runner, item, now=now) for item in report.started]

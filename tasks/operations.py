@@ -321,7 +321,7 @@ def _lose_by_force(task: Task, reason: str, *, now: datetime) -> bool:
     """End the wait for an unreachable task."""
     if task.state != TaskState.UNREACHABLE:
         return False
-    where = f"Its runner {task.runner} is out of reach, and may let it run until it hears of this."
+    where = f"Its runner {task.runner} was out of reach, and may have let it run on."
     return task.lose(reason=f"{reason} {where}", now=now)
 
 

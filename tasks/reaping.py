@@ -86,10 +86,10 @@ def _why_lost(task: Task, *, now: datetime) -> str:
     if policy == LostRunnerPolicy.RETRY:
         last = f" This was attempt {task.attempt} of {task.max_attempts}, so there is no other."
         return _gone(task) + (last if task.stop_requested_at is None else "")
-    silent = f"Runner {task.runner} went silent, and nobody can say how the task ended"
+    silent = f"Runner {task.runner} went silent, and nobody could say how the task ended"
     if policy == LostRunnerPolicy.FAIL:
-        return f"{silent}. Its template says to give up at once; it may still run there."
+        return f"{silent}. Its template says to give up at once; it may have run on there."
     since = task.unreachable_at
     waited = duration_in_words((now - since).total_seconds()) if since else "long enough"
     wanted = f" {task.stop_reason} That did not reach it." if task.stop_requested_at else ""
-    return f"{silent}: Forge waited {waited}. It may still run there.{wanted}"[:REASON_LENGTH]
+    return f"{silent}: Forge waited {waited}. It may have run on there.{wanted}"[:REASON_LENGTH]

@@ -229,6 +229,11 @@ class TaskTransitions(RunPolicy):
             TaskState.LOST, fence=Q(attempt=self.attempt), reason=reason, finished_at=now
         )
 
+    def note_late_word(self, *, reason: str) -> bool:
+        """Within `lost`: what its runner says of its end afterwards, added to the reason."""
+        rows = type(self).objects.filter(pk=self.pk, state=TaskState.LOST, attempt=self.attempt)
+        return self._note(rows.filter(reason=self.reason), {"reason": reason})
+
     def lose_overdue(self, *, reason: str, now: datetime) -> bool:
         """`unreachable -> lost`: the wait for its runner is over, and its lease where that counts.
 

@@ -1,12 +1,13 @@
 """Why a queued task has not started: the sentence, the checks behind it, the nearest runners.
 
-Everything is computed from the rows, in the order in which the publisher and the claim decide.
+Everything is computed from the rows. What stays although other tasks end is named before what
+passes as they do: nobody is to wait for such an end, and then find that no runner has the tags.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from projects.words import listed
@@ -27,7 +28,8 @@ ON_ITS_WAY = timedelta(seconds=3)
 @dataclass(frozen=True)
 class Check:
     """`text` is a sentence where it is not met. `brief` says that where the sentence stands too,
-    and `waits_for` names in a few words what the task waits for: `for gpu and linux`.
+    and `waits_for` names in a few words what the task waits for: `for gpu and linux`. `passes`:
+    other tasks that end bring it about.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Check:
     text: str
     brief: str = ""
     waits_for: str = ""
+    passes: bool = False
 
     @property
     def result(self) -> str:
@@ -97,9 +100,13 @@ def explain(
         _check_limit(task, situation),
         _check_runner(required, candidates, ahead),
     ]
-    if all(check.is_met for check in checks):
-        checks.append(_check_publishing(task, situation))
-    hindrance = next((check for check in checks if not check.is_met), None)
+    publishing = _check_publishing(task, situation)
+    if not publishing.is_met or all(check.is_met for check in checks):
+        checks.append(publishing)
+    unmet = [check for check in checks if not check.is_met]
+    hindrance = min(unmet, key=lambda check: check.passes, default=None)
+    # The sentence tells of one; the others are told where they stand.
+    checks = [one if one is hindrance or one.is_met else replace(one, brief="") for one in checks]
     place = ahead_in_words(ahead, MAXIMUM_COUNTED)
     in_line = Check(PLACE, is_met=True, text=f"{place[0].upper()}{place[1:]}")
     entitled = candidates.entitled
@@ -132,7 +139,8 @@ def _one_at_a_time(task: Task, other: int, how: str) -> Check:
         brief = "Allowed one run at a time when this was queued"
         rule = "this task was queued when it allowed one run at a time"
     text = f"#{other} of this template {how}, and {rule}."
-    return Check("Template", is_met=False, text=text, brief=brief, waits_for=f"for #{other}")
+    waits_for = f"for #{other}"
+    return Check("Template", is_met=False, text=text, brief=brief, waits_for=waits_for, passes=True)
 
 
 def _check_limit(task: Task, situation: Situation) -> Check:
@@ -156,7 +164,8 @@ def _check_limit(task: Task, situation: Situation) -> Check:
 
 def _limited(text: str, running: int, limit: int) -> Check:
     brief, waits_for = f"{running} of {limit} running", "for the project's limit"
-    return Check("Project limit", is_met=False, text=text, brief=brief, waits_for=waits_for)
+    name = "Project limit"
+    return Check(name, is_met=False, text=text, brief=brief, waits_for=waits_for, passes=True)
 
 
 def _check_runner(required: Sequence[str], candidates: Candidates, ahead: int) -> Check:
@@ -172,7 +181,8 @@ def _check_runner(required: Sequence[str], candidates: Candidates, ahead: int) -
         text = _none_online(entitled)
     else:
         text = _none_entitled(required, candidates.all)
-    return Check(RUNNER, is_met=False, text=text, brief=brief, waits_for=waits_for)
+    passes = bool(online)
+    return Check(RUNNER, is_met=False, text=text, brief=brief, waits_for=waits_for, passes=passes)
 
 
 def _none_entitled(required: Sequence[str], candidates: Sequence[Candidate]) -> str:
@@ -233,13 +243,16 @@ def _check_publishing(task: Task, situation: Situation) -> Check:
     if is_on_its_way:
         return Check("Controller", is_met=True, text="Has announced it to the runners")
     if leads_until is None:
-        text = "No controller has run yet, and only it hands out what waits. Start one."
-        return Check("Controller", is_met=False, text=text, waits_for="for a controller")
+        return _no_controller("No controller has run yet")
     if leads_until <= now:
-        since = clock(leads_until, now)
-        text = f"No controller runs since {since}, and only it hands out what waits. Start one."
-        return Check("Controller", is_met=False, text=text, waits_for="for a controller")
+        return _no_controller(f"No controller runs since {clock(leads_until, now)}")
     return Check("Controller", is_met=True, text="Runs, and reaches the broker")
+
+
+def _no_controller(what: str) -> Check:
+    """The end of a task announces the next without it, so it is named if it is all that lacks."""
+    text = f"{what}, and only it hands out what waits. Start one."
+    return Check("Controller", is_met=False, text=text, waits_for="for a controller", passes=True)
 
 
 def _broker_text(trouble: BrokerTrouble, now: datetime) -> str:

@@ -24,7 +24,8 @@ class RotationSerializer(StrictMixin, serializers.Serializer[Any]):
     overlap_seconds = serializers.IntegerField(
         min_value=0,
         max_value=int(LONGEST_OVERLAP.total_seconds()),
-        help_text="How long the tokens until now go on working. 0 ends them at once.",
+        help_text="How long the tokens until now go on working. 0 ends them at once: the worker, "
+        "which has no other, ends and kills what it runs.",
     )
 
 

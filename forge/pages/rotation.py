@@ -20,6 +20,7 @@ from projects.permissions import Action
 from runners.models import Runner
 from runners.operations import NewRunner, end_older_tokens, rotate_token
 from runners.overlap import OverlapForm, overlap_in_words
+from tasks.models import Task
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -45,12 +46,18 @@ def rotate(request: HttpRequest, pk: int) -> HttpResponse:
     form = OverlapForm(request.POST if request.method == "POST" else None, initial=usual)
     if form.is_valid() and (made := _rotated(request, runner, form)):
         return _show_token(request, made, form)
-    context = {"runner": runner, "form": form, "older": runner.older_tokens(now=timezone.now())}
+    context = {"form": form, **_known(runner)}
     answer = page(
         request, "runner_rotate.html", project=runner.project, section="runners", **context
     )
     answer.status_code = 400 if form.errors else 200
     return answer
+
+
+def _known(runner: Runner) -> dict[str, object]:
+    """What the end of its older tokens concerns: those, and what it holds."""
+    held = list(Task.objects.held_by(runner).order_by("pk").only("pk"))
+    return {"runner": runner, "held": held, "older": runner.older_tokens(now=timezone.now())}
 
 
 def _rotated(request: HttpRequest, runner: Runner, form: OverlapForm) -> NewRunner | None:
@@ -99,8 +106,7 @@ def end_older(request: HttpRequest, pk: int) -> HttpResponse:
     """What ending the overlap now leads to, and its end."""
     runner = _runner(request, pk)
     if request.method != "POST":
-        told = {"runner": runner, "older": runner.older_tokens(now=timezone.now())}
-        told |= {"current": runner.current_token}
+        told = {"current": runner.current_token, **_known(runner)}
         return page(
             request, "runner_end_older.html", project=runner.project, section="runners", **told
         )

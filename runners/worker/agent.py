@@ -373,11 +373,9 @@ class Agent:
     def _revoked(self, error: RevokedError) -> None:
         url = self.configuration.url
         removed = f"This runner was removed from Forge at {url}; its tasks were ended."
-        # What does not say why comes from a Forge that has forgotten the runner altogether.
-        is_removed = error.code in ("removed", "unauthorized")
         self._leave_for(
-            removed if is_removed else f"{error.message} The runner's tasks were ended.",
-            "The runner was removed from Forge." if is_removed else error.message,
+            removed if error.is_removed else f"{error.message} The runner's tasks were ended.",
+            error.reason,
         )
 
     def _displaced(self, message: str) -> None:

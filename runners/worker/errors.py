@@ -49,6 +49,23 @@ class RevokedError(WorkerError):
         super().__init__(message)
         self.code = code
 
+    @property
+    def is_removed(self) -> bool:
+        """What does not say why comes from a Forge that has forgotten the runner altogether."""
+        return self.code in ("removed", "unauthorized")
+
+    @property
+    def reason(self) -> str:
+        """Why the tasks that run are ended: for whoever reads it at the task, not on the host."""
+        if self.is_removed:
+            return "The runner was removed from Forge."
+        if self.code == "replaced":
+            return (
+                "The runner's token was ended: a newer one has replaced it, and its worker did "
+                "not have that yet."
+            )
+        return self.message
+
 
 class RefusedError(WorkerError):
     """Forge understood and said no; `code` is its machine-readable reason."""

@@ -223,6 +223,10 @@ class Uploader(threading.Thread):
         for index, entry in enumerate(entries):
             if self._waits_for_disk(entry):
                 continue
+            if entry.result is not None and entry.remark:
+                # Of what was given up Forge takes no log, and a long one would keep its end here.
+                results.append(_result(entry))
+                continue
             is_over, end, error = entry.result is not None, entry.sent, None
             try:
                 for piece in _pieces(entry, room // (len(entries) - index)):
@@ -273,10 +277,11 @@ class Uploader(threading.Thread):
         for overflow in report.overflows:
             if entry := self._journal.get(overflow.task, overflow.attempt):
                 entry.told_written = overflow.written_bytes
+        told = {(result.task, result.attempt) for result in report.results}
         has_moved = False
         for receipt in reply.receipts:
             if entry := self._journal.get(receipt.task, receipt.attempt):
-                has_moved |= self._confirm(entry, receipt)
+                has_moved |= self._confirm(entry, receipt, told)
         left = [
             one for one in self._journal if _has_something(one) and not self._waits_for_disk(one)
         ]
@@ -286,8 +291,11 @@ class Uploader(threading.Thread):
         elif left:
             self.news()
 
-    def _confirm(self, entry: Entry, receipt: Receipt) -> bool:
-        """Note what Forge has; True if it has taken something, so that more is worth sending."""
+    def _confirm(self, entry: Entry, receipt: Receipt, told: set[tuple[int, int]]) -> bool:
+        """Note what Forge has; True if it has taken something, so that more is worth sending.
+
+        told: those whose ends it has just heard, kept or not.
+        """
         before = entry.sent
         entry.is_start_sent = entry.is_start_sent or entry.started is not None
         # Less than before when Forge's database was restored from a backup: it is sent again.
@@ -297,6 +305,8 @@ class Uploader(threading.Thread):
             # Once: what is being ended goes on writing, and is told it each time.
             entry.remark = receipt.remark
             logger.warning("%s", receipt.remark)
+        if receipt.remark and entry.result is not None and (entry.task, entry.attempt) not in told:
+            return True
         if receipt.is_finished and entry.result is not None:
             if (entry.task, entry.attempt) in self._unreadable:
                 logger.error("Task %d has ended without the rest of its log.", entry.task)

@@ -22,7 +22,7 @@ from tests.chaos.fabrication import (
     silent,
 )
 from tests.chaos.ledger import whole_log
-from tests.chaos.verdict import Score, judge, judge_again
+from tests.chaos.verdict import LATE_WORD, Score, judge, judge_again
 
 HALF = whole_log(TASK, 1, 20)
 ONCE = ("1 start 11", "1 half", "1 end")
@@ -387,5 +387,10 @@ def test_what_happens_after_the_verdict_is_found(again: Facts, tmp_path: Path) -
     assert judge_again(again, changed, again.ledger) == [
         "task 7 had state 'succeeded', and has 'failed' now"
     ]
+    lost = row(attempt(1, "lost", HALF, complete=False, reason="It went silent."))
+    told = row(attempt(1, "lost", HALF, complete=False, reason=f"It went silent.{LATE_WORD}12:00."))
+    facts = replace(again, rows={TASK: lost})
+    assert judge_again(facts, {TASK: told}, again.ledger) == []
+    assert judge_again(facts, {TASK: {**told, "reason": "Another."}}, again.ledger)
     more = {**again.rows, TASK + 1: again.rows[TASK]}
     assert judge_again(again, more, again.ledger) == ["task 8 came to be after its trial was over"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
@@ -66,6 +67,8 @@ def test_a_partition_does_to_each_task_what_its_template_says(
     # What was given up is ended where it ran, which says that its result came too late.
     place.open_gate("gives-up")
     wait_for(lambda: f"ask #{gives_up} was given up" in far.said(), "far was told")
+    told = "came back and said at .*: (The program|What was left of it) .* The task stays lost"
+    wait_for(lambda: re.search(told, forge.api.task(gives_up)["reason"]), "far has said how")
     assert forge.api.task(gives_up)["state"] == "lost"
     first = forge.api.send("GET", f"tasks/{tries_again}/log?attempt=1").content
     assert first.startswith(b"begun\n")
@@ -162,6 +165,9 @@ def test_a_stop_of_an_unreachable_task_takes_effect_when_its_runner_is_back(
     ended = forge.api.wait_until(task)
     assert ended["state"] == "stopped" and "Stopped by admin." in ended["reason"]
     wait_for(lambda: not processes_with("forge-given-up-8"), "what was given up is ended")
+    told = "What was left of it was ended"
+    wait_for(lambda: told in forge.api.task(given_up)["reason"], "its runner has said so")
+    assert forge.api.task(given_up)["state"] == "lost"
 
 
 def test_a_worker_that_stood_still_before_it_started_the_program_asks_again(

@@ -79,7 +79,7 @@ def test_more_runners_are_kept_than_are_named(scene: Scene) -> None:
     scene.api.post(f"runners/{runners[0].id}/pause", reason="Rack moves")
     task = scene.run()
     found = scene.waits(task, "^None of the 5 runners that may take it is ready: ")
-    assert "many-1 is paused by" in found
+    assert "many-1 has not connected yet, and is paused by" in found
     assert found.endswith("; many-3 has not connected yet; and 2 more.")
     scene.start(runners[4])
     scene.starts(task)
@@ -117,6 +117,69 @@ def test_the_runner_is_being_shut_down(scene: Scene) -> None:
     scene.starts(running)
     assert scene.api.task(task)["state"] == "queued"
     worker.start()
+    scene.starts(task)
+
+
+def test_a_drain_after_which_it_stays_paused(scene: Scene) -> None:
+    """To cancel the drain is enough: that ends the pause as well."""
+    worker = scene.worker("stays-1", concurrency=2)
+    running, gate = scene.hold()
+    path = f"runners/{worker.runner.id}"
+    scene.api.post(f"{path}/drain", reason="Kernel update", stays_paused=True)
+    task = scene.run()
+    who = scene.forge.seeded["username"]
+    words = f"is being drained by {who}: Kernel update"
+    scene.waits(task, f"^stays-1, the only runner that may take it, {words}\\.$")
+    scene.api.post(f"{path}/resume")
+    scene.starts(task)
+    gate.touch()
+    scene.starts(running)
+
+
+@pytest.mark.parametrize(
+    ("is_killed", "silence"),
+    [(False, "is shut down"), (True, "is offline, last heard .* ago")],
+    ids=["ended", "killed"],
+)
+def test_a_paused_runner_that_does_not_run_either(
+    is_killed: bool, silence: str, tmp_path: Path
+) -> None:
+    """Both have to end, so both are named; the one that is left is named alone."""
+    server = {"FORGE_OFFLINE_SECONDS": "3"}
+    with (
+        Production(tmp_path, broker=[real_broker.binaries()["valkey"]], server=server) as forge,
+        Scene(forge, tmp_path) as scene,
+    ):
+        worker = scene.worker("gone-1")
+        path = f"runners/{worker.runner.id}"
+        scene.api.post(f"{path}/pause", reason="Rack moves")
+        worker.kill() if is_killed else worker.end()
+        task = scene.run()
+        whole = f"^gone-1, the only runner that may take it, {silence}"
+        scene.waits(task, f"{whole}, and is paused by .*: Rack moves\\.$")
+        scene.api.post(f"{path}/resume")
+        scene.waits(
+            task, "^gone-1, the only runner that may take it, is offline, last heard [^:]*$"
+        )
+        worker.start()
+        scene.starts(task)
+
+
+# What ends by itself, and what does not
+
+
+def test_no_runner_has_the_tags_and_the_limit_is_reached(scene: Scene) -> None:
+    """The end of the other task would not start it; the limit is told of beside it."""
+    scene.worker(tags=["linux"])
+    scene.change(f"projects/{scene.project}/", max_parallel_tasks=1)
+    _, gate = scene.hold()
+    task = scene.run(tags=["gpu"])
+    scene.waits(task, "^No runner has the tag gpu\\.$")
+    limit = "The project runs 1 of at most 1 at once."
+    assert limit in scene.reader.get(f"{scene.forge.web_url}/tasks/{task}/").text
+    scene.worker(tags=["gpu"])
+    scene.says(task, limit)
+    gate.touch()
     scene.starts(task)
 
 

@@ -16,6 +16,8 @@ from projects.models import UserToken
 from projects.tokens import digest_of
 from runners.models import RegistrationToken, Runner
 from runners.operations import rotate_token
+from tasks.lifecycle import TaskState
+from tasks.models import Task
 from tests.cast import Cast
 
 
@@ -154,6 +156,25 @@ def test_without_an_overlap_the_page_says_that_the_old_one_has_ended(
     answer = owner.post(f"/runners/{runner.pk}/rotate/", {"overlap": "0"})
     assert "Older tokens have ended." in answer.content.decode()
     assert "Older one" not in owner.get(f"/runners/{runner.pk}/").content.decode()
+
+
+def test_the_pages_say_which_tasks_a_worker_without_the_newest_token_kills(
+    owner: Client, runner: Runner, cast: Cast, running_task: Task
+) -> None:
+    hear(runner)
+    rotate_token(runner=runner, overlap=timedelta(days=1), by=cast.owner, now=timezone.now())
+    number = f'<a class="link" href="/tasks/{running_task.pk}/">#{running_task.pk}</a>'
+    words = f"ends within seconds, and its task {number} is killed at once"
+    for page in ("rotate", "end-older"):
+        text = owner.get(f"/runners/{runner.pk}/{page}/").text
+        assert words in text and "without the steps of a stop" in text
+    assert "every one with “Not at all”" in owner.get(f"/runners/{runner.pk}/rotate/").text
+    Task.objects.update(runner=None, state=TaskState.QUEUED)
+    for page in ("rotate", "end-older"):
+        text = owner.get(f"/runners/{runner.pk}/{page}/").text
+        assert "ends within seconds. It holds no task now.</li>" in " ".join(text.split()).replace(
+            " </li>", "</li>"
+        )
 
 
 @pytest.mark.parametrize("overlap", ["", "1", "-1", "x", "99999999999"])

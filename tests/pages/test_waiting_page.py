@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from forge.templatetags.forge_ui import linked
 from projects.models import Project
-from runners.models import Runner
+from runners.models import BrokerContact, Runner
 from runners.operations import create_runner
 from tasks.lifecycle import TaskState
 from tasks.models import Leadership, Task, TaskTemplate
@@ -86,30 +86,124 @@ def test_a_free_runner_takes_it(task: Task, runner: Runner) -> None:
 
 
 def test_an_earlier_task_of_the_template_runs(
-    cast: Cast, running_task: Task, template: TaskTemplate
+    cast: Cast, running_task: Task, runner: Runner, template: TaskTemplate
 ) -> None:
+    hear(runner)
     later = run_template(template=template, by=cast.owner, now=timezone.now())
     expected = f"#{running_task.pk} of this template is running, and it allows one run at a time."
     assert why(later) == expected
 
 
 def test_an_earlier_task_of_the_template_waits(
-    cast: Cast, task: Task, template: TaskTemplate
+    cast: Cast, task: Task, runner: Runner, template: TaskTemplate
 ) -> None:
+    hear(runner)
     later = run_template(template=template, by=cast.owner, now=timezone.now())
     expected = f"#{task.pk} of this template comes first, and it allows one run at a time."
     assert why(later) == expected
 
 
 def test_the_projects_limit_is_reached(
-    cast: Cast, running_task: Task, template: TaskTemplate
+    cast: Cast, running_task: Task, runner: Runner, template: TaskTemplate
 ) -> None:
+    hear(runner)
     Project.objects.filter(pk=cast.project.pk).update(max_parallel_tasks=1)
     TaskTemplate.objects.filter(pk=template.pk).update(allow_parallel=True)
     template.refresh_from_db()
     later = run_template(template=template, by=cast.owner, now=timezone.now())
     later = Task.objects.get(pk=later.pk)
     assert why(later) == "The project runs 1 of at most 1 at once."
+
+
+def results(task: Task) -> dict[str, str]:
+    """What the page says of each check that is not met."""
+    waiting = explain(Task.objects.get(pk=task.pk), timezone.now())
+    assert waiting is not None
+    return {check.name: check.result for check in waiting.checks if not check.is_met}
+
+
+@pytest.fixture
+def later(cast: Cast, running_task: Task, runner: Runner) -> Task:
+    """Behind a limit that is reached, and behind a task of its template that runs."""
+    hear(runner)
+    now = timezone.now()
+    Leadership.acquire("controller", holder="me", now=now, until=now + timedelta(minutes=1))
+    Project.objects.filter(pk=cast.project.pk).update(max_parallel_tasks=1)
+    return run_template(template=running_task.template, by=cast.owner, now=now)
+
+
+LIMIT = "The project runs 1 of at most 1 at once."
+
+
+def test_what_passes_is_named_only_where_runners_are_ready(
+    later: Task, running_task: Task, runner: Runner
+) -> None:
+    """Who waits for the end of the other task is to find that this one starts then."""
+    alone = f"#{running_task.pk} of this template is running, and it allows one run at a time."
+    assert why(later) == alone
+    assert results(later) == {"Template": "Allows one run at a time", "Project limit": LIMIT}
+    Runner.objects.update(
+        paused_at=timezone.now(), pause_reason="Kernel update", paused_until=None, session=""
+    )
+    away = "web-1, the only runner that may take it, is shut down, and is paused by somebody"
+    assert why(later).startswith(away)
+    assert results(later) == {
+        "Template": alone,
+        "Project limit": LIMIT,
+        "Runner": "0 of 1 can take it",
+    }
+    runner.tags.clear()
+    assert why(later) == "No runner has the tag linux."
+    assert results(later)["Project limit"] == LIMIT
+
+
+def test_a_broker_that_is_away_is_named_before_what_passes(later: Task) -> None:
+    BrokerContact.note_loss(OSError("refused"), now=timezone.now())
+    assert why(later).startswith("The controller cannot reach the broker since ")
+    assert results(later)["Project limit"] == LIMIT
+
+
+def test_without_a_controller_what_passes_is_named_and_both_are_shown(later: Task) -> None:
+    """The end of the task that runs announces the next, whether one runs or not."""
+    Leadership.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
+    assert why(later).startswith("#")
+    assert results(later)["Controller"].startswith("No controller runs since ")
+
+
+PAUSED = "is paused by somebody: Kernel update"
+ILL = "cannot take tasks: The journal cannot be written"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, PAUSED),
+        ({"session": ""}, f"is shut down, and {PAUSED}"),
+        ({"ago": 720}, f"is offline, last heard 12 min ago, and {PAUSED}"),
+        ({"last_heartbeat_at": None}, f"has not connected yet, and {PAUSED}"),
+        ({"trouble": ILL[19:]}, f"{ILL}, and {PAUSED}"),
+        (
+            {"is_draining": True, "drain_order": "owner: Kernel update"},
+            "is being drained by owner: Kernel update",
+        ),
+        (
+            {"is_draining": True, "drain_order": "owner: Kernel", "was_told_to_end": True},
+            f"is being drained by owner: Kernel, and {PAUSED}",
+        ),
+        ({"is_draining": True, "was_told_to_end": True}, f"is being shut down, and {PAUSED}"),
+    ],
+)
+def test_all_is_named_that_keeps_a_paused_runner(
+    fields: dict[str, object], words: str, task: Task, runner: Runner
+) -> None:
+    """Who resumes it is not to find then that it does not run at all."""
+    hear(runner)
+    now = timezone.now()
+    silence = fields.pop("ago", None)
+    heard = {"last_heartbeat_at": now - timedelta(seconds=720)} if silence else {}
+    changes = {"paused_at": now, "pause_reason": "Kernel update", **heard, **fields}
+    Runner.objects.filter(pk=runner.pk).update(**changes)
+    assert why(task) == f"web-1, the only runner that may take it, {words}."
 
 
 def test_what_was_announced_first_takes_the_last_of_the_projects_limit(

@@ -390,6 +390,55 @@ def test_a_late_result_of_a_lost_task_is_refused_and_its_sender_told(
     assert "given up as lost" in receipt.remark and receipt.is_finished
 
 
+GIVEN_UP = (
+    "Runner web-1 went silent, and nobody could say how the task ended. Its template says to give "
+    "up at once; it may have run on there."
+)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        ({"reason": "The program ended with exit status 0."}, "The program ended with exit st"),
+        ({"outcome": "stopped", "exit_code": 1}, "What was left of it was ended, with exit status"),
+        ({"outcome": "stopped", "exit_code": None}, "What was left of it was ended. "),
+        ({"outcome": "failed", "reason": "x" * 500}, "xxxxxxxxxx"),
+    ],
+)
+def test_a_late_result_of_a_lost_task_is_told_in_its_reason_once(
+    end: dict[str, Any], words: str, template: TaskTemplate, runner: Runner, cast: Cast
+) -> None:
+    task = task_with(template, runner, cast, lost_runner_policy="fail")
+    now = let_pass(SILENCE + A_MOMENT, task)
+    assert task.reason == GIVEN_UP
+    before = {**Task.objects.values().get(pk=task.pk)}
+    late = replace(result(task), age_seconds=1320.0, **end)
+    report(runner, late, now=now)
+    task.refresh_from_db()
+    back, ended = (f"{one:%Y-%m-%d %H:%M} UTC" for one in (now, now - timedelta(seconds=1320)))
+    assert task.reason.startswith(f"{GIVEN_UP} Its runner came back and said at {back}: {words}")
+    assert f" That was no later than {ended}. The task stays lost, because" in task.reason
+    assert len(task.reason) <= 500
+    after = {**Task.objects.values().get(pk=task.pk)}
+    assert {name for name in before if before[name] != after[name]} == {"reason"}
+    report(runner, replace(late, reason="Another."), now=now + A_MOMENT)
+    assert Task.objects.get(pk=task.pk).reason == after["reason"]
+
+
+@pytest.mark.django_db
+def test_of_a_lost_task_only_its_own_runner_and_attempt_say_how_it_ended(
+    template: TaskTemplate, runner: Runner, other: Runner, cast: Cast
+) -> None:
+    task = task_with(template, runner, cast, lost_runner_policy="fail")
+    let_pass(SILENCE + A_MOMENT, task)
+    report(other, result(task))
+    report(runner, replace(result(task), attempt=2))
+    report(runner, result(task, nonce="m" * 16))
+    report(runner, Piece(task.pk, 1, 0, b"late"))
+    assert Task.objects.get(pk=task.pk).reason == GIVEN_UP
+
+
 @pytest.mark.django_db
 def test_a_late_result_of_an_attempt_that_another_has_followed_is_refused(
     template: TaskTemplate, runner: Runner, cast: Cast
@@ -654,7 +703,7 @@ def test_force_ends_the_wait_for_a_lost_runner(
     task.refresh_from_db()
     assert task.state == TaskState.LOST
     assert "Force-stopped by operator." in task.reason
-    assert "may let it run until it hears of this" in task.reason
+    assert "may have let it run on" in task.reason
     assert beat(runner, task, now=now).drop == (TaskRef(task.pk, 1),)
 
 

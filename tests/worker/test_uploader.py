@@ -17,7 +17,14 @@ from runners.worker.configuration import Configuration
 from runners.worker.entry import Entry
 from runners.worker.errors import UnreachableError
 from runners.worker.journal import Journal
-from runners.worker.protocol import Overflow, Receipt, Report, ReportReply, Result
+from runners.worker.protocol import (
+    MAXIMUM_REPORT_BYTES,
+    Overflow,
+    Receipt,
+    Report,
+    ReportReply,
+    Result,
+)
 from runners.worker.tokens import TokenSource
 from runners.worker.uploader import Uploader
 from tests.deployment.client import wait_for
@@ -25,6 +32,22 @@ from tests.deployment.client import wait_for
 TOKEN = "fgr_" + "a" * 43
 SLOW = UnreachableError("Forge did not answer in time.")
 FULL = UnreachableError("Forge is in trouble (HTTP 500).")
+
+
+class Fence(Client):
+    """A Forge that has given up all that it is told of."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(Configuration("http://127.0.0.1:9", TokenSource(TOKEN), folder))
+        self.results = list[Result]()
+        self.bytes = 0
+
+    def report(self, request: Report) -> ReportReply:
+        self.results += request.results
+        self.bytes += sum(len(piece.data) for piece in request.pieces)
+        told = {one.task for one in request.pieces} | {one.task for one in request.results}
+        late = "It was given up before."
+        return ReportReply(tuple(Receipt(one, 1, False, 0, True, late) for one in told), 0.1)
 
 
 class Forge(Client):
@@ -73,7 +96,7 @@ def begin(journal: Journal, task: int) -> Entry:
 
 
 @contextmanager
-def uploading(journal: Journal, forge: Forge) -> Iterator[Uploader]:
+def uploading(journal: Journal, forge: Client) -> Iterator[Uploader]:
     uploader = Uploader(forge, journal, refused=lambda entry: None, revoked=lambda error: None)
     uploader.start()
     try:
@@ -327,3 +350,19 @@ def test_an_attempt_whose_log_stays_unreadable_ends_without_the_rest_of_it(
     )
     assert forge.logs == {7: b"one\n", 8: b"one\n"}
     assert "Task 8 has ended without the rest of its log." in caplog.messages
+
+
+@pytest.mark.parametrize("size", [10, 3 * MAXIMUM_REPORT_BYTES])
+def test_of_what_was_given_up_the_end_is_told_however_long_its_log(
+    size: int, journal: Journal, tmp_path: Path
+) -> None:
+    """Whoever has to decide about another run reads it at the task."""
+    entry, forge = journal.get(7, 1), Fence(tmp_path)
+    assert entry is not None
+    entry.log.limit(size, size)
+    entry.log.append(b"x" * size)
+    entry.end("succeeded", 0, "The program ended with exit status 0.")
+    with uploading(journal, forge):
+        wait_for(lambda: not len(journal), "the journal is empty")
+    assert [one.reason for one in forge.results] == ["The program ended with exit status 0."]
+    assert forge.bytes <= MAXIMUM_REPORT_BYTES

@@ -23,6 +23,7 @@ from projects.models import Membership, Project
 from projects.operations import create_project
 from projects.words import counted, number, whole_number
 from runners.models import Runner
+from tasks.away import notice
 from tasks.lifecycle import TaskState
 from tasks.models import Task
 
@@ -89,6 +90,7 @@ def _activity(user: User) -> dict[str, Any]:
         "activity": activity,
         "sentence": sentence,
         "all_count": count,
+        "notice": notice(now),
     }
 
 

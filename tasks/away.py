@@ -12,6 +12,12 @@ from tasks.sentences import clock
 PATIENCE = timedelta(seconds=10)
 
 
+def is_led(now: datetime) -> bool:
+    """Whether a controller leads, or did a moment ago; False too where there never was one."""
+    end = _lead_ends_at()
+    return end is not None and end > now - PATIENCE
+
+
 def notice(now: datetime) -> str:
     """Empty while all is well, and of an installation whose first controller is yet to start.
 

@@ -298,7 +298,7 @@ def bar_of(scene: Scene) -> str:
 
 
 FULL = ("maxmemory", "1", "0")
-READY = {"database": True, "broker": True}
+READY = {"database": True, "broker": True, "controller": True}
 
 
 @pytest.mark.parametrize(
@@ -347,5 +347,7 @@ def test_no_controller_runs(scene: Scene) -> None:
     scene.api.post(f"runners/{worker.runner.id}/resume")
     scene.waits(task, "^No controller runs since .* UTC, and only it hands out what waits")
     wait_for(lambda: "No controller has led since" in bar_of(scene), "pages say so")
+    answered = scene.reader.get(f"{scene.forge.web_url}/readyz")
+    assert (answered.status_code, answered.json()) == (200, {**READY, "controller": False})
     scene.forge.controller.start()
     scene.starts(task)

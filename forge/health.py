@@ -1,5 +1,6 @@
 """`/healthz`: this process answers. `/readyz`: and its database and broker do too, and the broker
-takes what is written.
+takes what is written. It also tells whether a controller leads, without which this process serves
+as well as with it.
 
 Anybody may ask. So whether the broker can do what Forge needs is tried at most twice a minute, and
 one that does not answer is asked by one request at a time, at most once in two seconds.
@@ -15,10 +16,12 @@ import redis
 from django.db import Error as DatabaseError
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils import timezone
 
 from runners.broker import administrator, require_writes
 from runners.nodes import Node
 from runners.suitability import broker_place, problem_of
+from tasks.away import is_led
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +35,18 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 def readyz(request: HttpRequest) -> JsonResponse:
     checks = {"database": _is_database_fine(), "broker": _broker.is_fine()}
-    return JsonResponse(checks, status=200 if all(checks.values()) else 503)
+    status = 200 if all(checks.values()) else 503
+    # A database that hangs is not waited for twice.
+    leads = _is_led() if checks["database"] else None
+    return JsonResponse(checks | {"controller": leads}, status=status)
+
+
+def _is_led() -> bool | None:
+    """None where nobody knows, for the database does not say."""
+    try:
+        return is_led(timezone.now())
+    except DatabaseError:
+        return None
 
 
 def _is_database_fine() -> bool:

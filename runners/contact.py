@@ -8,6 +8,9 @@ from datetime import datetime
 from django.db import models
 
 DETAIL_LENGTH = 300
+# What a worker hears at the tunnel while the broker does not answer Forge, and then tells Forge.
+UNREACHABLE = "The broker cannot be reached from Forge at the moment."
+NO_ANSWER = "Forge's broker does not answer"
 _ONLY = "broker"
 
 
@@ -17,6 +20,11 @@ class BrokerTrouble:
 
     since: datetime
     refusal: str
+
+
+def as_forge_knows(trouble: str) -> str:
+    """What keeps a worker from tasks, without blame for its host where that is Forge's own side."""
+    return NO_ANSWER if UNREACHABLE.rstrip(".") in trouble else trouble
 
 
 class BrokerContact(models.Model):

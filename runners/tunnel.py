@@ -27,6 +27,7 @@ from projects.tokens import RUNNER_PREFIX, bearer_token
 from runners import quotas
 from runners.broker import place_of
 from runners.commands import CommandReader
+from runners.contact import UNREACHABLE
 from runners.endpoint import address_in
 from runners.errors import RunnerQuarantinedError, TunnelAbusedError, TunnelRefusedError
 from runners.models import Runner, RunnerToken
@@ -46,7 +47,6 @@ LARGE_ANSWERS_PER_SECOND = 20.0
 # What a frame takes of the allowance beside its bytes: many of one byte keep the event loop busy
 # as well. A worker sends a frame for each of its commands.
 FRAME_COST_BYTES = 1024
-UNREACHABLE = "The broker cannot be reached from Forge at the moment."
 # How a broker begins that knows no such account, or another token for it.
 NO_ACCOUNT = ("WRONGPASS", "NOAUTH")
 UNAUTHORIZED = 401

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from runners.connect import queue_names
+from runners.contact import as_forge_knows
 from runners.endpoint import refusal, runner_endpoint
 from runners.models import Runner
 from runners.operations import note_ending, note_heartbeat, note_trouble
@@ -41,7 +42,7 @@ def heartbeat(
 
 def take_heartbeat(*, runner: Runner, message: Heartbeat, now: datetime) -> HeartbeatReply:
     """Note the runner as alive, bring its tasks up to date, and answer with orders."""
-    has_recovered = note_trouble(runner=runner, trouble=message.trouble)
+    has_recovered = note_trouble(runner=runner, trouble=as_forge_knows(message.trouble))
     note_heartbeat(
         runner=runner, is_leaving=message.is_leaving, is_draining=message.is_draining, now=now
     )

@@ -19,7 +19,7 @@ from tasks.line import MAXIMUM_COUNTED, Line, lines_of
 from tasks.models import Task
 from tasks.sentences import ago, ahead_in_words, clock, tags_in_words
 
-RUNNER, PLACE = "Runner", "Place in line"
+RUNNER, PLACE, BROKER, CONTROLLER = "Runner", "Place in line", "Broker", "Controller"
 NAMED = 3
 # A hint that was put out so recently may reach a runner without the controller's help.
 ON_ITS_WAY = timedelta(seconds=3)
@@ -65,7 +65,16 @@ class Waiting:
 
     @property
     def lacks_runner(self) -> bool:
-        return any(check.name == RUNNER and not check.is_met for check in self.checks)
+        """Whether a runner would help: none does while Forge itself is in the way."""
+        return not self.waits_for_forge and self._lacks(RUNNER)
+
+    @property
+    def waits_for_forge(self) -> bool:
+        """Whether it waits for what only those who run Forge can see to."""
+        return self._lacks(BROKER, CONTROLLER)
+
+    def _lacks(self, *names: str) -> bool:
+        return any(check.name in names and not check.is_met for check in self.checks)
 
     @property
     def is_hindered(self) -> bool:
@@ -95,13 +104,14 @@ def explain(
     candidates = situation.candidates(required)
     line = line or lines_of([task])[task.pk]
     ahead = line.ahead
-    checks = [
-        _check_template(task, line),
-        _check_limit(task, situation),
-        _check_runner(required, candidates, ahead),
-    ]
+    checks = [_check_template(task, line), _check_limit(task, situation)]
+    # Before the runners, which all say of themselves what comes of it.
+    silence = _silence(situation) if candidates.entitled else None
+    if silence:
+        checks.append(_check_broker(silence, now))
+    checks.append(_check_runner(required, candidates, ahead))
     publishing = _check_publishing(task, situation)
-    if not publishing.is_met or all(check.is_met for check in checks):
+    if not silence and (not publishing.is_met or all(check.is_met for check in checks)):
         checks.append(publishing)
     unmet = [check for check in checks if not check.is_met]
     hindrance = min(unmet, key=lambda check: check.passes, default=None)
@@ -235,31 +245,42 @@ def _check_publishing(task: Task, situation: Situation) -> Check:
     now = situation.now
     is_on_its_way = task.hinted_at is not None and now - task.hinted_at < ON_ITS_WAY
     leads_until = situation.leads_until
-    is_led = leads_until is not None and leads_until > now
-    if is_led and (trouble := situation.broker_trouble):
-        return Check(
-            "Broker", is_met=False, text=_broker_text(trouble, now), waits_for="for the broker"
-        )
+    if trouble := _broker_trouble(situation):
+        return _check_broker(trouble, now)
     if is_on_its_way:
-        return Check("Controller", is_met=True, text="Has announced it to the runners")
+        return Check(CONTROLLER, is_met=True, text="Has announced it to the runners")
     if leads_until is None:
         return _no_controller("No controller has run yet")
     if leads_until <= now:
         return _no_controller(f"No controller runs since {clock(leads_until, now)}")
-    return Check("Controller", is_met=True, text="Runs, and reaches the broker")
+    return Check(CONTROLLER, is_met=True, text="Runs, and reaches the broker")
 
 
 def _no_controller(what: str) -> Check:
     """The end of a task announces the next without it, so it is named if it is all that lacks."""
     text = f"{what}, and only it hands out what waits. Start one."
-    return Check("Controller", is_met=False, text=text, waits_for="for a controller", passes=True)
+    return Check(CONTROLLER, is_met=False, text=text, waits_for="for a controller", passes=True)
 
 
-def _broker_text(trouble: BrokerTrouble, now: datetime) -> str:
+def _broker_trouble(situation: Situation) -> BrokerTrouble | None:
+    """As the controller that leads knows it; what another one noted need not be true any more."""
+    leads_until = situation.leads_until
+    is_led = leads_until is not None and leads_until > situation.now
+    return situation.broker_trouble if is_led else None
+
+
+def _silence(situation: Situation) -> BrokerTrouble | None:
+    """Where the broker does not answer at all; one that refuses may yet hand out what it has."""
+    trouble = _broker_trouble(situation)
+    return trouble if trouble and not trouble.refusal else None
+
+
+def _check_broker(trouble: BrokerTrouble, now: datetime) -> Check:
     since = clock(trouble.since, now)
+    text, brief = f"Forge's broker has not answered since {since}.", "Does not answer"
     if trouble.refusal:
-        return f"The broker refuses hints since {since}: {trouble.refusal}."
-    return f"The controller cannot reach the broker since {since}."
+        text, brief = f"The broker refuses hints since {since}: {trouble.refusal}.", ""
+    return Check(BROKER, is_met=False, text=text, brief=brief, waits_for="for the broker")
 
 
 def _about_to_start(free: Candidate, ahead: int) -> str:

@@ -17,7 +17,7 @@ from forge.pages import fleet
 from forge.pages.shell import in_trouble
 from projects.models import Project
 from runners.models import Runner
-from tasks.lifecycle import BAD
+from tasks.lifecycle import BAD, TaskState
 from tasks.models import Task
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Activity:
 
     running: list[TaskRow]
     running_count: int
+    unreachable_count: int
     failed: list[Failure]
     trouble: list[fleet.RunnerRow]
     trouble_count: int
@@ -57,13 +58,14 @@ class Activity:
 
 def activity_of(user: User, *, now: datetime) -> Activity:
     # Sorted here: for an ORDER BY the database would read all finished tasks too.
-    held = sorted(Task.objects.for_user(user).held().order_by().values_list("pk", flat=True))
+    held = sorted(Task.objects.for_user(user).held().order_by().values_list("pk", "state"))
     troubled = in_trouble(Runner.objects.for_user(user), now=now)
     # Who fell silent last is who is missed; one that never came is no emergency.
     latest = troubled.order_by(F("last_heartbeat_at").desc(nulls_last=True))
     return Activity(
-        running=_rows(held[-SHOWN:], now),
+        running=_rows([pk for pk, _ in held[-SHOWN:]], now),
         running_count=len(held),
+        unreachable_count=sum(state == TaskState.UNREACHABLE for _, state in held),
         failed=_failures(user, now),
         trouble=fleet.rows_among(latest[:SHOWN], now=now),
         trouble_count=troubled.count(),

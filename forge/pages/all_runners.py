@@ -25,6 +25,7 @@ from forge.pages.paging import Paged
 from forge.pages.runner_menus import menus, segments
 from projects.words import counted, number, whole_number
 from runners.models import Runner
+from tasks.away import notice
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -47,6 +48,7 @@ def runners_of_all(request: HttpRequest) -> HttpResponse:
         "rows": fleet.rows_among(shown, now=now),
         "paged": paged,
         "sentence": _sentence(counts),
+        "notice": notice(now),
         "segments": segments(counts, asked),
         "filter_query": urlencode(asked),
         "is_filtered": bool(asked),

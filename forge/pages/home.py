@@ -14,14 +14,16 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from forge.pages.access import signed_in
-from forge.pages.activity import activity_of
+from forge.pages.activity import Activity, activity_of
 from forge.pages.paging import Paged
 from forge.pages.project_form import ProjectForm
+from forge.pages.standstill import out_of_reach
 from projects.errors import ProjectNameTakenError
 from projects.models import Membership, Project
 from projects.operations import create_project
 from projects.words import counted, number, whole_number
 from runners.models import Runner
+from tasks.away import notice
 from tasks.lifecycle import TaskState
 from tasks.models import Task
 
@@ -81,9 +83,15 @@ def _activity(user: User) -> dict[str, Any]:
     count = Project.objects.for_user(user).count()
     if not count:
         return {"sentence": NO_PROJECTS}
-    activity = activity_of(user, now=timezone.now())
-    sentence = _sentence(user, count, activity.running_count)
-    return {"activity": activity, "sentence": sentence, "all_count": count}
+    now = timezone.now()
+    activity = activity_of(user, now=now)
+    sentence = _sentence(user, count, activity)
+    return {
+        "activity": activity,
+        "sentence": sentence,
+        "all_count": count,
+        "notice": notice(now),
+    }
 
 
 def _projects(user: User) -> QuerySet[Project]:
@@ -103,8 +111,11 @@ def _count(rows: QuerySet[Any, Any]) -> Coalesce:
     return Coalesce(Subquery(rows.annotate(found=Count("pk")).values("found")), 0)
 
 
-def _sentence(user: User, count: int, running: int) -> str:
+def _sentence(user: User, count: int, activity: Activity) -> str:
     waiting = Task.objects.for_user(user).filter(state=TaskState.QUEUED).order_by().count()
-    line = f"{waiting:,} {'waits' if waiting == 1 else 'wait'}"
-    now = f"{counted(running, 'task runs', 'tasks run')} now, {line}"
+    unreachable = activity.unreachable_count
+    parts = [f"{counted(activity.running_count - unreachable, 'task runs', 'tasks run')} now"]
+    if unreachable:
+        parts.append(out_of_reach(unreachable))
+    now = ", ".join([*parts, f"{waiting:,} {'waits' if waiting == 1 else 'wait'}"])
     return f"{number(count)} {'project' if count == 1 else 'projects'}. {now}."

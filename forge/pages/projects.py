@@ -55,7 +55,8 @@ def _context(project: Project, period: Period, now: datetime) -> dict[str, Any]:
     runners = fleet.rows_of(project, now=now)
     trouble = [row for row in runners if row.is_in_trouble]
     waiting = tasks.filter(state=TaskState.QUEUED).count()
-    running = tasks.held().count()
+    unreachable = tasks.filter(state=TaskState.UNREACHABLE).count()
+    running = tasks.held().count() - unreachable
     figures = figures_of(project, period, now=now)
     held = [(row.runner, len(row.held)) for row in runners]
     situation = partial(Situation, now=now, runners=held)
@@ -66,7 +67,7 @@ def _context(project: Project, period: Period, now: datetime) -> dict[str, Any]:
         "runner_count": len(runners),
         "trouble": fleet.shown(trouble[:SHOWN], now=now),
         "more_trouble": max(len(trouble) - SHOWN, 0),
-        "sentence": _sentence(running, waiting, runners),
+        "sentence": _sentence(running, unreachable, waiting, runners),
         "busy": sum(len(row.held) for row in runners if row.is_online),
         "in_service": sum(row.runner.slots for row in runners if row.is_online),
         "figures": _in_words(figures),
@@ -120,10 +121,12 @@ def _charts(figures: Figures, period: Period) -> dict[str, Any]:
     }
 
 
-def _sentence(running: int, waiting: int, runners: list[fleet.RunnerRow]) -> str:
+def _sentence(running: int, unreachable: int, waiting: int, runners: list[fleet.RunnerRow]) -> str:
     now = f"{number(running)} {'task runs' if running == 1 else 'tasks run'} now"
     if not running:
         now = "No task runs now"
+    if unreachable:
+        now += f", {standstill.out_of_reach(unreachable)}"
     line = f"{waiting:,} {'waits' if waiting == 1 else 'wait'}"
     sentence = f"{now}, {line}." if waiting else f"{now}, none waits."
     if runners and not any(row.is_online for row in runners):

@@ -14,6 +14,7 @@ from projects.models import Project
 from projects.permissions import ACTIONS_OF, Action
 from runners.models import Runner
 from runners.standing import status_in_database
+from tasks.away import notice
 from tasks.models import Task
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def around(request: HttpRequest, project: Project) -> dict[str, Any]:
     others = Project.objects.for_user(request.user).exclude(pk=project.pk)
     return {
         "project": project,
+        "notice": notice(timezone.now()),
         "other_projects": others[:MAXIMUM_PROJECTS],
         "now_held": Task.objects.filter(project=project).held().count(),
         "in_trouble": _runners_in_trouble(project),

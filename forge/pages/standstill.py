@@ -35,6 +35,11 @@ def counts_in_words(statuses: Sequence[RunnerStatus]) -> str:
     return listed([f"{counts[one]:,} {one.label.lower()}" for one in _ORDER if counts[one]])
 
 
+def out_of_reach(tasks: int) -> str:
+    """`5 are out of reach`, behind how many run."""
+    return f"{tasks:,} {'is' if tasks == 1 else 'are'} out of reach"
+
+
 def of_a_tag(statuses: Sequence[RunnerStatus]) -> str:
     """Behind how many wait for a tag; `statuses` are those of all runners that have it."""
     if is_silence(statuses):

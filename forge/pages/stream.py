@@ -27,6 +27,7 @@ from forge.pages.access import is_signed_in_still
 from forge.pages.shell import around
 from forge.pages.task_view import marks_of, task_context
 from tasks.attempts import as_of_attempt
+from tasks.away import notice
 from tasks.lifecycle import TaskState
 from tasks.live import Watch
 from tasks.log import attachment_headers, read_log, read_pieces
@@ -50,6 +51,7 @@ LOOK_SECONDS = 1.0
 HEARTBEAT_SECONDS = 10.0
 MEMBERSHIP_SECONDS = 15.0
 WATCH_SECONDS = 5.0
+NOTICE_SECONDS = 5.0
 WATCHED_FOR = timedelta(seconds=10)
 RECONNECT_MILLISECONDS = 1000
 # Of one user in one process: each stream takes a thread and a look a second from all others.
@@ -131,6 +133,8 @@ class Feed:
         self._marks = ""
         self._checked_at = self._watched_at = self._sent_at = timezone.now()
         self._is_first = True
+        self._notice_at: datetime | None = None
+        self._noticed = ""
 
     async def events(self) -> AsyncIterator[str]:
         look = sync_to_async(self._look)
@@ -202,7 +206,7 @@ class Feed:
 
     def _state_events(self, task: Task, now: datetime) -> list[str]:
         sentence = why_waiting(task, now) if task.state == TaskState.QUEUED else ""
-        marks = marks_of(task, sentence)
+        marks = f"{marks_of(task, sentence)}|{self._notice(now)}"
         if marks == self._marks:
             return []
         self._marks = marks
@@ -217,6 +221,13 @@ class Feed:
         label = TaskState(task.state).label
         state = {"state": task.state, "label": label, "html": parts.pop("head"), **parts}
         return [f"event: state\ndata: {json.dumps(state)}\n\n"]
+
+    def _notice(self, now: datetime) -> str:
+        """What of Forge is away, as it was a few seconds ago at most: every reader asks."""
+        last = self._notice_at
+        if last is None or (now - last).total_seconds() >= NOTICE_SECONDS:
+            self._notice_at, self._noticed = now, notice(now)
+        return self._noticed
 
     def _jump(self, task: Task) -> dict[str, int]:
         """A reader who is far behind goes on near the end, and asks for the rest when it is needed.

@@ -148,12 +148,14 @@ function takeState(event) {
   said.dataset.state = state.state;
 }
 
-// What the navigation counts, which stands outside of what is the task's.
+// What the navigation counts, and what of Forge is away, outside of what is the task's.
 function takeCounts(html) {
   const drawn = document.createElement("template");
   drawn.innerHTML = html;
   for (const count of drawn.content.querySelectorAll("[id]")) {
-    document.getElementById(count.id)?.replaceChildren(...count.childNodes);
+    const shown = document.getElementById(count.id);
+    shown?.replaceChildren(...count.childNodes);
+    if (shown) writeTimes(shown);
   }
 }
 

@@ -5,6 +5,7 @@ One Forge put together by hand, so that its controller and its broker can be tak
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -263,17 +264,41 @@ def test_the_runners_results_do_not_arrive(scene: Scene) -> None:
         front.close()
 
 
-def test_the_controller_cannot_reach_the_broker(scene: Scene) -> None:
-    scene.worker()
+@pytest.mark.parametrize("how", ["killed", "suspended"])
+def test_the_broker_does_not_answer(how: str, scene: Scene) -> None:
+    """Nor do its runners blame their hosts for it, when they have noticed."""
+    workers = [scene.worker(f"{how}-{number}") for number in (1, 2)]
     scene.starts(scene.run())
-    scene.forge.broker.kill()
+    broker = scene.forge.broker
+    if how == "killed":
+        broker.kill()
+    else:
+        broker.process.send_signal(signal.SIGSTOP)
     task = scene.run()
-    scene.waits(task, "^The controller cannot reach the broker since .* UTC\\.$")
-    scene.forge.broker.start()
+    sentence = "^Forge's broker has not answered since .* UTC\\.$"
+    scene.waits(task, sentence)
+    for worker in workers:
+        scene.api.await_status(worker.runner.id, "unhealthy")
+        told = scene.api.get(f"runners/{worker.runner.id}/")["trouble"]
+        assert told == "Forge's broker does not answer"
+    scene.waits(task, sentence)
+    wait_for(lambda: "What waits cannot start until it does" in bar_of(scene), "pages say so")
+    if how == "killed":
+        broker.start()
+    else:
+        broker.process.send_signal(signal.SIGCONT)
     scene.starts(task)
+    wait_for(lambda: not bar_of(scene), "pages say no more of it")
 
 
-FULL, READY = ("maxmemory", "1", "0"), {"database": True, "broker": True}
+def bar_of(scene: Scene) -> str:
+    """What stands on top of the first page."""
+    text = scene.reader.get(f"{scene.forge.web_url}/").text
+    return text.partition('<div id="notice">')[2].partition("</div>")[0]
+
+
+FULL = ("maxmemory", "1", "0")
+READY = {"database": True, "broker": True, "controller": True}
 
 
 @pytest.mark.parametrize(
@@ -321,5 +346,8 @@ def test_no_controller_runs(scene: Scene) -> None:
     task = scene.run()
     scene.api.post(f"runners/{worker.runner.id}/resume")
     scene.waits(task, "^No controller runs since .* UTC, and only it hands out what waits")
+    wait_for(lambda: "No controller has led since" in bar_of(scene), "pages say so")
+    answered = scene.reader.get(f"{scene.forge.web_url}/readyz")
+    assert (answered.status_code, answered.json()) == (200, {**READY, "controller": False})
     scene.forge.controller.start()
     scene.starts(task)

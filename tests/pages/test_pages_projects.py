@@ -137,6 +137,22 @@ def test_the_navigation_counts_what_runners_hold_in_words_that_hold_for_all_of_i
         assert re.search(r'id="nav-running"[^>]*>4 under way<', text)
 
 
+def test_what_nobody_can_reach_is_not_said_to_run(
+    cast: Cast, running_task: Task, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    later = run_template(template=running_task.template, by=cast.operator, now=timezone.now())
+    moments = {"unreachable_at": timezone.now(), "wait_ends_at": timezone.now()}
+    Task.objects.filter(pk=running_task.pk).update(state="unreachable", **moments)
+    viewer, overview = browser(cast.viewer), f"/projects/{cast.project.pk}/"
+    said = "1 project. 0 tasks run now, 1 is out of reach, 1 waits."
+    assert said in text_of(viewer, "/") and said in text_of(viewer, "/?part=live")
+    assert "No task runs now, 1 is out of reach, 1 waits." in text_of(viewer, overview)
+    Task.objects.filter(pk=later.pk).update(is_exclusive=False)
+    assert later.claim(runner=runner, attempt=1, nonce="m" * 22, now=timezone.now())
+    assert "1 project. 1 task runs now, 1 is out of reach, 0 wait." in text_of(viewer, "/")
+    assert "1 task runs now, 1 is out of reach, none waits." in text_of(viewer, overview)
+
+
 def test_the_overview_names_what_waits_for_long(
     cast: Cast, task: Task, browser: Callable[..., Client]
 ) -> None:

@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from projects.models import Membership
 from runners.models import Runner
 from tasks.lifecycle import TaskState
 from tasks.log import append
-from tasks.models import Task
+from tasks.models import Leadership, Task
 from tests.cast import Cast
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -158,6 +159,26 @@ def test_news_come_while_the_task_runs(cast: Cast, running_task: Task, runner: R
         return seen
 
     assert async_to_sync(watch)() == ["state", "log", "state", "end"]
+
+
+def test_what_of_forge_is_away_is_told_beside_a_log_too(
+    cast: Cast, running_task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "NOTICE_SECONDS", 0.0)
+    long_ago = timezone.now() - timedelta(minutes=5)
+
+    async def watch() -> list[bool]:
+        told = []
+        async with asyncio.timeout(PATIENCE):
+            async for event in events_of(await opened(cast.viewer, running_task)):
+                told.append("No controller has led since" in event.data["nav"])
+                if len(told) == 2:
+                    break
+                term = {"name": "controller", "holder": "it", "expires_at": long_ago}
+                await Leadership.objects.acreate(**term)
+        return told
+
+    assert async_to_sync(watch)() == [False, True]
 
 
 def test_who_watches_makes_the_runner_send_sooner(cast: Cast, running_task: Task) -> None:

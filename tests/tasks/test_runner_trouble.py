@@ -83,6 +83,16 @@ def test_only_a_change_is_written(ill: Runner, django_assert_num_queries: Any) -
         assert ill.note_trouble("The journal cannot be written: Read-only file system")
 
 
+def test_that_forges_own_broker_is_away_is_not_said_of_its_host(ill: Runner) -> None:
+    told = (
+        "Its host cannot reach the broker: The broker tunnel wss://forge.example.net/runner/broker "
+        "was refused: The broker cannot be reached from Forge at the moment"
+    )
+    assert beat(ill, told).trouble == "Forge's broker does not answer"
+    own = "Its host cannot reach the broker: wss://forge.example.net does not take WebSockets"
+    assert beat(ill, own).trouble == own
+
+
 def test_a_waiting_task_names_it_and_does_not_count_on_it(ill: Runner, task: Task) -> None:
     assert why_waiting(task, timezone.now()) == (
         f"web-1, the only runner that may take it, cannot take tasks: {WHY}."

@@ -423,6 +423,27 @@ def test_a_hit_is_marked_across_colours_and_the_current_one_stands_out(log: Any)
     assert log.evaluate(marks) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "needle", "marked"),
+    [
+        ("to İstanbul, İstanbul", "İstanbul", ["İstanbul", "İstanbul"]),
+        ("to İstanbul and on", "and", ["and"]),
+        ("İİİ 🚀 \x1b[31mdb-3\x1b[0m refused", "🚀 db-3 ref", ["🚀 ", "db-3", " ref"]),
+        ("İİi", "i", ["İ", "İ", "i"]),
+        ("ΟΔΟΣ İ ΟΔΟΣ", "οδος", ["ΟΔΟΣ", "ΟΔΟΣ"]),
+    ],
+)
+def test_a_hit_is_marked_among_letters_that_are_longer_in_small(
+    text: str, needle: str, marked: list[str], log: Any
+) -> None:
+    push(log, text.encode())
+    log.evaluate("(needle) => view.mark(needle, 1)", needle)
+    log.evaluate("drawn()")
+    found = "[...document.querySelectorAll('.ln mark')].map((one) => one.textContent)"
+    assert log.evaluate(found) == marked
+    assert lines(log) == [text.replace("\x1b[31m", "").replace("\x1b[0m", "")]
+
+
 def test_a_log_higher_than_a_browser_draws_is_reached_to_its_end(log: Any) -> None:
     """Firefox stops at 890,000 lines; here the limit is put lower."""
     log.evaluate("renew({ tallest: 20000, kept: 1e6 })")

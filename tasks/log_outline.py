@@ -30,7 +30,9 @@ MAXIMUM_TITLE = 120
 LOOKED_AT_BYTES = 400  # of a line
 MASK = b"[masked]"
 
-HEAD, CLOSED_HEAD, END, ERROR = "head", "closed", "end", "error"
+# Heads of sections. Each is ended by the next one; the end of the log ends none that is one of a
+# pair of lines and waits for the other, which static/forge/logfolds.js leaves open.
+HEAD, PAIRED_HEAD, CLOSED_HEAD, END, ERROR = "head", "paired", "closed", "end", "error"
 
 # Colours, dates, levels in brackets: what may stand before the first word.
 _BEFORE = rb"(?:\x1b\[[0-9;:]*[mK]|[TZ](?=[^A-Za-z])|[^A-Za-z\n\x1b:#]|:(?!:)|#(?!#)){0,80}+"
@@ -169,7 +171,7 @@ def _mark(found: re.Match[bytes], line: int, at: int | None) -> Mark:
         name, _, title = text.partition("\r")
         is_closed = "[collapsed=true]" in name
         name = name.split(":", 2)[2].partition("[")[0]
-        return [line, CLOSED_HEAD if is_closed else HEAD, _title(title) or _title(name), at]
+        return [line, CLOSED_HEAD if is_closed else PAIRED_HEAD, _title(title) or _title(name), at]
     return [line, HEAD, _title(text.rstrip("* \r")), at]
 
 

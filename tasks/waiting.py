@@ -66,15 +66,14 @@ class Waiting:
     @property
     def lacks_runner(self) -> bool:
         """Whether a runner would help: none does while Forge itself is in the way."""
-        return not self.waits_for_forge and self._lacks(RUNNER)
+        lacks = any(check.name == RUNNER and not check.is_met for check in self.checks)
+        return lacks and not self.waits_for_forge
 
     @property
     def waits_for_forge(self) -> bool:
-        """Whether it waits for what only those who run Forge can see to."""
-        return self._lacks(BROKER, CONTROLLER)
-
-    def _lacks(self, *names: str) -> bool:
-        return any(check.name in names and not check.is_met for check in self.checks)
+        """Whether the sentence is of what only those who run Forge can see to."""
+        checks = (check for check in self.checks if check.name in (BROKER, CONTROLLER))
+        return any(check.text == self.sentence for check in checks)
 
     @property
     def is_hindered(self) -> bool:
@@ -115,8 +114,13 @@ def explain(
         checks.append(publishing)
     unmet = [check for check in checks if not check.is_met]
     hindrance = min(unmet, key=lambda check: check.passes, default=None)
-    # The sentence tells of one; the others are told where they stand.
-    checks = [one if one is hindrance or one.is_met else replace(one, brief="") for one in checks]
+    # The sentence tells of one; the others are told where they stand, but for runners that would
+    # say once more, each of itself, what comes of the broker's silence.
+    told = {RUNNER} if silence else set()
+    checks = [
+        one if one is hindrance or one.is_met or one.name in told else replace(one, brief="")
+        for one in checks
+    ]
     place = ahead_in_words(ahead, MAXIMUM_COUNTED)
     in_line = Check(PLACE, is_met=True, text=f"{place[0].upper()}{place[1:]}")
     entitled = candidates.entitled

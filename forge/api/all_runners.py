@@ -47,8 +47,9 @@ class AllRunners(ApiView, ListAPIView[Runner]):
         if status and status not in WORDS:
             message = f"There is no such status. Possible: {', '.join(WORDS)}."
             raise ValidationError({"status": message})
-        rows = narrowed(self.user, asked, now=timezone.now())
-        return with_running(worst_first(of_status(rows, status)))
+        now = timezone.now()
+        rows = narrowed(self.user, asked, now=now)
+        return with_running(worst_first(of_status(rows, status, now=now)))
 
     @extend_schema(
         operation_id="list_all_runners",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db.models import Case, Count, IntegerField, Q, QuerySet, When
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from projects.models import Project
 
+Rows = TypeVar("Rows", bound=QuerySet[Any])
 # The worst first.
 ORDER = (
     RunnerStatus.UNHEALTHY,
@@ -31,7 +32,10 @@ ORDER = (
     RunnerStatus.IDLE,
     RunnerStatus.REVOKED,
 )
-# What one looks for: groups of statuses, by the word in the address.
+# How long a new runner may take to be started on its host before anybody misses it.
+FIRST_CONTACT = timedelta(hours=1)
+# What one looks for: groups of statuses, by the word in the address. A runner that is new is in
+# none: whoever adds one needs a while to start it, and no alarm meanwhile.
 GROUPS: dict[str, tuple[str, frozenset[str]]] = {
     "trouble": (
         "Need attention",
@@ -74,17 +78,28 @@ def _with_text(rows: QuerySet[Any], asked: Mapping[str, str]) -> QuerySet[Any]:
     return rows
 
 
-def is_of_status(status: str, word: str) -> bool:
-    """Whether it is of the group or status that was asked for; nothing asked for is any."""
-    return not word or (status in GROUPS[word][1] if word in GROUPS else status == word)
+def is_new(runner: Runner, *, now: datetime) -> bool:
+    """Whether it was just added and is not missed yet, as `_is_new` of the database."""
+    has_time = runner.last_heartbeat_at is None and runner.created_at >= now - FIRST_CONTACT
+    return has_time and not runner.is_quarantined(now=now)
 
 
-def of_status(rows: QuerySet[Any], word: str) -> QuerySet[Any]:
-    """Of a group or of one status; what is neither finds nothing."""
-    if not word:
-        return rows
-    wanted = GROUPS[word][1] if word in GROUPS else frozenset({word})
-    return rows.filter(standing__in=sorted(wanted))
+def _is_new(now: datetime) -> Q:
+    has_time = Q(last_heartbeat_at=None, created_at__gte=now - FIRST_CONTACT)
+    return has_time & ~Q(quarantined_until__isnull=False, quarantined_until__gt=now)
+
+
+def group_of(status: str, *, is_new: bool) -> str:
+    """The word of its group; empty if it is in none."""
+    words = (word for word, (_, statuses) in GROUPS.items() if status in statuses)
+    return "" if is_new else next(words, "")
+
+
+def of_status(rows: Rows, word: str, *, now: datetime) -> Rows:
+    """Of a group or of one status; what is neither finds nothing. `rows` have their `standing`."""
+    if word in GROUPS:
+        return rows.filter(standing__in=sorted(GROUPS[word][1])).exclude(_is_new(now))
+    return rows.filter(standing=word) if word else rows
 
 
 def worst_first(rows: QuerySet[Any]) -> QuerySet[Any]:
@@ -92,9 +107,13 @@ def worst_first(rows: QuerySet[Any]) -> QuerySet[Any]:
     return rows.order_by(Case(*ranks, output_field=IntegerField()), "name", "pk")
 
 
-def counts_of(rows: QuerySet[Any]) -> Counter[str]:
-    """By status, how many there are."""
-    return Counter(dict(rows.values_list("standing").annotate(Count("pk"))))
+def counts_of(rows: QuerySet[Any], *, now: datetime) -> Counter[str]:
+    """By group, how many there are; those of none too, by the empty word."""
+    counts: Counter[str] = Counter()
+    flagged = rows.annotate(is_new=Case(When(_is_new(now), then=True), default=False))
+    for status, new, count in flagged.values_list("standing", "is_new").annotate(Count("pk")):
+        counts[group_of(status, is_new=new)] += count
+    return counts
 
 
 def matching(project: Project, asked: Mapping[str, str]) -> QuerySet[Any]:

@@ -12,7 +12,6 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from forge.lists.runner_filters import (
-    GROUPS,
     asked_for,
     counts_of,
     narrowed,
@@ -39,8 +38,8 @@ def runners_of_all(request: HttpRequest) -> HttpResponse:
     user, now = signed_in(request), timezone.now()
     asked = asked_for(request.GET)
     rows = narrowed(user, asked, now=now)
-    counts = counts_of(rows)
-    found = worst_first(of_status(rows, asked.get("status", "")))
+    counts = counts_of(rows, now=now)
+    found = worst_first(of_status(rows, asked.get("status", ""), now=now))
     paged = Paged(found, whole_number(request.GET.get("page", "")), PAGE_RUNNERS)
     # Read again with all that a row shows, which the database need not sort.
     shown = Runner.objects.for_user(user).filter(pk__in=[row.pk for row in paged.rows])
@@ -66,10 +65,9 @@ def _sentence(counts: Counter[str]) -> str:
     total = counts.total()
     if not total:
         return "A runner is a host that carries out the tasks of one project."
-    sums = {word: sum(counts[one] for one in group) for word, (_, group) in GROUPS.items()}
-    verb = "is" if sums["ready"] == 1 else "are"
-    ready = f"{sums['ready']:,} of {counted(total, 'runner')} {verb} ready."
-    trouble, out = sums["trouble"], sums["out"]
+    verb = "is" if counts["ready"] == 1 else "are"
+    ready = f"{counts['ready']:,} of {counted(total, 'runner')} {verb} ready."
+    trouble, out = counts["trouble"], counts["out"]
     parts = [f"{number(trouble)} need{'s' if trouble == 1 else ''} attention."] if trouble else []
     if out:
         parts.append(f"{number(out)} {'is' if out == 1 else 'are'} out on purpose.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from django.db.models import OuterRef, Subquery
 
-from forge.lists.runner_filters import ORDER
+from forge.lists.runner_filters import GROUPS, ORDER, group_of, is_new
 from forge.pages.charts import Sparkline, sparkline
 from projects.people import name_of
 from projects.words import about, counted, listed, number
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from tasks.querysets import TaskQuerySet
 
 MAXIMUM_NAMED_TASKS = 4
-_TROUBLE = (RunnerStatus.UNHEALTHY, RunnerStatus.OFFLINE, RunnerStatus.NEVER_CONTACTED)
 
 
 class Held(NamedTuple):
@@ -45,8 +44,17 @@ class RunnerRow:
     load: Sparkline | None = None
 
     @property
+    def group(self) -> str:
+        """The word of its group in lists; empty if it is in none."""
+        return group_of(self.status, is_new=is_new(self.runner, now=self.now))
+
+    def is_of(self, word: str) -> bool:
+        """Whether it is of the group or status that was asked for; nothing asked for is any."""
+        return not word or word == (self.group if word in GROUPS else self.status)
+
+    @property
     def is_in_trouble(self) -> bool:
-        return self.status in _TROUBLE
+        return self.group == "trouble"
 
     @property
     def is_online(self) -> bool:
@@ -288,11 +296,13 @@ def fleet_sentence(rows: Sequence[RunnerRow]) -> str:
 
 def trouble_in_words(rows: Sequence[RunnerRow]) -> str:
     offline = sum(1 for row in rows if row.status == RunnerStatus.OFFLINE)
-    new = sum(1 for row in rows if row.status == RunnerStatus.NEVER_CONTACTED)
+    silent = [row for row in rows if row.status == RunnerStatus.NEVER_CONTACTED]
+    missed = sum(1 for row in silent if row.is_in_trouble)
     unhealthy = sum(1 for row in rows if row.status == RunnerStatus.UNHEALTHY)
     parts = [f"{unhealthy} unhealthy"] if unhealthy else []
     parts += [f"{offline} offline"] if offline else []
-    parts += [f"{new} never contacted"] if new else []
+    parts += [f"{missed} never contacted"] if missed else []
+    parts += [f"{len(silent) - missed} just added"] if len(silent) > missed else []
     return listed(parts) or "all are heard"
 
 

@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 
 
 def segments(counts: Counter[str], asked: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The groups to choose from, each with how many it has and its query."""
+    """The groups to choose from, each with how many it has and its query; `counts` by group."""
     others = {name: text for name, text in asked.items() if name != "status"}
     current = asked.get("status", "")
     found = [("", "All", counts.total())]
-    for word, (label, statuses) in GROUPS.items():
-        found.append((word, label, sum(counts[one] for one in statuses)))
+    found += [(word, label, counts[word]) for word, (label, _) in GROUPS.items()]
     return [
         {
             "word": word or "all",

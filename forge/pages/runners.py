@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
-from forge.lists.runner_filters import asked_for, is_of_status, matching
+from forge.lists.runner_filters import asked_for, matching
 from forge.lists.task_rows import for_rows, rows_of
 from forge.pages import fleet, made_once
 from forge.pages.access import demand, project_for, signed_in
@@ -66,7 +66,7 @@ def runners(request: HttpRequest, pk: int) -> HttpResponse:
     rows = fleet.rows_of(project, now=now)
     asked = {key: text for key, text in asked_for(request.GET).items() if key != "project"}
     matching = _matching(project, rows, asked)
-    found = [row for row in matching if is_of_status(row.status, asked.get("status", ""))]
+    found = [row for row in matching if row.is_of(asked.get("status", ""))]
     paged = Paged(found, whole_number(request.GET.get("page", "")), PAGE_RUNNERS)
     is_part = "part" in request.GET
     context = {
@@ -74,7 +74,7 @@ def runners(request: HttpRequest, pk: int) -> HttpResponse:
         "paged": paged,
         "sentence": fleet.fleet_sentence(rows),
         "has_runners": bool(rows),
-        "segments": segments(Counter(str(row.status) for row in matching), asked),
+        "segments": segments(Counter(row.group for row in matching), asked),
         "menus": [] if is_part else menus_in(project, asked),
         "filter_query": urlencode(asked),
         "is_filtered": bool(asked),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Q
 from django.shortcuts import render
 from django.utils import timezone
 
-from forge.lists.runner_filters import GROUPS
+from forge.lists.runner_filters import of_status
 from projects.models import Project
 from projects.permissions import ACTIONS_OF, Action
 from runners.models import Runner
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from runners.models import RunnerQuerySet
 
 MAXIMUM_PROJECTS = 12
-# How long a new runner may take to be started on its host before it counts as in trouble.
-FIRST_CONTACT = timedelta(hours=1)
 
 
 def page(
@@ -61,12 +58,7 @@ def _runners_in_trouble(project: Project) -> int:
 
 
 def in_trouble(runners: RunnerQuerySet, *, now: datetime) -> RunnerQuerySet:
-    """Those whose status is of the group `trouble`, but for new ones that nobody misses yet."""
+    """Those of the group `trouble`."""
     # Busy or idle, neither is trouble: what they hold need not be asked.
     standing = status_in_database(now, holding=Runner.objects.none().values("pk"))
-    of_group = sorted(GROUPS["trouble"][1])
-    troubled = runners.alias(standing=standing).filter(standing__in=of_group)
-    # Somebody who adds a runner needs a while to start it, and no alarm meanwhile.
-    is_cut_off = Q(quarantined_until__gt=now)
-    is_missed = Q(last_heartbeat_at__isnull=False) | Q(created_at__lt=now - FIRST_CONTACT)
-    return troubled.filter(is_missed | is_cut_off)
+    return of_status(runners.alias(standing=standing), "trouble", now=now)

@@ -1,8 +1,8 @@
-"""The filters of a project's task list beside its states: template, runner, person, time."""
+"""The filters of a project's task list: state, template, runner, person, time."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -12,6 +12,7 @@ from django.contrib.auth import get_user_model
 from forge.pages import time_span
 from forge.templatetags.forge_ui import person
 from runners.models import Runner
+from tasks.lifecycle import BAD, UNFINISHED, TaskState
 from tasks.models import Task, TaskTemplate
 
 if TYPE_CHECKING:
@@ -20,6 +21,24 @@ if TYPE_CHECKING:
     from projects.models import Project
     from tasks.querysets import TaskQuerySet
 
+_ACTIVE = (
+    TaskState.QUEUED,
+    TaskState.STARTING,
+    TaskState.RUNNING,
+    TaskState.STOPPING,
+    TaskState.UNREACHABLE,
+)
+# What the address may say of states, with the menu's words. Nothing waits for an approval yet.
+STATES: dict[str, tuple[str, frozenset[str]]] = {
+    "active": ("Active", UNFINISHED),
+    **{state.value: (state.label, frozenset({state})) for state in _ACTIVE},
+    "failed": ("Failed or lost", BAD),
+    "lost": (TaskState.LOST.label, frozenset({TaskState.LOST})),
+    "succeeded": (TaskState.SUCCEEDED.label, frozenset({TaskState.SUCCEEDED})),
+    "stopped": (TaskState.STOPPED.label, frozenset({TaskState.STOPPED})),
+}
+# Those that stand in a bar above the list.
+SEGMENTS = {key: key.capitalize() for key in ("active", "failed", "succeeded", "stopped")}
 SINCE = {
     "1h": ("last hour", timedelta(hours=1)),
     "24h": ("last 24 hours", timedelta(hours=24)),
@@ -58,11 +77,18 @@ def menus(project: Project, query: QueryDict) -> list[Menu]:
     runners = Runner.objects.filter(project=project)
     times = {key: words for key, (words, _) in SINCE.items()}
     return [
+        _states(query),
         _menu("template", _named(templates.present(), templates, query.get("template")), query),
         _menu("runner", _named(runners.present(), runners, query.get("runner")), query),
         _menu("by", _people(project, query.get("by")), query, label="Started by"),
         _menu("since", times, query, label="Queued in the"),
     ]
+
+
+def _states(query: QueryDict) -> Menu:
+    menu = _menu("state", {key: words for key, (words, _) in STATES.items()}, query)
+    # Of a segment the bar says that it is chosen.
+    return replace(menu, chosen_words="") if menu.chosen in SEGMENTS else menu
 
 
 def _people(project: Project, chosen: str | None) -> dict[str, str]:

@@ -16,11 +16,11 @@ from forge.pages import task_search, time_span
 from forge.pages.access import project_for
 from forge.pages.shell import page
 from forge.pages.task_address import understood
-from forge.pages.task_filters import NAMES, menus, narrowed
+from forge.pages.task_filters import NAMES, SEGMENTS, STATES, menus, narrowed
 from forge.pages.task_search import Found
 from forge.pages.task_view import task_context
 from projects.words import whole_number
-from tasks.lifecycle import BAD, UNFINISHED, TaskState
+from tasks.lifecycle import UNFINISHED, TaskState
 from tasks.models import Task
 
 if TYPE_CHECKING:
@@ -31,19 +31,13 @@ if TYPE_CHECKING:
 
 PAGE_ROWS = 25
 MAXIMUM_NEWER = 99
-SEGMENTS: dict[str, tuple[str, frozenset[str]]] = {
-    "active": ("Active", UNFINISHED),
-    "failed": ("Failed", BAD),
-    "succeeded": ("Succeeded", frozenset({TaskState.SUCCEEDED})),
-    "stopped": ("Stopped", frozenset({TaskState.STOPPED})),
-}
 
 
 @login_required
 @require_safe
 def tasks(request: HttpRequest, pk: int) -> HttpResponse:
     project = project_for(request, pk)
-    query, misread = understood(request.GET, project=project, states=SEGMENTS)
+    query, misread = understood(request.GET, project=project, states=STATES)
     rows = _filtered(project, query)
     rows = narrowed(rows, query, project=project, now=timezone.now())
     found = task_search.found(rows, query.get("q", ""), project=project)
@@ -58,9 +52,9 @@ def tasks(request: HttpRequest, pk: int) -> HttpResponse:
 def _filtered(project: Project, query: QueryDict) -> TaskQuerySet:
     """Apply what the address says of states, templates and runners."""
     rows = Task.objects.filter(project=project)
-    if segment := SEGMENTS.get(query.get("state", "")):
+    if wanted := STATES.get(query.get("state", "")):
         # Sorted, as in the conditions of the indexes: SQLite compares them word by word.
-        rows = rows.filter(state__in=sorted(segment[1]))
+        rows = rows.filter(state__in=sorted(wanted[1]))
     for field in ("template", "runner"):
         if given := query.get(field):
             rows = rows.filter(**{f"{field}_id": whole_number(given)})
@@ -128,13 +122,12 @@ def _states(project: Project) -> dict[str, Any]:
 def _filters(query: QueryDict) -> dict[str, Any]:
     others = {name: query[name] for name in NAMES[1:] if query.get(name)}
     current = query.get("state", "")
-    segments = [("", "All"), *((key, label) for key, (label, _) in SEGMENTS.items())]
+    segments = [("", "All"), *SEGMENTS.items()]
     return {
         "segments": [
             (key, label, key == current, urlencode({"state": key} | others if key else others))
             for key, label in segments
         ],
-        "state": current if current in SEGMENTS else "",
         "text": query.get("q", ""),
         "filter_query": _query(query),
         "is_filtered": any(query.get(name) for name in NAMES),

@@ -1,6 +1,6 @@
 // The log on the page: only the lines in view are in the document.
 import { LogCursor } from "./logcursor.js";
-import { Errors, foldsOf } from "./logfolds.js";
+import { Errors, foldsOf, openIn } from "./logfolds.js";
 import { Layout, ROW } from "./loglayout.js";
 import { bandOf, rowOf } from "./logrow.js";
 import { LogStore } from "./logstore.js";
@@ -107,7 +107,7 @@ export class LogView {
   clear() {
     this.#store.clear();
     this.#choices.clear();
-    this.outline([], 0, true);
+    this.outline([], 0, true, false);
   }
 
   follow(isFollowing) {
@@ -116,8 +116,12 @@ export class LogView {
     this.#request();
   }
 
-  // What stands out: see tasks/log_outline.py. The first `end` lines were looked through.
-  outline(marks, end, isLive) {
+  // What stands out: see tasks/log_outline.py. The first `end` lines were looked through; `isAll`:
+  // no more are there yet.
+  outline(marks, end, isLive, isAll) {
+    const open = isLive && isAll && !this.#isFolding && openIn(marks);
+    // It stays open when it has ended: nothing folds under the eyes of whoever sees it come.
+    if (open && !this.#choices.has(open)) this.#choices.set(open, false);
     this.errors = new Errors(marks);
     this.#folds = foldsOf({ marks, end: Math.min(end, this.lineCount), isLive, errors: this.errors });
     this.#byFirst = new Map(this.#folds.map((fold) => [fold.first, fold]));

@@ -50,6 +50,8 @@ export class Errors {
 }
 
 // {key, first, last, title, isClosed, isLong, began, ended}; `isClosed`: the program asks for it.
+// A section that waits for an end of its own and has none is no fold: how the program failed
+// stands there.
 export function foldsOf({ marks, end, isLive, errors }) {
   const folds = [];
   let free = 0; // the first line that no section holds
@@ -67,18 +69,26 @@ export function foldsOf({ marks, end, isLive, errors }) {
     }
     close(line - 1, at);
     folds.push(...stretches(free, line - 1, errors));
-    section = { first: line, title, isClosed: kind === "closed", began: at };
+    section = { first: line, title, isClosed: kind === "closed", isPaired: kind !== "head", began: at };
     free = line;
   }
-  if (section) {
+  if (section && !section.isPaired) {
     if (!isLive) close(end - 1, null);
-  } else folds.push(...stretches(free, end - 1 - (isLive ? LIVE_END : AROUND), errors));
+  } else if (!section || !isLive) folds.push(...stretches(free, end - 1 - (isLive ? LIVE_END : AROUND), errors));
   return folds;
 }
 
+// The key of the section that nothing has ended yet, if there is one.
+export function openIn(marks) {
+  const last = marks.findLast(([, kind]) => kind !== "error");
+  return last && last[1] !== "end" ? keyOf(last[0]) : "";
+}
+
+const keyOf = (first) => `section ${first}`;
+
 function sectionTo({ first, title, isClosed, began }, last, ended) {
   const isLong = last - first >= LONG_SECTION;
-  return { key: `section ${first}`, first, last, title, isClosed, isLong, began, ended };
+  return { key: keyOf(first), first, last, title, isClosed, isLong, began, ended };
 }
 
 // Long runs of lines from `first` to `last` without an error and what is around one.

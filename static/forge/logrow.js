@@ -95,25 +95,42 @@ function piecesOf(line, needle, isHit) {
   if (!line.styles && !hits.length) return [line.text];
   const styles = line.styles ?? [0, PLAIN];
   const pieces = [];
+  const nowhere = [Infinity, Infinity];
   let style = PLAIN, nextStyle = 0, nextHit = 0;
   for (let at = 0; at < line.text.length; ) {
     while (styles[nextStyle] <= at) (style = styles[nextStyle + 1]), (nextStyle += 2);
-    while (hits[nextHit] + needle.length <= at) nextHit += 1;
-    const hit = hits[nextHit] ?? Infinity;
+    while (hits[nextHit]?.[1] <= at) nextHit += 1;
+    const [hit, hitEnd] = hits[nextHit] ?? nowhere;
     const isInside = hit <= at;
-    const end = Math.min(styles[nextStyle] ?? Infinity, isInside ? hit + needle.length : hit, line.text.length);
+    const end = Math.min(styles[nextStyle] ?? Infinity, isInside ? hitEnd : hit, line.text.length);
     pieces.push(piece(line.text.slice(at, end), style, isInside, isHit));
     at = end;
   }
   return pieces;
 }
 
+// [first, behind the last], in the text as it is written: a letter may be more in small.
 function placesOf(needle, text) {
   const small = text.toLowerCase();
-  if (small.length !== text.length) return []; // letters that are not one each: found, not marked
+  const origins = small.length === text.length ? null : originsIn(text);
   const places = [];
-  for (let at = small.indexOf(needle); at >= 0; at = small.indexOf(needle, at + needle.length)) places.push(at);
+  for (let at = small.indexOf(needle); at >= 0; at = small.indexOf(needle, at + needle.length)) {
+    const last = at + needle.length - 1;
+    places.push(origins ? [origins[at][0], origins[last][1]] : [at, last + 1]);
+  }
   return places;
+}
+
+// For each place in small letters where the letter that it is of begins and ends.
+function originsIn(text) {
+  const origins = [];
+  let at = 0;
+  for (const letter of text) {
+    const place = [at, at + letter.length];
+    for (let n = letter.toLowerCase().length; n > 0; n -= 1) origins.push(place);
+    at = place[1];
+  }
+  return origins;
 }
 
 function piece(text, style, isInside, isHit) {

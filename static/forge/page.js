@@ -20,6 +20,7 @@ export const silence = () => Date.now() - heardAt;
 
 export function showConnection(isHeard) {
   if (isHeard) heard();
+  document.documentElement.classList.toggle("is-live", isHeard);
   if (live) {
     live.hidden = false;
     live.classList.toggle("lost", !isHeard);

@@ -49,7 +49,7 @@ async function ask(name, parameters) {
 }
 
 function takeOutline({ marks, line, isFull, isAll, masked }) {
-  view.outline(marks, isAll && !isFull && isEnded ? view.lineCount : line, !isEnded || isFull);
+  view.outline(marks, isAll && !isFull && isEnded ? view.lineCount : line, !isEnded || isFull, isAll);
   const count = view.errors.count;
   const button = find("errors");
   button.hidden = count === 0;

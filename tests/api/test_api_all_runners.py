@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from django.utils import timezone
 
@@ -28,6 +29,11 @@ def test_runners_of_all_ones_projects_are_listed_and_filtered(
 
     assert names(cast.viewer) == ["web-1"]
     assert names(superuser) == ["a-new-one", "web-1"]
+    # Nobody misses yet what was just added.
+    assert names(superuser, "?status=trouble") == []
+    assert names(superuser, "?status=never_contacted") == ["a-new-one"]
+    long_ago = timezone.now() - timedelta(hours=2)
+    Runner.objects.filter(name="a-new-one").update(created_at=long_ago)
     assert names(superuser, "?status=trouble") == ["a-new-one"]
     assert names(superuser, "?status=idle&tag=linux&version=1.4&q=web") == ["web-1"]
     row = api(cast.viewer).get("runners/").json()["results"][0]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import Visit
+from tests.browser.people import Person
 from tests.browser.visitor import box_of
 from tests.deployment.deployment import Deployment
 
@@ -121,3 +122,28 @@ def test_back_leads_to_a_list_without_the_text_that_was_entered_later(
     page.go_back()
     page.wait_for_url(lambda url: "q=" not in url)
     expect(field).to_have_value("")
+
+
+def test_a_list_says_that_it_is_updated_only_while_it_is(
+    browser: Any, visit: Visit, forge: Deployment, project: int, people: dict[str, Person]
+) -> None:
+    path = f"/projects/{project}/runners/"
+    page = visit("viewer").page
+    page.goto(path)
+    said = page.get_by_text("Updated as it happens")
+    expect(said).to_be_visible()
+    page.route("**/*part=live*", lambda route: route.abort())
+    expect(page.locator("#lost")).to_be_visible()
+    expect(said).to_be_hidden()
+    page.unroute("**/*part=live*")
+    expect(said).to_be_visible()
+
+    context = browser.new_context(base_url=forge.place["url"], java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"/sign-in/?next={path}")
+    page.get_by_label("User name").fill(people["viewer"].name)
+    page.get_by_label("Password").fill(people["viewer"].password)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator(".foot").get_by_text(re.compile(r"^\d+ runners?$"))).to_be_visible()
+    expect(page.get_by_text("Updated as it happens")).to_be_hidden()
+    context.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,6 +150,40 @@ def test_what_the_program_wants_folded_begins_folded(visit: Visit, task: int) ->
     expect(group).to_contain_text("7 lines")
     group.click()
     expect(line(page, "removed 4")).to_be_visible()
+
+
+def test_a_group_that_the_end_of_the_program_left_open_is_open(
+    visit: Visit, forge: Deployment, project: int, tmp_path: Path
+) -> None:
+    """Its last lines tell why the program ended."""
+    gate = tmp_path / "gate"
+    script = f"""
+    echo '::group::build'; echo compiled; echo '::endgroup::'
+    echo '::group::seen open'; echo copied
+    until [ -e {gate} ]; do sleep 0.1; done
+    echo '::endgroup::'
+    echo '::group::deploy'; seq 20
+    echo 'connection to db-3 refused, giving up'
+    exit 1
+    """
+    task = forge.api.run_script(project, script, name="A log with an open group")
+    visitor = visit("viewer")
+    page = visitor.page
+    page.goto(f"/tasks/{task}/")
+    expect(band(page, "build")).to_contain_text("3 lines")
+    expect(line(page, "copied")).to_be_visible()
+    gate.touch()
+    visitor.await_status("Ended")
+    # That it has ended is known: it can be folded.
+    expect(line(page, "::group::seen open").locator("button")).to_be_visible()
+    for text in ("copied", "::group::deploy", "connection to db-3 refused"):
+        expect(line(page, text)).to_be_visible()
+    page.reload()
+    expect(band(page, "seen open")).to_contain_text("3 lines")
+    for _ in range(3):
+        expect(line(page, "connection to db-3 refused")).to_be_visible()
+        expect(page.locator("button.fold")).to_have_count(2)
+        page.keyboard.press("z")
 
 
 @pytest.mark.parametrize("way", ["link", "search", "error"])

@@ -50,7 +50,7 @@ def fleet(cast: Cast) -> dict[str, Runner]:
     heard = HEARD | {"last_heartbeat_at": now}
     found = {
         "idle": runner_of(cast, "idle", tags=("gpu",), **heard),
-        "never": runner_of(cast, "never"),
+        "never": runner_of(cast, "never", created_at=now - timedelta(hours=2)),
         "paused": runner_of(cast, "paused", **heard | {"version": "1.5"}),
         "offline": runner_of(
             cast, "offline", tags=("gpu",), **heard | {"last_heartbeat_at": now - timedelta(days=1)}
@@ -105,6 +105,41 @@ def test_they_are_filtered_by_status_project_tag_version_and_text(
         "q=%00": ["offline", "never", "paused", "idle", "theirs"],
     }
     assert {query: names(superuser, query) for query in found} == found
+
+
+def test_who_needs_attention_is_the_same_wherever_it_is_counted(
+    cast: Cast, fleet: dict[str, Runner], names: Names, browser: Callable[..., Client]
+) -> None:
+    """A runner that was just added is missed by nobody yet; one that was cut off is."""
+    now = timezone.now()
+    runner_of(cast, "new")
+    for name, hours in (("cut-off", 1), ("let-in-again", -1)):
+        until = now + timedelta(hours=hours)
+        runner_of(cast, name, quarantined_until=until, quarantine_reason="Too many events")
+    viewer, project = browser(cast.viewer), f"/projects/{cast.project.pk}/"
+    trouble = ["offline", "cut-off", "never"]
+    assert names(cast.viewer, "status=trouble") == trouble
+    assert names(cast.viewer, "status=never_contacted") == [
+        "cut-off", "let-in-again", "never", "new",
+    ]  # fmt: skip
+    api = viewer.get("/api/v1/runners/?status=trouble").json()
+    assert [row["name"] for row in api["results"]] == trouble
+
+    home = viewer.get("/").text
+    assert re.search(r'href="/runners/\?status=trouble">All 3<', home)
+    assert {one for one in ("new", *trouble) if f"<b>{one}</b> in" in home} == set(trouble)
+    every = viewer.get("/runners/")
+    assert "3 need attention" in every.text
+    of_project = viewer.get(f"{project}runners/?status=trouble")
+    assert [row.runner.name for row in of_project.context["rows"]] == trouble
+    assert "3 need attention." in of_project.text
+    assert "1 offline, 2 never contacted and 2 just added" in of_project.text
+    for page in (every, of_project):
+        counts = {one["word"]: one["count"] for one in page.context["segments"]}
+        assert counts == {"all": 7, "trouble": 3, "ready": 1, "out": 1}
+    assert of_project.context["trouble"] == of_project.context["in_trouble"] == 3
+    overview = viewer.get(project)
+    assert [row.runner.name for row in overview.context["trouble"]] == trouble
 
 
 def test_a_runner_with_a_task_is_busy_and_what_it_runs_is_said(

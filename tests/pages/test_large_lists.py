@@ -70,6 +70,9 @@ class Scene:
 
 TASKS = (
     "", "state=active", "state=failed", "state=succeeded", "state=stopped", "template={often}",
+    "state=queued", "state=running", "state=unreachable", "state=lost", "state=lost&by={person}",
+    "state=lost&template={often}&before={middle}", "state=running&by={person}&since=30d",
+    "state=unreachable&q=ada", "part=rows&state=lost&top={middle}",
     "template={never}", "runner={runner}", "by={person}", "since=1h", "since=24h", "since=7d",
     "since=30d", "q=health", "q=fail", "q=nothing+is+called+so", "q=ada", "q=web", "q=a",
     "state=failed&q=ada",

@@ -423,6 +423,27 @@ def test_a_hit_is_marked_across_colours_and_the_current_one_stands_out(log: Any)
     assert log.evaluate(marks) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "needle", "marked"),
+    [
+        ("to İstanbul, İstanbul", "İstanbul", ["İstanbul", "İstanbul"]),
+        ("to İstanbul and on", "and", ["and"]),
+        ("İİİ 🚀 \x1b[31mdb-3\x1b[0m refused", "🚀 db-3 ref", ["🚀 ", "db-3", " ref"]),
+        ("İİi", "i", ["İ", "İ", "i"]),
+        ("ΟΔΟΣ İ ΟΔΟΣ", "οδος", ["ΟΔΟΣ", "ΟΔΟΣ"]),
+    ],
+)
+def test_a_hit_is_marked_among_letters_that_are_longer_in_small(
+    text: str, needle: str, marked: list[str], log: Any
+) -> None:
+    push(log, text.encode())
+    log.evaluate("(needle) => view.mark(needle, 1)", needle)
+    log.evaluate("drawn()")
+    found = "[...document.querySelectorAll('.ln mark')].map((one) => one.textContent)"
+    assert log.evaluate(found) == marked
+    assert lines(log) == [text.replace("\x1b[31m", "").replace("\x1b[0m", "")]
+
+
 def test_a_log_higher_than_a_browser_draws_is_reached_to_its_end(log: Any) -> None:
     """Firefox stops at 890,000 lines; here the limit is put lower."""
     log.evaluate("renew({ tallest: 20000, kept: 1e6 })")
@@ -557,7 +578,7 @@ MARKS = [[2, "head", "TASK [one]", None], [40, "error", 3, None], [60, "head", "
 def test_folds_hide_what_they_say_and_nothing_else(log: Any) -> None:
     push(log, b"".join(b"line %d\n" % n for n in range(2000)))
     log.evaluate("view.follow(false)")
-    log.evaluate("(marks) => view.outline(marks, 2000, false)", MARKS)
+    log.evaluate("(marks) => view.outline(marks, 2000, false, true)", MARKS)
     bands = "[...document.querySelectorAll('.fold')].map((one) => one.textContent)"
     height = "document.getElementById('canvas').offsetHeight"
     assert log.evaluate(f"drawn().then(() => {height})") == 1989 * 20 + 28
@@ -581,10 +602,60 @@ def test_folds_hide_what_they_say_and_nothing_else(log: Any) -> None:
 def test_what_somebody_reads_stays_when_something_above_it_folds(log: Any) -> None:
     push(log, b"".join(b"line %d\n" % n for n in range(3000)))
     open_ones = [[line, "error", 1, None] for line in range(1000, 3000, 100)]
-    log.evaluate("(marks) => view.outline(marks, 3000, false)", MARKS + open_ones)
+    log.evaluate("(marks) => view.outline(marks, 3000, false, true)", MARKS + open_ones)
     log.evaluate("view.follow(false)")
     go(log, 910 * 20)
     place = "document.querySelector('.ln[data-number=\"930\"]').getBoundingClientRect().top"
     before = log.evaluate(place)
     log.evaluate("view.foldAll(true)")
     assert abs(log.evaluate(f"drawn().then(() => {place})") - before) <= 1
+
+
+FOLDED = "drawn().then(() => [...document.querySelectorAll('.fold')].map((one) => one.textContent))"
+
+
+@pytest.mark.parametrize("kind", ["closed", "paired"])
+def test_a_section_that_is_never_ended_stays_open(kind: str, log: Any) -> None:
+    push(log, b"".join(b"line %d\n" % n for n in range(1000)))
+    marks = [[2, "closed", "build", None], [9, "end", "", None], [20, kind, "deploy", None]]
+    log.evaluate("(marks) => view.outline(marks, 1000, false, true)", marks)
+    go(log, 0)
+    assert log.evaluate(FOLDED) == ["build8 lines"]
+    # As what stands in no section: the end, which tells why it ended, is in sight.
+    log.evaluate("view.foldAll(true)")
+    go(log, 0)
+    assert log.evaluate(FOLDED) == ["build8 lines", "Lines 31 to 990960 lines"]
+    log.evaluate("view.foldAll(false)")
+    assert log.evaluate(FOLDED) == ["build8 lines"]
+
+
+def test_a_section_that_the_next_one_ends_is_ended_by_the_log_too(log: Any) -> None:
+    push(log, b"".join(b"line %d\n" % n for n in range(100)))
+    marks = [[2, "closed", "build", None], [9, "closed", "push", None], [20, "head", "TASK", None]]
+    log.evaluate("(marks) => view.outline(marks, 100, false, true)", marks)
+    log.evaluate("view.foldAll(true)")
+    go(log, 0)
+    assert log.evaluate(FOLDED) == ["build7 lines", "push11 lines", "TASK80 lines"]
+
+
+def test_a_group_that_was_seen_open_stays_open_when_it_ends(log: Any) -> None:
+    push(log, b"".join(b"line %d\n" % n for n in range(100)))
+    outline = "([marks, isLive, isAll]) => view.outline(marks, 100, isLive, isAll)"
+    first, second = [2, "closed", "build", None], [12, "closed", "push", None]
+    go(log, 0)
+    # More of the log is already there: nobody has seen it open.
+    log.evaluate(outline, [[first], True, False])
+    log.evaluate(outline, [[first, [9, "end", "", None], second], True, True])
+    assert log.evaluate(FOLDED) == ["build8 lines"]
+    ended = [first, [9, "end", "", None], second, [22, "end", "", None]]
+    for is_live in (True, False):
+        log.evaluate(outline, [ended, is_live, True])
+        assert log.evaluate(FOLDED) == ["build8 lines"]
+    # Its reader may fold it, and the switch does what the program wants.
+    log.evaluate("document.querySelector('.ln[data-number=\"12\"] button').click()")
+    assert log.evaluate(FOLDED) == ["build8 lines", "push11 lines"]
+    log.evaluate("document.querySelectorAll('.fold')[1].click()")
+    assert log.evaluate(FOLDED) == ["build8 lines"]
+    log.evaluate("view.foldAll(true)")
+    log.evaluate("view.foldAll(false)")
+    assert log.evaluate(FOLDED) == ["build8 lines", "push11 lines"]

@@ -110,6 +110,7 @@ def test_an_empty_project_says_what_to_do_first(cast: Cast, browser: Callable[..
 def test_the_overview_counts_and_names_the_runner_in_trouble(
     cast: Cast, running_task: Task, runner: Runner, browser: Callable[..., Client]
 ) -> None:
+    Runner.objects.update(created_at=timezone.now() - timedelta(hours=2))
     text = text_of(browser(cast.viewer), f"/projects/{cast.project.pk}/")
     assert "1 task runs now, none waits. No runner is online." in text
     assert "Never contacted" in text

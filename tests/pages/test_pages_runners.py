@@ -127,7 +127,11 @@ def test_the_sentence_tells_who_is_ready_and_who_needs_attention(
     owner: Client, cast: Cast, runner: Runner
 ) -> None:
     path = f"/projects/{cast.project.pk}/runners/"
-    assert "0 of 1 are ready for tasks. 1 needs attention." in owner.get(path).content.decode()
+    new = owner.get(path).text
+    assert "0 of 1 are ready for tasks." in new and "1 just added" in new
+    assert "needs attention" not in new
+    Runner.objects.update(created_at=timezone.now() - timedelta(hours=2))
+    assert "0 of 1 are ready for tasks. 1 needs attention." in owner.get(path).text
     heard(runner)
     assert "1 of 1 is ready for tasks." in owner.get(path).content.decode()
     heard(runner, seconds_ago=720)

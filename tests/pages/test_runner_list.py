@@ -44,6 +44,7 @@ def test_the_list_is_narrowed_and_keeps_its_address(
 ) -> None:
     more(cast, "gpu-1", "gpu", online=True, version="2.0", address="10.0.0.9")
     more(cast, "gpu-2", "gpu")
+    Runner.objects.update(created_at=timezone.now() - timedelta(hours=2))
     path = f"/projects/{cast.project.pk}/runners/"
     for query, expected in [
         ("?tag=gpu", ["gpu-2", "gpu-1"]),

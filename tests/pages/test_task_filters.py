@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from projects.models import Membership
 from runners.models import Runner
+from tasks.lifecycle import HELD, TERMINAL, TaskState
 from tasks.models import Task, TaskTemplate
 from tasks.operations import run_template
 from tests.cast import Cast
@@ -144,7 +145,8 @@ def test_each_end_of_a_span_is_taken_off_by_itself(
     [
         (
             "state=bogus",
-            "state: bogus is not known here. Use active, failed, succeeded or stopped.",
+            "state: bogus is not known here. Use active, queued, starting, running, stopping,"
+            " unreachable, failed, lost, succeeded or stopped.",
         ),
         ("since=zz", "since: zz is not known here. Use 1h, 24h, 7d or 30d."),
         ("to=zz", "to: Tasks are not filtered by this."),
@@ -216,6 +218,81 @@ def test_a_chosen_filter_is_taken_off_by_itself(
     )
     assert 'href="?state=active&amp;since=7d">Started by <b>operator</b>' in text
     assert f"state=failed&amp;by={cast.operator.pk}&amp;since=7d" in text
+
+
+# --- states ---
+
+
+def put(task: Task, state: TaskState, runner: Runner) -> None:
+    """Into this state, with what a row in it has."""
+    now = timezone.now()
+    more: dict[str, Any] = {"is_exclusive": False}
+    if state in HELD:
+        more |= {"runner": runner, "nonce": "n" * 22, "claimed_at": now, "lease_expires_at": now}
+        more |= {"unreachable_at": now, "wait_ends_at": now}
+    elif state in TERMINAL:
+        more |= {"finished_at": now, "reason": "As a test has it."}
+    Task.objects.filter(pk=task.pk).update(state=state, **more)
+
+
+@pytest.fixture
+def one_of_each(cast: Cast, template: TaskTemplate, runner: Runner) -> dict[str, int]:
+    """The number of a task in each state."""
+    found = {}
+    for state in TaskState:
+        task = run_template(template=template, by=cast.operator, now=timezone.now())
+        put(task, state, runner)
+        found[state.value] = task.pk
+    return found
+
+
+@pytest.mark.parametrize(
+    "state", ["queued", "starting", "running", "stopping", "unreachable", "lost"]
+)
+def test_each_single_state_is_shown_by_itself(
+    state: str, cast: Cast, one_of_each: dict[str, int], ids: Ids, browser: Callable[..., Client]
+) -> None:
+    number = one_of_each[state]
+    assert ids(f"state={state}") == [number]
+    assert ids(f"state={state}&by={cast.operator.pk}&since=1h&q=restart") == [number]
+    assert ids(f"state={state}&by={cast.viewer.pk}") == []
+    assert ids(f"state={state}&before={number}") == []
+    assert ids(f"state={state}&part=rows&top={number}&active={number}") == [number]
+
+    client, path = browser(cast.viewer), f"/projects/{cast.project.pk}/tasks/"
+    answer = client.get(f"{path}?state={state}&since=7d&by={cast.operator.pk}")
+    label = TaskState(state).label
+    assert f'<option value="{state}" selected>{label}</option>' in answer.text
+    others = f"by={cast.operator.pk}&amp;since=7d"
+    assert f'class="pick" href="?{others}">State <b>{label}</b>' in answer.text
+    assert f"state={state}" in answer.context["live_query"]
+    # The search keeps it, once; of the bar nothing is chosen.
+    assert answer.text.count(f'<input type="hidden" name="state" value="{state}">') == 1
+    bar = answer.text[answer.text.index('aria-label="State"') :].split("</div>")[0]
+    assert "aria-current" not in bar and f'href="?state=active&amp;{others}"' in bar
+
+
+def test_the_bar_of_states_is_the_same_choice_as_the_menu(
+    cast: Cast, one_of_each: dict[str, int], ids: Ids, browser: Callable[..., Client]
+) -> None:
+    assert ids("state=failed") == [one_of_each["lost"], one_of_each["failed"]]
+    text = browser(cast.viewer).get(f"/projects/{cast.project.pk}/tasks/?state=failed").text
+    assert '<option value="failed" selected>Failed or lost</option>' in text
+    assert text.count('<input type="hidden" name="state"') == 1
+    assert 'class="pick"' not in text
+    bar = text[text.index('aria-label="State"') :].split("</div>")[0]
+    assert re.findall(r'aria-current="true">(\w+)', bar) == ["Failed"]
+
+
+def test_pages_of_a_single_state_meet_without_a_gap(
+    runs: list[Task], runner: Runner, ids: Ids, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forge.pages.tasks.PAGE_ROWS", 2)
+    for place in (0, 2, 3):
+        put(runs[place], TaskState.UNREACHABLE, runner)
+    first, second = ids("state=unreachable"), ids(f"state=unreachable&before={runs[2].pk}")
+    assert (first, second) == ([runs[3].pk, runs[2].pk], [runs[0].pk])
+    assert ids(f"state=unreachable&after={runs[0].pk}") == first
 
 
 def test_who_left_is_named_where_the_address_asks_and_a_stranger_is_not(

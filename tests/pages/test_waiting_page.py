@@ -159,7 +159,7 @@ def test_what_passes_is_named_only_where_runners_are_ready(
 
 def test_a_broker_that_is_away_is_named_before_what_passes(later: Task) -> None:
     BrokerContact.note_loss(OSError("refused"), now=timezone.now())
-    assert why(later).startswith("The controller cannot reach the broker since ")
+    assert why(later).startswith("Forge's broker has not answered since ")
     assert results(later)["Project limit"] == LIMIT
 
 

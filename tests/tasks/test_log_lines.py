@@ -246,7 +246,7 @@ def test_sections_and_errors_are_found(size: int, running_task: Task) -> None:
         ("::group::Build the image", ["closed", "Build the image"]),
         ("::endgroup::", ["end", ""]),
         ("section_start:15:tests[collapsed=true]\r\x1b[0KThe tests", ["closed", "The tests"]),
-        ("section_start:1560896352:tests\r\x1b[0KThe tests", ["head", "The tests"]),
+        ("section_start:1560896352:tests\r\x1b[0KThe tests", ["paired", "The tests"]),
         ("section_end:1560896353:tests\r\x1b[0K", ["end", ""]),
         ("\x1b[0m\x1b[1mInitializing the backend...", ["head", "Initializing the backend..."]),
         ("Plan: 2 to add, 0 to change", ["head", "Plan: 2 to add, 0 to change"]),

@@ -20,6 +20,7 @@ from tasks.models import Task
 from tasks.sentences import ago, ahead_in_words, clock, tags_in_words
 
 RUNNER, PLACE, BROKER, CONTROLLER = "Runner", "Place in line", "Broker", "Controller"
+LIMIT = "Project limit"
 NAMED = 3
 # A hint that was put out so recently may reach a runner without the controller's help.
 ON_ITS_WAY = timedelta(seconds=3)
@@ -72,7 +73,15 @@ class Waiting:
     @property
     def waits_for_forge(self) -> bool:
         """Whether the sentence is of what only those who run Forge can see to."""
-        checks = (check for check in self.checks if check.name in (BROKER, CONTROLLER))
+        return self._tells_of(BROKER, CONTROLLER)
+
+    @property
+    def waits_for_limit(self) -> bool:
+        """Whether the sentence is of the project's limit."""
+        return self._tells_of(LIMIT)
+
+    def _tells_of(self, *names: str) -> bool:
+        checks = (check for check in self.checks if check.name in names)
         return any(check.text == self.sentence for check in checks)
 
     @property
@@ -161,7 +170,7 @@ def _check_limit(task: Task, situation: Situation) -> Check:
     limit = task.project.max_parallel_tasks
     running = situation.running
     if not limit:
-        return Check("Project limit", is_met=True, text=f"None; {running} running")
+        return Check(LIMIT, is_met=True, text=f"None; {running} running")
     if running >= limit:
         text = f"The project runs {running} of at most {limit} at once."
         return _limited(text, running, limit)
@@ -173,13 +182,12 @@ def _check_limit(task: Task, situation: Situation) -> Check:
             "announced to a runner first."
         )
         return _limited(text, running, limit)
-    return Check("Project limit", is_met=True, text=f"{running} of {limit} running")
+    return Check(LIMIT, is_met=True, text=f"{running} of {limit} running")
 
 
 def _limited(text: str, running: int, limit: int) -> Check:
     brief, waits_for = f"{running} of {limit} running", "for the project's limit"
-    name = "Project limit"
-    return Check(name, is_met=False, text=text, brief=brief, waits_for=waits_for, passes=True)
+    return Check(LIMIT, is_met=False, text=text, brief=brief, waits_for=waits_for, passes=True)
 
 
 def _check_runner(required: Sequence[str], candidates: Candidates, ahead: int) -> Check:

@@ -146,6 +146,14 @@ function takeState(event) {
   const said = document.getElementById("task-said");
   if (said.dataset.state && said.dataset.state !== state.state) said.textContent = `The task is now: ${state.label}`;
   said.dataset.state = state.state;
+  if (!isEnded) sayLive();
+}
+
+// The log is live as long as its runner is heard, and not only Forge.
+function sayLive() {
+  if (document.getElementById("task-said").dataset.state === "unreachable") {
+    say("Runner silent", "warn", "status-lost");
+  } else say("Live", "run", "status-live");
 }
 
 // What the navigation counts, and what of Forge is away, outside of what is the task's.
@@ -207,7 +215,7 @@ function connect() {
   source.addEventListener("open", () => {
     if (refusal) find("remark").textContent = refusal = "";
     showConnection(true);
-    say("Live", "run", "status-live");
+    sayLive();
   });
   source.addEventListener("log", takeLog);
   source.addEventListener("state", takeState);

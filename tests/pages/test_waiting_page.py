@@ -296,6 +296,20 @@ def page_of(client: Client, task: Task) -> str:
     return answer.text
 
 
+def test_who_waits_for_the_projects_limit_is_led_to_it(
+    cast: Cast, running_task: Task, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    hear(runner)
+    Project.objects.filter(pk=cast.project.pk).update(max_parallel_tasks=1)
+    TaskTemplate.objects.update(allow_parallel=True)
+    template = TaskTemplate.objects.get(pk=running_task.template_id)
+    later = run_template(template=template, by=cast.owner, now=timezone.now())
+    change = f'id="act-limit" href="/projects/{cast.project.pk}/settings/">Change the limit</a>'
+    assert change in (text := page_of(browser(cast.owner), later))
+    assert "Change the template" not in text
+    assert "Change the limit" not in page_of(browser(cast.operator), later)
+
+
 def test_the_page_says_why_once_and_leads_to_the_runner_that_it_names(
     cast: Cast, task: Task, runner: Runner, browser: Callable[..., Client]
 ) -> None:

@@ -18,6 +18,7 @@ from runners.worker.entry import Entry
 from runners.worker.errors import UnreachableError
 from runners.worker.journal import Journal
 from runners.worker.protocol import Overflow, Receipt, Report, ReportReply, Result
+from runners.worker.supervision import boot_seconds
 from runners.worker.tokens import TokenSource
 from runners.worker.uploader import Uploader
 from tests.deployment.client import wait_for
@@ -327,3 +328,22 @@ def test_an_attempt_whose_log_stays_unreadable_ends_without_the_rest_of_it(
     )
     assert forge.logs == {7: b"one\n", 8: b"one\n"}
     assert "Task 8 has ended without the rest of its log." in caplog.messages
+
+
+def test_a_result_says_how_long_its_program_ran_also_after_a_restart(
+    journal: Journal, tmp_path: Path
+) -> None:
+    ran, failed = journal.get(7, 1), begin(journal, 8)
+    assert ran is not None
+    ran.started = boot_seconds() - 3600
+    ran.end("succeeded", 0, "Done.")
+    failed.end("failed", None, "The program could not be started.")
+    journal.close()
+    later, forge = Journal(tmp_path), Forge(tmp_path)
+    later.open()
+    with uploading(later, forge):
+        wait_for(lambda: len(forge.results) == 2, "both results are handed over")
+    later.close()
+    told = forge.results[7].run_seconds
+    assert told is not None and 3600 <= told < 3700
+    assert forge.results[8].run_seconds is None

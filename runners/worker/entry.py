@@ -63,7 +63,8 @@ class Entry:
 
     def open(self, nonce: str, url: str = "") -> None:
         """Create the folder and note the claim that is about to be sent."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Without those above it, which would get the mode that the host gives to all.
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         self.nonce = nonce
         self.boot, self.host = boot(), host()
         self.url = url

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 import threading
 from pathlib import Path
@@ -276,3 +277,28 @@ def test_a_folder_of_this_version_is_never_replaced_by_an_earlier_one(tmp_path: 
         opened(tmp_path / name).close()
     Journal(tmp_path / "by-runner").take_over(tmp_path / "by-token")
     assert (tmp_path / "by-token").exists()
+
+
+@pytest.mark.parametrize("part", [".", "tasks", "lock"])
+def test_what_is_deleted_of_it_meanwhile_is_made_anew(tmp_path: Path, part: str) -> None:
+    journal = opened(tmp_path / "runner-1")
+    whole = {path.name: path.stat().st_mode for path in [journal.folder, *journal.folder.iterdir()]}
+    gone = journal.folder / part
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    entry_in(journal).end("succeeded", 0, "Done.")
+    found = {path.name: path.stat().st_mode for path in [journal.folder, *journal.folder.iterdir()]}
+    assert found == whole
+    with pytest.raises(AlreadyRunningError):
+        opened(journal.folder)
+    journal.close()
+    later = opened(journal.folder)
+    assert later.get(7, 1) is not None and later.instance == journal.instance
+
+
+def test_a_folder_that_is_made_anew_for_a_look_whether_it_can_be_written_is_private(
+    tmp_path: Path,
+) -> None:
+    journal = opened(tmp_path / "runner-1")
+    shutil.rmtree(journal.folder)
+    journal.probe()
+    assert stat.S_IMODE(journal.folder.stat().st_mode) == 0o700

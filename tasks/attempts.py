@@ -23,17 +23,17 @@ def begin_next_attempt(
     reason: str,
     now: datetime,
     is_over: bool = False,
-    **about_log: Any,
+    **told: Any,
 ) -> bool:
     """Queue an unreachable task again, if its policy and its lease allow it.
 
     `state` and `reason` say how the attempt ended that it had; with `is_over` its runner has said
-    so itself, and `about_log` holds the `LogColumns` that it has reported. Returns False when
-    there is to be no other attempt, or not yet.
+    so itself, and `told` holds what it has reported: the `LogColumns`, and its start. Returns
+    False when there is to be no other attempt, or not yet.
     """
     with transaction.atomic():
         row = Task.objects.without_scripts().select_for_update().get(pk=task.pk)
-        for name, content in about_log.items():
+        for name, content in told.items():
             setattr(row, name, content)
         ended = TaskAttempt.of(row, state=state, reason=reason[:REASON_LENGTH], ended_at=now)
         if not row.retry(attempt=task.attempt, now=now, is_over=is_over):

@@ -24,7 +24,7 @@ from tasks.lifecycle import HELD, TaskState
 from tasks.live import announce
 from tasks.models import Task, TaskTemplate
 from tasks.policies import LostRunnerPolicy
-from tasks.publish import put_out_project
+from tasks.publish import put_out, put_out_project
 from tasks.sources import deliver
 from tasks.transitions import REASON_LENGTH
 
@@ -75,6 +75,7 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
         with transaction.atomic():
             _check_runner(task, runner, request, now=now)
             _check_limit(task)
+            _check_line(task)
             if task.claim(runner=runner, attempt=request.attempt, nonce=request.nonce, now=now):
                 return task
         why: ClaimRefusedError = ClaimRefusedError(
@@ -93,11 +94,17 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
         return _repeat(task, runner, request, now=now)
     if isinstance(why, NotNowError):
         _take_back_hint(task)
+    if isinstance(why, NotItsTurnError):
+        transaction.on_commit(partial(put_out, task.queue))
     raise why
 
 
 class NotNowError(ClaimRefusedError):
     """It may start later, or with another runner: its hint is to be put out again."""
+
+
+class NotItsTurnError(NotNowError):
+    """Something before it in its queue may start at once."""
 
 
 # What decides whether a runner may take something, and may change while it asks.
@@ -158,6 +165,19 @@ def _check_limit(task: Task) -> None:
     limit = project.max_parallel_tasks
     if limit and Task.objects.filter(project=project).held().count() >= limit:
         raise NotNowError(task.pk, "its project is at its limit")
+
+
+def _check_line(task: Task) -> None:
+    """What came back meanwhile, such as from a runner that was paused just then, starts first.
+
+    Of what must run alone the publisher knows whether it may start. Raises NotItsTurnError.
+    """
+    if task.hinted_at is None:
+        return
+    waiting = Task.objects.to_hint().filter(is_exclusive=False).in_line(task.queue)
+    first = waiting.values_list("pk", flat=True).first()
+    if first is not None and first < task.pk:
+        raise NotItsTurnError(task.pk, "an earlier one is put out again first")
 
 
 def _take_back_hint(task: Task) -> None:

@@ -198,16 +198,16 @@ def _take_result(task: Task, runner: Runner, item: Result, *, now: datetime) -> 
     """The end, once the whole log is committed; the sender tries again otherwise."""
     if not _concerns(task, item) or task.log_bytes < item.log_bytes:
         return False
-    log = _about_log(task, item)
-    ended_at = _moment(task, item.age_seconds, now=now)
-    if item.is_cut_short and task.may_retry and _retry(task, runner, item, log, now=ended_at):
+    started_at, ended_at = _span(task, item, now=now)
+    told = {**_about_log(task, item), **({"started_at": started_at} if started_at else {})}
+    if item.is_cut_short and task.may_retry and _retry(task, runner, item, told, now=ended_at):
         return True
     if task.state == TaskState.STARTING and item.outcome == "succeeded":
-        task.start(runner=runner, attempt=item.attempt, now=ended_at)
+        task.start(runner=runner, attempt=item.attempt, now=started_at or ended_at)
     elif task.state == TaskState.STARTING and item.outcome == "stopped":
         task.request_stop(reason=item.reason, now=now, attempt=item.attempt)
     to, reason = _verdict(task, item)
-    end = {"exit_code": item.exit_code, "reason": reason, **log}
+    end = {"exit_code": item.exit_code, "reason": reason, **told}
     is_finished = task.finish(to, runner=runner, attempt=item.attempt, now=ended_at, **end)
     if is_finished:
         digests.forget(task)
@@ -215,7 +215,25 @@ def _take_result(task: Task, runner: Runner, item: Result, *, now: datetime) -> 
     return is_finished
 
 
-def _retry(task: Task, runner: Runner, item: Result, log: dict[str, Any], *, now: datetime) -> bool:
+def _span(task: Task, item: Result, *, now: datetime) -> tuple[datetime | None, datetime]:
+    """When the attempt began, if that is to be said anew, and when it ended.
+
+    Both were told by reports that were some time on their way, which can be longer than the run
+    itself. Its runner has measured the run, and of the two the one that seems earlier is nearer to
+    the truth: from there it is counted, not before the claim and not beyond now.
+    """
+    if item.run_seconds is None:
+        return None, _moment(task, item.age_seconds, now=now)
+    ran = timedelta(seconds=item.run_seconds)
+    begin = now - timedelta(seconds=item.age_seconds) - ran
+    begin = min(begin, task.started_at or begin)
+    begin = max(begin, task.claimed_at or begin)
+    return begin, max(begin, min(begin + ran, now))
+
+
+def _retry(
+    task: Task, runner: Runner, item: Result, told: dict[str, Any], *, now: datetime
+) -> bool:
     """The attempt was cut short and all of it is gone: the next one need not wait for a lease."""
     is_begun = False
     with transaction.atomic():
@@ -224,7 +242,7 @@ def _retry(task: Task, runner: Runner, item: Result, log: dict[str, Any], *, now
         row = Task.objects.without_scripts().select_for_update().get(pk=task.pk)
         if is_held_by(row, runner, item.attempt):
             row.mark_unreachable(now=now)
-            end = {"state": TaskState.FAILED, "reason": item.reason, "now": now, **log}
+            end = {"state": TaskState.FAILED, "reason": item.reason, "now": now, **told}
             is_begun = begin_next_attempt(task=row, is_over=True, **end)
     task.refresh_from_db()
     return is_begun

@@ -1,7 +1,8 @@
 """Hints: messages that tell a runner that a task may start now.
 
 The row is the task; a hint carries only its id and attempt. Losing, doubling or reordering hints
-is harmless, so nothing here needs to be exact: what is missing is put out again.
+is harmless, so nothing here needs to be exact: what is missing is put out again, and a claim out
+of order is refused.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -31,6 +32,9 @@ logger = logging.getLogger(__name__)
 QUEUED = TaskState.QUEUED
 JOB_NAME = "forge.run_task"
 MAXIMUM_HINTS = 100
+# More than ever lies in a queue: it is read no further.
+MUCH = 10 * MAXIMUM_HINTS
+MAXIMUM_SORTINGS = 5
 # A hint that was popped a moment ago is no longer in the queue and not yet claimed.
 GRACE = timedelta(seconds=2)
 _DEFAULT_EXCHANGE = Exchange("")
@@ -146,9 +150,42 @@ def _share_out(project_id: int, limit: int, *, now: datetime) -> int:
 def _send(queue: Queue, attempts: Sequence[tuple[int, int]], *, now: datetime) -> int:
     if attempts:
         ids = [pk for pk, _ in attempts]
+        last = Task.objects.hinted().in_line(queue).values_list("pk", flat=True).last()
         Task.objects.filter(pk__in=ids, state=QUEUED).update(hinted_at=now)
         _publish(queue, attempts)
+        if last is not None and last > min(ids):
+            _sort(queue)
     return len(attempts)
+
+
+def _sort(queue: Queue) -> None:
+    """First in first out, where later ones lie in the queue: some were handed back, or are to run
+    again.
+
+    Workers pop meanwhile; after some tries in vain it stays as it is. Raises redis.RedisError.
+    """
+    key = _key(queue)
+    with administrator().pipeline() as pipeline:
+        for _ in range(MAXIMUM_SORTINGS):
+            with suppress(redis.WatchError):
+                pipeline.watch(key)  # type: ignore[no-untyped-call]  # the stubs lack it
+                found = cast("list[bytes]", pipeline.lrange(key, 0, MUCH))
+                # Workers take from the end.
+                line = sorted(found, key=_place_of, reverse=True)
+                if line == found or len(found) > MUCH:
+                    return
+                pipeline.multi()
+                pipeline.delete(key)
+                pipeline.rpush(key, *line)
+                pipeline.execute()
+                return
+
+
+def _place_of(raw: bytes) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in _id_in(raw).split("."))
+    except ValueError:
+        return ()
 
 
 def publish(queue: Queue, attempts: Sequence[tuple[int, int]]) -> None:
@@ -275,15 +312,24 @@ def _repeat_missing(queue: Queue, *, now: datetime) -> int:
         Task.objects.filter(pk__in=ids, state=QUEUED).update(hinted_at=now)
         logger.info("%d hints were missing in %s%s", len(missing), PREFIX, queue)
         _publish(queue, missing)
+        _sort(queue)
     return len(missing)
 
 
 def _ids_in(queue: Queue) -> set[str]:
     """The message ids in the queue. What does not look like a hint of ours is passed over."""
     found = set()
-    for raw in cast("list[bytes]", administrator().lrange(_key(queue), 0, 10 * MAXIMUM_HINTS)):
+    for raw in cast("list[bytes]", administrator().lrange(_key(queue), 0, MUCH)):
         try:
-            found.add(str(json.loads(raw)["headers"]["id"]))
-        except (ValueError, KeyError, TypeError):
+            found.add(_id_in(raw))
+        except ValueError:
             logger.warning("a message in %s is no hint of Forge", queue)
     return found
+
+
+def _id_in(raw: bytes) -> str:
+    """Raises ValueError for what is no hint."""
+    try:
+        return str(json.loads(raw)["headers"]["id"])
+    except (KeyError, TypeError) as error:
+        raise ValueError from error

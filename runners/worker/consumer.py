@@ -143,6 +143,8 @@ class RunnerConsumer(Consumer):  # type: ignore[misc]
             self._note_refusal(answer)
             return
         tunnel = self._agent.tunnel
+        if tunnel is not None:
+            tunnel.mend()
         self._agent.broker.note_absence((tunnel and tunnel.trouble) or str(error))
         if not self._is_away:
             self._is_away = True

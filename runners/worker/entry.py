@@ -47,7 +47,8 @@ class Entry:
         # Forge's address, as its program was given it; empty if that is not known.
         self.url = ""
         self.sent = 0
-        self.started: float | None = None  # time.monotonic() of the start
+        # When its program was started, in boot seconds; likewise the end.
+        self.started: float | None = None
         self.is_start_sent = False
         self.log = BoundedLog(folder)
         self.times = WritingTimes()
@@ -58,11 +59,12 @@ class Entry:
         # An earlier worker noted its end, and nobody can read how it was.
         self.is_end_unreadable = False
         self._problem = ""
-        self._ended = time.monotonic()
+        self._ended = boot_seconds()
 
     def open(self, nonce: str, url: str = "") -> None:
         """Create the folder and note the claim that is about to be sent."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Without those above it, which would get the mode that the host gives to all.
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         self.nonce = nonce
         self.boot, self.host = boot(), host()
         self.url = url
@@ -95,7 +97,7 @@ class Entry:
         self.result = self._with_what_is_left(self.result)
         if self.result and self.result.get("has_run") is True:
             # That worker may have been killed before it could tell of the start.
-            self.started = time.monotonic() - self._seconds_since_start()
+            self.started = boot_seconds() - self._seconds_since_start()
 
     def _recover_log(self) -> OSError | None:
         is_sealed = self.result is not None
@@ -195,6 +197,7 @@ class Entry:
 
         On a full disk it is noted in memory only, and delivered as long as this worker lives.
         """
+        self._ended = boot_seconds()
         try:
             self.log.seal()
         except OSError as error:
@@ -205,6 +208,7 @@ class Entry:
             "reason": reason,
             "is_cut_short": is_cut_short,
             "has_run": self.started is not None,
+            "run_seconds": None if self.started is None else max(0.0, self._ended - self.started),
             **self.about_log(),
         }
         try:
@@ -213,7 +217,6 @@ class Entry:
             self.log.discard_tail()
         except OSError as error:
             logger.error("The end of task %d is kept in memory only: %s", self.task, error)
-        self._ended = time.monotonic()
         self.result = result
 
     @property
@@ -237,7 +240,7 @@ class Entry:
 
     @property
     def seconds_since_end(self) -> float:
-        return max(0.0, time.monotonic() - self._ended)
+        return max(0.0, boot_seconds() - self._ended)
 
     def delete(self) -> None:
         """Forge has it all, or wants none of it."""

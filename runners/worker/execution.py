@@ -161,7 +161,7 @@ class Run:
         if process is None:
             return Outcome("stopped", None, self._stop_reason or "Stopped.")
         if process.has_begun:
-            self.entry.started = time.monotonic()
+            self.entry.started = process.begun_at
             started()
             self._reached("process started")
         try:

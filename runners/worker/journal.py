@@ -25,6 +25,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from runners.worker.entry import Entry
@@ -48,6 +49,7 @@ class Journal:
         self._entries: dict[tuple[int, int], Entry] = {}
         self._lock = threading.Lock()
         self._is_changed = threading.Condition(self._lock)
+        self._restoring = threading.Lock()
         # What is being deleted: its folder is not free yet.
         self._going: set[tuple[int, int]] = set()
         self._held: int | None = None
@@ -84,15 +86,36 @@ class Journal:
         Raises AlreadyRunningError and ConfigurationError (folder not writable).
         """
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.folder.chmod(self._mode)
-            (self.folder / "tasks").mkdir(mode=0o700, exist_ok=True)
-            (self.folder / "tasks").chmod(0o700)
+            self._make_folders()
             self._held = lock(self.folder)
             self.instance = self._read_instance()
         except OSError as error:
             raise self._unusable(error) from error
         self._find_leftovers()
+
+    def _make_folders(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.chmod(self._mode)
+        (self.folder / "tasks").mkdir(mode=0o700, exist_ok=True)
+        (self.folder / "tasks").chmod(0o700)
+
+    def restore(self) -> None:
+        """Make and hold it anew if somebody has deleted it, as cleaners of temporary files do.
+
+        Raises OSError.
+        """
+        with self._restoring:
+            if (self.folder / "tasks").is_dir() and (self.folder / "lock").exists():
+                return
+            self._make_folders()
+            if not (self.folder / "instance").exists():
+                write_whole(self.folder / "instance", self.instance)
+            # Where another worker has begun there meanwhile, Forge ends this one.
+            with suppress(AlreadyRunningError):
+                before, self._held = self._held, lock(self.folder)
+                if before is not None:
+                    os.close(before)
+        logger.warning("%s or a part of it was deleted, and is made anew.", self.folder)
 
     def _read_instance(self) -> str:
         path = self.folder / "instance"
@@ -118,8 +141,8 @@ class Journal:
 
     def probe(self) -> None:
         """Write something where the tasks are, down to the disk, and delete it. Raises OSError."""
+        self.restore()
         place = self.folder / "tasks" / "probe"
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(file, "wb") as stream:
@@ -136,6 +159,9 @@ class Journal:
 
         What is just being deleted of the same attempt is waited for: they share a folder.
         """
+        # If that fails, whoever opens the entry hears why.
+        with suppress(OSError):
+            self.restore()
         with self._is_changed:
             self._is_changed.wait_for(lambda: (task, attempt) not in self._going)
             if (task, attempt) in self._entries:

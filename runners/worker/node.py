@@ -184,6 +184,8 @@ def check_broker(
             if time.monotonic() > deadline:
                 trouble = _broker_trouble(url, error, tunnel)
                 raise BrokerError(trouble, may_pass=may_tls_pass(error)) from error
+            if tunnel is not None:
+                tunnel.mend()
             time.sleep(BROKER_PAUSE_SECONDS)
 
 

@@ -265,7 +265,8 @@ class Result(Message):
     SHA-256 is of all of it if `log_problem` says that the rest of it cannot be read. The process
     wrote `log_written_bytes`; `log_gap_bytes` of them are left out at `log_gap_offset`.
     `log_problem` says why the log lacks something else. `nonce` is that of the claim: one that was
-    never granted can have been followed by another of the same runner and attempt.
+    never granted can have been followed by another of the same runner and attempt. `run_seconds`
+    is how long it ran, by one clock of the runner's; None: nobody knows, or it did not run.
     """
 
     task: int = value(_id)
@@ -282,6 +283,7 @@ class Result(Message):
     log_gap_bytes: int = value(_count, default=0)
     log_problem: str = value(label(200), default="")
     nonce: str | None = value(optional(_session), default=None)
+    run_seconds: float | None = value(optional(seconds), default=None)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -27,6 +28,7 @@ from pathlib import Path
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from runners.worker.clearance import is_own_folder
 from runners.worker.configuration import Configuration
 from runners.worker.errors import BrokerError
 from runners.worker.fields import printable
@@ -88,6 +90,7 @@ class Tunnel:
         self._is_back = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._ending = asyncio.Event()
+        self._is_deleted = asyncio.Event()
         self._is_listening = threading.Event()
         self._thread = threading.Thread(target=self._run, name="forge-tunnel", daemon=True)
 
@@ -104,6 +107,11 @@ class Tunnel:
         self._is_listening.wait()
         if self.trouble:
             raise BrokerError(self.trouble, may_pass=False)
+
+    def mend(self) -> None:
+        """Listen anew if somebody has deleted the socket, as cleaners of temporary files do."""
+        if self._thread.is_alive() and not os.path.exists(self.path):
+            self._loop.call_soon_threadsafe(self._is_deleted.set)
 
     def wake(self) -> None:
         """Forge answers: whoever waits before another try need not wait any longer."""
@@ -124,21 +132,53 @@ class Tunnel:
         try:
             self._loop.run_until_complete(self._listen())
         except OSError as error:
-            self.trouble = f"The socket {self.path} cannot be opened: {error.strerror}."
+            self.trouble = self._unusable(error)
             self._is_listening.set()
 
+    def _unusable(self, error: OSError) -> str:
+        return f"The socket {self.path} cannot be opened: {error.strerror}."
+
     async def _listen(self) -> None:
-        Path(self.path).unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._serve, self.path)
-        os.chmod(self.path, 0o600)
+        self._server = await self._open_socket()
         self._is_listening.set()
+        mending = asyncio.create_task(self._mend())
         await self._ending.wait()
-        server.close()
+        mending.cancel()
+        self._server.close()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         Path(self.path).unlink(missing_ok=True)
+
+    async def _open_socket(self) -> asyncio.AbstractServer:
+        Path(self.path).unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._serve, self.path)
+        os.chmod(self.path, 0o600)
+        return server
+
+    async def _mend(self) -> None:
+        """A new socket each time that it was deleted; the tunnels that stand are not touched."""
+        while await self._is_deleted.wait():
+            self._is_deleted.clear()
+            if os.path.exists(self.path):
+                continue
+            # First: it may delete what it takes for its own socket.
+            self._server.close()
+            try:
+                self._make_folder()
+                self._server = await self._open_socket()
+            except OSError as error:
+                self.trouble = self._unusable(error)
+            else:
+                logger.warning("The socket %s was deleted, and is made anew.", self.path)
+
+    def _make_folder(self) -> None:
+        """The one of the socket. In a folder for everybody, another user may have been quicker."""
+        folder = Path(self.path).parent
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if not is_own_folder(folder):
+            raise PermissionError(errno.EPERM, "its folder belongs to somebody else")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of Celery's, from its beginning to its end."""

@@ -29,6 +29,7 @@ from runners.worker.protocol import (
     Result,
     Started,
 )
+from runners.worker.supervision import boot_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -345,7 +346,7 @@ def _has_started(entry: Entry) -> bool:
 
 
 def _start(entry: Entry) -> Started:
-    age = time.monotonic() - (entry.started or 0.0)
+    age = max(0.0, boot_seconds() - (entry.started or 0.0))
     return Started(task=entry.task, attempt=entry.attempt, age_seconds=age)
 
 

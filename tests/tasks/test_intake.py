@@ -140,6 +140,37 @@ def test_a_start_never_lies_before_its_claim(task: Task, runner: Runner) -> None
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("late", ["start", "end", "both at once"])
+def test_a_task_took_as_long_as_its_runner_measured(task: Task, runner: Runner, late: str) -> None:
+    """Whichever report was on its way for longer than the 5 ms that it ran."""
+    claimed = timezone.now() - timedelta(seconds=10)
+    task.claim(runner=runner, attempt=1, nonce="n" * 16, now=claimed)
+    started = Started(task.pk, 1, age_seconds=0.006)
+    ended = replace(result(task, b""), age_seconds=0.001, run_seconds=0.005)
+    first, second = {"start": (2.0, 1.0), "end": (1.0, 2.0), "both at once": (1.0, 1.0)}[late]
+    for seconds, report in (
+        (first, Report((started,), (), ())),
+        (second, Report((started,), (), (ended,))),
+    ):
+        take_report(runner=runner, report=report, now=claimed + timedelta(seconds=seconds))
+    task.refresh_from_db()
+    assert task.started_at == claimed + timedelta(seconds=0.994)
+    assert task.finished_at == claimed + timedelta(seconds=0.999)
+
+
+@pytest.mark.django_db
+def test_what_a_runner_measured_lies_between_the_claim_and_now(task: Task, runner: Runner) -> None:
+    """Such as where Forge's clock was set meanwhile."""
+    now = timezone.now()
+    task.claim(runner=runner, attempt=1, nonce="n" * 16, now=now)
+    later = now + timedelta(seconds=3)
+    report = Report((), (), (replace(result(task, b""), run_seconds=3600.0),))
+    take_report(runner=runner, report=report, now=later)
+    task.refresh_from_db()
+    assert (task.started_at, task.finished_at) == (now, later)
+
+
+@pytest.mark.django_db
 def test_runners_upload_faster_while_somebody_watches(running_task: Task, runner: Runner) -> None:
     def cadence() -> float:
         piece = Piece(running_task.pk, 1, 0, b"x")

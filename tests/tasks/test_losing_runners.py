@@ -320,11 +320,14 @@ def test_a_cut_short_attempt_is_followed_at_once(
     template: TaskTemplate, runner: Runner, cast: Cast
 ) -> None:
     task = retried(template, runner, cast)
-    receipt = report(runner, result(task, "failed", is_cut_short=True))
+    Task.objects.filter(pk=task.pk).update(claimed_at=timezone.now() - timedelta(seconds=60))
+    receipt = report(runner, result(task, "failed", is_cut_short=True, run_seconds=2.0))
     assert receipt.is_finished and not receipt.remark
     task.refresh_from_db()
     assert (task.state, task.attempt) == (TaskState.QUEUED, 2)
-    assert task.earlier_attempts.get().state == TaskState.FAILED
+    first = task.earlier_attempts.get()
+    assert first.state == TaskState.FAILED and task.started_at is None
+    assert first.started_at and first.ended_at - first.started_at == timedelta(seconds=2)
     # The same once more, because the receipt was lost.
     assert report(runner, result(Task(pk=task.pk, attempt=1), "failed", is_cut_short=True))
     assert Task.objects.get(pk=task.pk).attempt == 2

@@ -181,6 +181,13 @@ def test_exit_code_and_output_arrive(server: ForkServer) -> None:
     assert finish(shell(server, "echo hello; exit 7")) == ("hello\n", Ending(7, None, 0, ()))
 
 
+def test_when_the_program_was_started_is_told(server: ForkServer) -> None:
+    before = boot_seconds()
+    process = shell(server, "exit 0")
+    assert before < process.begun_at < boot_seconds()
+    finish(process)
+
+
 def test_stdout_and_stderr_keep_the_order_of_writing(server: ForkServer) -> None:
     script = "for i in 1 2 3; do echo out $i; echo err $i >&2; done"
     output, _ = finish(shell(server, script))

@@ -25,6 +25,7 @@ from runners.worker.protocol import (
     ReportReply,
     Result,
 )
+from runners.worker.supervision import boot_seconds
 from runners.worker.tokens import TokenSource
 from runners.worker.uploader import Uploader
 from tests.deployment.client import wait_for
@@ -366,3 +367,22 @@ def test_of_what_was_given_up_the_end_is_told_however_long_its_log(
         wait_for(lambda: not len(journal), "the journal is empty")
     assert [one.reason for one in forge.results] == ["The program ended with exit status 0."]
     assert forge.bytes <= MAXIMUM_REPORT_BYTES
+
+
+def test_a_result_says_how_long_its_program_ran_also_after_a_restart(
+    journal: Journal, tmp_path: Path
+) -> None:
+    ran, failed = journal.get(7, 1), begin(journal, 8)
+    assert ran is not None
+    ran.started = boot_seconds() - 3600
+    ran.end("succeeded", 0, "Done.")
+    failed.end("failed", None, "The program could not be started.")
+    journal.close()
+    later, forge = Journal(tmp_path), Forge(tmp_path)
+    later.open()
+    with uploading(later, forge):
+        wait_for(lambda: len(forge.results) == 2, "both results are handed over")
+    later.close()
+    told = forge.results[7].run_seconds
+    assert told is not None and 3600 <= told < 3700
+    assert forge.results[8].run_seconds is None

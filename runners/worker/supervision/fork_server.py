@@ -175,6 +175,7 @@ class ForkServer:
         process = SupervisedProcess(
             begun["pid"],
             has_begun=begun["has_begun"],
+            begun_at=begun["begun_at"],
             output=pipes.output,
             control=control,
             status=status,

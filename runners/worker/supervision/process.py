@@ -86,6 +86,7 @@ class SupervisedProcess:
     pid: of the program.
     has_begun: its start had come to an end before it was to be ended. If not, it has not run,
         or only while the ending was on its way.
+    begun_at: when that was, in boot seconds.
     output: read end of the pipe that carries the program's stdout and stderr in the order of its
         writes. The caller reads until end of file and closes it.
 
@@ -97,6 +98,7 @@ class SupervisedProcess:
         pid: int,
         *,
         has_begun: bool = True,
+        begun_at: float,
         output: int,
         control: Control,
         status: StatusReader,
@@ -106,6 +108,7 @@ class SupervisedProcess:
     ) -> None:
         self.pid = pid
         self.has_begun = has_begun
+        self.begun_at = begun_at
         self.output = output
         self._control = control
         self._status = status

@@ -149,7 +149,8 @@ class Supervisor:
         self._trouble = self._program.trouble(failures)
         if not self._trouble:
             # Of what was killed nobody can say whether its exec had not just gone well after all.
-            tell(self._status, {"pid": pid, "has_begun": not self._is_start_ended})
+            begun = {"has_begun": not self._is_start_ended, "begun_at": kernel.boot_seconds()}
+            tell(self._status, {"pid": pid, **begun})
 
     def _mind_lease(self) -> None:
         if self._lease.ends_now():

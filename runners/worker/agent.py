@@ -166,13 +166,13 @@ class Agent:
             trouble=lambda: self.watch.trouble or self.broker.trouble,
         )
 
-    def keep_in_touch(self) -> None:
+    def keep_in_touch(self, *, is_listening: bool = True) -> None:
         """Hand over what the journal holds, and beat; this worker is connected. Again: go on so."""
         self._take_over()
         if not self.watch.is_alive():
             self.watch.probe()
             self.watch.start()
-        self.contact.keep(self.welcome.heartbeat_seconds)
+        self.contact.keep(self.welcome.heartbeat_seconds, is_listening=is_listening)
         # Not before: what a killed worker left may be large, and leases end meanwhile.
         self.workplaces.clearance.start()
 
@@ -192,7 +192,7 @@ class Agent:
             self.tunnel.is_logging = True
         with self._turning:
             self._has_begun, parting = True, self._parting
-        self.keep_in_touch()
+        self.keep_in_touch(is_listening=False)
         if parting is not None:
             self._leave_for(*parting)
 

@@ -249,6 +249,7 @@ class ListenStep(bootsteps.StartStopStep):  # type: ignore[misc]
         "celery.worker.consumer.control:Control",
     )
     _refused_at = 0.0
+    _has_listened = False
 
     def start(self, consumer: Any) -> None:
         agent: Agent = consumer.app.agent
@@ -256,6 +257,10 @@ class ListenStep(bootsteps.StartStopStep):  # type: ignore[misc]
         agent.cut = lambda: _cut(consumer)
         RunnerChannel.refused = staticmethod(lambda: self._stand_back(consumer))
         agent.choose_queues()
+        if not self._has_listened:
+            # The heartbeat has waited for this.
+            self._has_listened = True
+            agent.ask_forge()
         # Forgotten with all that is timed for this connection, if it is lost before.
         consumer.timer.call_after(SETTLED_SECONDS, consumer.note_presence)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from runners.worker.client import Client
 from runners.worker.entry import Entry
 from runners.worker.errors import RevokedError
-from runners.worker.heart import Heart
+from runners.worker.heart import HOLD_SECONDS, Heart
 from runners.worker.journal import Journal
 from runners.worker.protocol import HeartbeatReply
 from runners.worker.uploader import Uploader
@@ -47,10 +47,11 @@ class Contact:
         self.uploader = self._make_uploader()
         self._heart: Heart | None = None
 
-    def keep(self, interval: float) -> None:
+    def keep(self, interval: float, *, is_listening: bool = True) -> None:
         """Begin; anew, where it had ended and Forge takes this worker after all.
 
-        interval: of the heartbeat, in seconds, until Forge asks for another one.
+        interval: of the heartbeat, in seconds, until Forge asks for another one. If the worker is
+        not yet listening to its queues, the first one waits for a poke, though not for long.
         """
         with self._lock:
             if self._is_closed:
@@ -59,7 +60,7 @@ class Contact:
                 self.uploader = self._make_uploader()
                 self.uploader.start()
             if self._heart is None or not self._heart.is_alive():
-                self._heart = self._make_heart(interval)
+                self._heart = self._make_heart(interval, 0.0 if is_listening else HOLD_SECONDS)
                 self._heart.start()
 
     def _make_uploader(self) -> Uploader:
@@ -67,12 +68,13 @@ class Contact:
         made.seconds_heard = lambda: self._heart.seconds_heard() if self._heart else 0.0
         return made
 
-    def _make_heart(self, interval: float) -> Heart:
+    def _make_heart(self, interval: float, hold: float) -> Heart:
         made = Heart(
             self._client,
             self._journal,
             self._session,
             interval=interval,
+            hold=hold,
             obey=self._obey,
             revoked=self._revoked,
             displaced=self._displaced,

@@ -17,6 +17,8 @@ from runners.worker.supervision import boot_seconds
 logger = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 3.0
+# How long a worker may take to listen to its queues before Forge hears of it all the same.
+HOLD_SECONDS = 5.0
 # How long an answer is waited for before another heartbeat is sent over a new connection: as long
 # as two take, within these bounds. By the end of ANSWER_TIMEOUT Forge may call the runner lost.
 SHORTEST_PATIENCE = 3.0
@@ -28,6 +30,8 @@ DISPLACED = "displaced"
 class Heart(threading.Thread):
     """One thread a worker; beats at the interval that Forge asks for, or when poked.
 
+    The first beat comes after `hold` seconds, or when poked: Forge takes it for a word that this
+    worker is ready for tasks.
     `obey` gets the answer and when its heartbeat was sent, in boot seconds.
     """
 
@@ -38,6 +42,7 @@ class Heart(threading.Thread):
         session: str,
         *,
         interval: float,
+        hold: float = 0.0,
         obey: Callable[[HeartbeatReply, float], None],
         revoked: Callable[[RevokedError], None],
         displaced: Callable[[str], None],
@@ -49,6 +54,7 @@ class Heart(threading.Thread):
         self._journal = journal
         self._session = session
         self._interval = interval
+        self._hold = hold
         self._obey = obey
         self._revoked = revoked
         self._displaced = displaced
@@ -93,6 +99,9 @@ class Heart(threading.Thread):
         return tuple(TaskRef(entry.task, entry.attempt) for entry in self._journal)
 
     def run(self) -> None:
+        if self._hold:
+            self._poke.wait(self._hold)
+            self._poke.clear()
         while not self._is_closing:
             asked = 0.0
             is_at_once = False

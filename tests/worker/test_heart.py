@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,7 +78,7 @@ class Front:
 class Beating:
     """A heart that beats against a front; what came of it."""
 
-    def __init__(self, front: Front, folder: Path) -> None:
+    def __init__(self, front: Front, folder: Path, hold: float) -> None:
         self.obeyed: list[float] = []
         self.ended: list[str] = []
         journal = Journal(folder)
@@ -87,6 +88,7 @@ class Beating:
             journal,
             "s" * 16,
             interval=0.5,
+            hold=hold,
             obey=lambda reply, sent: self.obeyed.append(sent),
             revoked=lambda error: self.ended.append(error.message),
             displaced=self.ended.append,
@@ -98,9 +100,9 @@ class Beating:
 def beat(tmp_path: Path) -> Iterator[Callable[..., tuple[Front, Beating]]]:
     with contextlib.ExitStack() as stack:
 
-        def start(*answers: Answer | None) -> tuple[Front, Beating]:
+        def start(*answers: Answer | None, hold: float = 0.0) -> tuple[Front, Beating]:
             front = Front(*answers)
-            beating = Beating(front, tmp_path)
+            beating = Beating(front, tmp_path, hold)
             stack.callback(beating.heart.close)
             stack.callback(front.close)
             return front, beating
@@ -111,6 +113,12 @@ def beat(tmp_path: Path) -> Iterator[Callable[..., tuple[Front, Beating]]]:
 Beat = Callable[..., tuple[Front, Beating]]
 
 
+def is_waiting(heart: Heart | None) -> bool:
+    """Whether its thread waits until it is poked, or until its time has come."""
+    poke: Any = heart and heart._poke
+    return bool(poke and poke._cond._waiters)
+
+
 def test_a_connection_that_dies_without_a_word_is_given_up_before_forge_gives_the_runner_up(
     beat: Beat,
 ) -> None:
@@ -119,6 +127,20 @@ def test_a_connection_that_dies_without_a_word_is_given_up_before_forge_gives_th
     # With the patience that other requests have, Forge would have taken the runner for lost.
     assert front.heard[2] - front.heard[1] < ANSWER_TIMEOUT
     assert not beating.ended
+
+
+def test_the_first_one_waits_until_the_worker_listens_to_its_queues(beat: Beat) -> None:
+    """Forge calls the runner ready from then on."""
+    front, beating = beat(hold=600.0)
+    wait_for(lambda: is_waiting(beating.heart), "it waits")
+    assert not front.heard
+    beating.heart.poke()
+    wait_for(lambda: len(beating.obeyed) >= 2, "it goes on to beat")
+
+
+def test_it_does_not_wait_for_that_without_end(beat: Beat) -> None:
+    _, beating = beat(hold=0.01)
+    wait_for(lambda: beating.obeyed, "it beats")
 
 
 @pytest.mark.parametrize("status", [503, 429])

@@ -6,15 +6,21 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from runners.worker.agent import Agent
+from runners.worker.configuration import Configuration
+from runners.worker.consumer import ListenStep
 from runners.worker.contact import DELIVERY_SECONDS
 from runners.worker.patience import Known
-from runners.worker.protocol import Report, ReportReply, SecretFile
+from runners.worker.protocol import Heartbeat, HeartbeatReply, Report, ReportReply, SecretFile
 from runners.worker.workplace import Workplaces
+from tests.deployment.client import wait_for
 from tests.worker.connected import FOLDER, Forge, agent_in
+from tests.worker.test_heart import is_waiting
 
 
 @pytest.fixture
@@ -81,3 +87,32 @@ def test_a_worker_that_is_told_to_end_does_not_try_for_long_to_hand_over_what_it
         assert agent.journal.get(7, 1) is entry
     finally:
         silent.is_over.set()
+
+
+class Listens(Forge):
+    """Counts heartbeats."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        super().__init__(configuration)
+        self.heard = threading.Semaphore(0)
+
+    def heartbeat(self, request: Heartbeat, *, patience: float = 0.0) -> HeartbeatReply:
+        self.heard.release()
+        return super().heartbeat(request, patience=patience)
+
+
+def test_forge_hears_that_a_worker_is_ready_once_it_listens_to_its_queues(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runners.worker.contact.HOLD_SECONDS", 600.0)
+    forge = agent.client = Listens(agent.configuration)
+    agent.connect()
+    agent.begin()
+    wait_for(lambda: is_waiting(agent.contact._heart), "the heartbeat waits")
+    assert not forge.heard.acquire(blocking=False)
+    timer = SimpleNamespace(call_after=lambda seconds, call: None)
+    consumer: Any = SimpleNamespace(
+        app=SimpleNamespace(agent=agent), timer=timer, note_presence=None, task_consumer=None
+    )
+    ListenStep(consumer).start(consumer)
+    assert forge.heard.acquire(timeout=60)

@@ -49,6 +49,16 @@ class RevokedError(WorkerError):
         super().__init__(message)
         self.code = code
 
+    def parting(self, url: str, *, has_tasks: bool) -> tuple[str, str]:
+        """What the worker ends with, for its operator, and the reason of each task that runs."""
+        # What does not say why comes from a Forge that has forgotten the runner altogether.
+        if self.code in ("removed", "unauthorized"):
+            tasks = "; its tasks were ended" if has_tasks else ""
+            removed = f"This runner was removed from Forge at {url}{tasks}."
+            return removed, "The runner was removed from Forge."
+        tasks = " The runner's tasks were ended." if has_tasks else ""
+        return self.message + tasks, self.message
+
 
 class RefusedError(WorkerError):
     """Forge understood and said no; `code` is its machine-readable reason."""

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.deployment.client import Runner, wait_for
-from tests.deployment.deployment import Deployment
+from tests.deployment.deployment import Deployment, Worker
 
 # Where the kernel lets a group of processes be bounded, by the version of its interface.
 GROUPS = (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup"))
@@ -47,6 +47,14 @@ def make_group(parent: Path) -> Path | None:
 def folder_of(forge: Deployment, runner: Runner) -> Path:
     (found,) = (forge.folder / "journals").glob(f"runner-{runner.id}-*")
     return found
+
+
+def let_nothing_begin(worker: Worker, group: Path) -> None:
+    """No process and no thread more of this worker, its fork server and its supervisors."""
+    process = psutil.Process(worker.process.pid)
+    for one in (process, *process.children(recursive=True)):
+        (group / "cgroup.procs").write_text(str(one.pid))
+    (group / "pids.max").write_text("1")
 
 
 def trouble_of(forge: Deployment, runner: Runner) -> str:
@@ -109,10 +117,7 @@ def test_one_task_at_most_meets_a_host_without_a_process_for_it(
     worker = forge.worker(runner)
     # Its threads and its fork server are there by then.
     assert forge.api.wait_until(forge.api.run_script(project, "true"))["state"] == "succeeded"
-    process = psutil.Process(worker.process.pid)
-    for one in (process, *process.children(recursive=True)):
-        (group / "cgroup.procs").write_text(str(one.pid))
-    (group / "pids.max").write_text("1")
+    let_nothing_begin(worker, group)
     met = forge.api.wait_until(forge.api.run_script(project, "echo met > /dev/null"))
     why = "Nothing was started, for a reason of the runner's host: no thread for the task"
     assert (met["state"], met["started_at"]) == ("failed", None)
@@ -130,4 +135,19 @@ def test_one_task_at_most_meets_a_host_without_a_process_for_it(
     (group / "pids.max").write_text("max")
     assert {one["state"] for one in forge.api.finished(tasks)} == {"succeeded"}
     forge.api.await_status(runner.id, "idle")
+    assert worker.process.poll() is None and "Traceback" not in worker.said(), worker.said()
+
+
+def test_a_worker_without_a_thread_for_its_first_task_goes_on(
+    forge: Deployment, group: Path
+) -> None:
+    project = forge.api.project("No thread")
+    runner = forge.api.runner(project, "threadless-1")
+    worker = forge.worker(runner)
+    let_nothing_begin(worker, group)
+    task = forge.api.run_script(project, "true")
+    said = "No task can be started: no thread for the task"
+    wait_for(lambda: said in forge.api.task(task)["waiting_for"], "the task waits for a thread")
+    (group / "pids.max").write_text("max")
+    assert forge.api.wait_until(task)["state"] == "succeeded", worker.said()
     assert worker.process.poll() is None and "Traceback" not in worker.said(), worker.said()

@@ -50,9 +50,16 @@ class NewUserToken:
     token: str = field(repr=False)
 
 
-def create_project(*, name: str, description: str, owner: User, now: datetime) -> Project:
+def create_project(
+    *, name: str, description: str, owner: User, now: datetime, max_parallel_tasks: int = 0
+) -> Project:
     """A new project with `owner` as its first member. Raises ProjectNameTakenError."""
-    project = Project(name=name, description=description, created_at=now)
+    project = Project(
+        name=name,
+        description=description,
+        max_parallel_tasks=max_parallel_tasks,
+        created_at=now,
+    )
     project.clean_fields()
     try:
         with transaction.atomic():

@@ -33,7 +33,7 @@ class ProjectSerializer(StrictMixin, serializers.ModelSerializer[Project]):
 class NewProjectSerializer(StrictMixin, serializers.ModelSerializer[Project]):
     class Meta:
         model = Project
-        fields = ("name", "description")
+        fields = ("name", "description", "max_parallel_tasks")
 
 
 class ProjectList(ApiView, ListAPIView[Project]):

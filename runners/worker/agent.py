@@ -24,9 +24,9 @@ from runners.worker.entry import Entry
 from runners.worker.errors import RefusedError, RevokedError, say
 from runners.worker.execution import Outcome, Run
 from runners.worker.failpoints import reached
+from runners.worker.host_watch import FOLDERS, JOURNAL, STARTS, HostWatch
 from runners.worker.identity import ask_identity, introduction
-from runners.worker.journal import Journal, earlier_name
-from runners.worker.journal_watch import JournalWatch
+from runners.worker.journal import earlier_name, open_journal
 from runners.worker.lease import Lease
 from runners.worker.leftovers import Leftovers
 from runners.worker.patience import Known
@@ -36,6 +36,7 @@ from runners.worker.runs import Runs
 from runners.worker.supervision import ForkServer, SupervisionError, TooLateError
 from runners.worker.task_environment import settings_of
 from runners.worker.task_users import TaskUsers, require_passage
+from runners.worker.trial import Trial
 from runners.worker.tunnel import Tunnel
 from runners.worker.workplace import Workplaces
 
@@ -62,11 +63,13 @@ class Agent:
         self.tunnel: Tunnel | None = None
         self.broker = BrokerWatch()
         # Set by the Celery half: end the worker with this status; end it after its tasks, for this
-        # reason; listen to these queues; wait for no answer of the broker's any longer.
+        # reason; listen to these queues; wait for no answer of the broker's any longer; run
+        # what waits for a thread.
         self.leave: Callable[[int], None] = lambda status: None
         self.shut_down: Callable[[str], None] = lambda reason: None
         self.listen: Callable[[tuple[str, ...]], None] = lambda queues: None
         self.cut: Callable[[], None] = lambda: None
+        self.revive: Callable[[], None] = lambda: None
         self.runs = Runs()
         # Attempts whose end is in the journal before Celery tells of it.
         self._noted = set[tuple[int, int]]()
@@ -117,13 +120,15 @@ class Agent:
     def _open(self, folder: Path) -> None:
         """Hold the journal's folder from now on, and clear what lies beside it."""
         is_shared = bool(self.configuration.task_users)
-        self.journal = self._open_journal(folder, is_shared=is_shared)
-        self.watch = JournalWatch(self.journal, changed=self._adapt)
+        earlier = self.configuration.data / earlier_name(self.configuration.token)
+        self.journal = open_journal(folder, earlier, is_passable=is_shared)
         self.contact = self._make_contact()
         self.predecessor = Predecessor(folder / "fork-servers")
         self.workplaces = Workplaces(
             folder, os.environ, is_shared=is_shared, instance=self.journal.instance
         )
+        trial = Trial(self.workplaces, self.forks, self.users, revive=lambda: self.revive())
+        self.watch = HostWatch(trial.probes(self.journal), changed=self._adapt)
         self.leftovers = Leftovers(self.journal, self.predecessor)
         self.leftovers.end(self.workplaces)
         self.workplaces.clear()
@@ -140,18 +145,12 @@ class Agent:
         try:
             self.forks.start()
         except SupervisionError as error:  # such as on a full disk
-            logger.warning("%s. The first task tries again.", error)
+            self.watch.note(STARTS, error)
         return self.welcome
 
     def ask_forge(self) -> None:
         """Beat now: only Forge can say why the broker cuts us off, or it is to know something."""
         self.contact.poke()
-
-    def _open_journal(self, folder: Path, *, is_shared: bool) -> Journal:
-        journal = Journal(folder, is_passable=is_shared)
-        journal.take_over(self.configuration.data / earlier_name(self.configuration.token))
-        journal.open()
-        return journal
 
     def _make_contact(self) -> Contact:
         return Contact(
@@ -238,14 +237,17 @@ class Agent:
         entry = self.journal.create(task, attempt)
         if entry is None:
             raise Ignore("this attempt is here already")
+        what = JOURNAL
         try:
             entry.open(nonce=secrets.token_hex(16), url=self.configuration.url)
+            what = FOLDERS
+            self.workplaces.probe()
         except OSError as error:
             # Nothing was claimed: the task stays queued, and its hint is put out again.
             self.journal.forget(entry)
             logger.info("Task %d is not taken.", task)
-            self.watch.note(error)
-            raise Ignore("the journal cannot be written") from error
+            self.watch.note(what, error)
+            raise Ignore("this host cannot carry it out") from error
         with self.runs.expecting(task, attempt):
             is_ours = False
             while True:
@@ -261,7 +263,8 @@ class Agent:
         reached("claim answered", task=task, attempt=attempt)
         with self.users.lent() as user:
             workplace = self.workplaces.of(task, attempt, user, has_secrets=bool(job.files))
-            run = Run(job, entry, workplace, lease, wrote=self.contact.uploader.news)
+            news, hindered = self.contact.uploader.news, partial(self.watch.note, STARTS)
+            run = Run(job, entry, workplace, lease, wrote=news, hindered=hindered)
             self.runs.add(run)
             try:
                 outcome = self._execute(run)
@@ -281,8 +284,8 @@ class Agent:
         It counts a task as held until its result has arrived, and would refuse a claim too many:
         the hint would go back, and around, while this slot is free. Raises Ignore.
         """
-        if self.contact.uploader.trouble:  # popped in the moment in which the queue was left
-            raise Ignore("what comes of it could not be told")
+        if self.watch.trouble or self.contact.uploader.trouble:
+            raise Ignore("popped in the moment in which the queue was left")
         most = OVERHANG * self.runs.slots
         while not self._is_draining.is_set() and not self._is_leaving.is_set():
             if self.journal.await_room(most, ROOM_SECONDS):
@@ -351,7 +354,7 @@ class Agent:
             self.listen((self.account,) if is_barred else self._queues)
 
     def _adapt(self) -> None:
-        """The journal can no longer be written, or can again: obey that, and tell Forge."""
+        """This host can no longer carry out tasks, or can again: obey that, and tell Forge."""
         self.choose_queues()
         self.ask_forge()
 
@@ -371,12 +374,7 @@ class Agent:
             self.journal.forget(entry)
 
     def _revoked(self, error: RevokedError) -> None:
-        url = self.configuration.url
-        removed = f"This runner was removed from Forge at {url}; its tasks were ended."
-        self._leave_for(
-            removed if error.is_removed else f"{error.message} The runner's tasks were ended.",
-            error.reason,
-        )
+        self._leave_for(*error.parting(self.configuration.url, has_tasks=any(self.runs)))
 
     def _displaced(self, message: str) -> None:
         self._leave_for(message, f"The runner's worker was ended: {message}")

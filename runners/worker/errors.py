@@ -49,22 +49,21 @@ class RevokedError(WorkerError):
         super().__init__(message)
         self.code = code
 
-    @property
-    def is_removed(self) -> bool:
-        """What does not say why comes from a Forge that has forgotten the runner altogether."""
-        return self.code in ("removed", "unauthorized")
-
-    @property
-    def reason(self) -> str:
-        """Why the tasks that run are ended: for whoever reads it at the task, not on the host."""
-        if self.is_removed:
-            return "The runner was removed from Forge."
+    def parting(self, url: str, *, has_tasks: bool) -> tuple[str, str]:
+        """What the worker ends with, for its operator, and the reason of each task that runs."""
+        # What does not say why comes from a Forge that has forgotten the runner altogether.
+        if self.code in ("removed", "unauthorized"):
+            tasks = "; its tasks were ended" if has_tasks else ""
+            removed = f"This runner was removed from Forge at {url}{tasks}."
+            return removed, "The runner was removed from Forge."
+        tasks = " The runner's tasks were ended." if has_tasks else ""
+        reason = self.message
         if self.code == "replaced":
-            return (
+            reason = (
                 "The runner's token was ended: a newer one has replaced it, and its worker did "
                 "not have that yet."
             )
-        return self.message
+        return self.message + tasks, reason
 
 
 class RefusedError(WorkerError):

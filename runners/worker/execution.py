@@ -25,6 +25,7 @@ from runners.worker.supervision import (
     Control,
     Ending,
     ForkServer,
+    HostError,
     StepDone,
     StopStep,
     SupervisedProcess,
@@ -36,6 +37,7 @@ from runners.worker.supervision import (
     read_some,
 )
 from runners.worker.task_environment import environment_for
+from runners.worker.trial import start_thread
 from runners.worker.workplace import Workplace
 
 logger = logging.getLogger(__name__)
@@ -77,7 +79,9 @@ class Run:
         lease: Lease,
         *,
         wrote: Callable[[], None],
+        hindered: Callable[[Exception], None] = lambda error: None,
     ) -> None:
+        """`hindered` is told what keeps this host from starting anything, not this job alone."""
         self.job = job
         self.begun = time.monotonic()
         self._lease = lease
@@ -85,7 +89,7 @@ class Run:
         self.entry = entry
         self.workplace = workplace
         self._secrets = (*job.secrets.values(), *(file.content for file in job.files))
-        self._wrote = wrote
+        self._wrote, self._hindered = wrote, hindered
         # Not held while a program is started: that may hang, and the heartbeat asks for it.
         self._lock = threading.Lock()
         self._control = Control()
@@ -157,7 +161,7 @@ class Run:
             self.entry.take_back_start()
             raise
         except (SupervisionError, OSError) as error:
-            return Outcome("failed", None, f"The program could not be started: {error}")
+            return self._not_started(error)
         if process is None:
             return Outcome("stopped", None, self._stop_reason or "Stopped.")
         if process.has_begun:
@@ -177,6 +181,15 @@ class Run:
                 process.wait()
             raise
         return self._outcome(ending)
+
+    def _not_started(self, error: SupervisionError | OSError) -> Outcome:
+        # What is there already may be another task's doing: it keeps no other from starting.
+        if not isinstance(error, HostError | OSError) or isinstance(error, FileExistsError):
+            return Outcome("failed", None, f"The program could not be started: {error}")
+        self._hindered(error)
+        why = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else error
+        reason = f"Nothing was started, for a reason of the runner's host: {why}"
+        return Outcome("failed", None, reason)
 
     def _lost_at_start(self, error: SupervisorLostError, masker: Masker) -> Outcome:
         """Nobody can say whether the program ran; what it wrote is kept."""
@@ -202,7 +215,7 @@ class Run:
         self.entry.note_start(user.uid if user else None)
         limit = threading.Timer(self.job.timeout_seconds, self._time_out)
         limit.daemon = True
-        limit.start()
+        start_thread(limit)
         try:
             return server.spawn(
                 arguments,

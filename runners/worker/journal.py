@@ -223,6 +223,14 @@ class Journal:
             self._held = None
 
 
+def open_journal(folder: Path, earlier: Path, *, is_passable: bool) -> Journal:
+    """That of a runner, in `folder`, or so far in `earlier`. Raises what its parts do."""
+    journal = Journal(folder, is_passable=is_passable)
+    journal.take_over(earlier)
+    journal.open()
+    return journal
+
+
 def earlier_name(token: str) -> str:
     """What a journal's folder was called when it was named after the token."""
     return "runner-" + hashlib.sha256(token.encode()).hexdigest()[:16]

@@ -7,7 +7,10 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -24,10 +27,11 @@ from runners.worker.celery import ignore_overrides
 from runners.worker.configuration import Configuration, require_loopback
 from runners.worker.consumer import ListenStep, RunnerConsumer, make_queue, waker
 from runners.worker.errors import BrokerError, say
+from runners.worker.host_watch import STARTS
 from runners.worker.patience import await_forge, ending_at_signals
 from runners.worker.protocol import MAXIMUM_SLOTS, ConnectReply
 from runners.worker.shutdown import Shutdown, ignore_what_means_nothing
-from runners.worker.supervision import hide_memory
+from runners.worker.supervision import HostError, hide_memory
 from runners.worker.tls import may_tls_pass
 from runners.worker.tokens import BrokerCredentials
 from runners.worker.tunnel import Tunnel
@@ -268,6 +272,30 @@ def configure(app: Any, agent: Agent, broker: str) -> None:
     )
 
 
+class Threads(ThreadPoolExecutor):
+    """Keeps what it is given where the host gives this process no thread for it.
+
+    It runs when another thread is free, or when one is to be had: `revive`. Forge puts its hint out
+    again meanwhile, and whoever comes too late is refused.
+    """
+
+    def __init__(self, most: int, hindered: Callable[[Exception], None]) -> None:
+        super().__init__(max_workers=most)
+        self._hindered = hindered
+
+    def _adjust_thread_count(self) -> None:
+        """What `submit` calls last; its error would end the event loop, and the work stay."""
+        try:
+            super()._adjust_thread_count()  # type: ignore[misc]
+        except RuntimeError as error:
+            self._hindered(HostError(f"no thread for the task: {error}"))
+
+    def revive(self) -> None:
+        if self._work_queue.qsize():
+            with suppress(RuntimeError):  # the worker ends
+                self.submit(lambda: None)
+
+
 class WakingPool(TaskPool):  # type: ignore[misc]
     """A thread pool that tells the event loop when a slot is free: it fetches the next hint.
 
@@ -277,7 +305,10 @@ class WakingPool(TaskPool):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.executor = ThreadPoolExecutor(max_workers=MAXIMUM_SLOTS)
+        agent: Agent = self.app.agent
+        hindered = partial(agent.watch.note, STARTS)
+        self.executor = Threads(MAXIMUM_SLOTS, hindered)
+        agent.revive = self.executor.revive
 
     @property
     def num_processes(self) -> int:

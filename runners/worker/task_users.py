@@ -60,6 +60,11 @@ class TaskUsers:
         )
         return self.count
 
+    def next(self) -> TaskUser | None:
+        """Whom the next task would get; None if there are none, or all are lent."""
+        with self._freed:
+            return self._idle[0] if self._idle else None
+
     @contextmanager
     def lent(self) -> Iterator[TaskUser | None]:
         """A user for one task until the end of the block, None if there are none at all.

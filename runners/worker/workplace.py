@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108  # a folder of our own of mode 0700 is
 PRIVATE = 0o700
 # Others may pass through, to what is theirs, and see no names.
 PASSABLE = 0o711
+# As many as there are at once of one task: its script, and its start and its end in the journal.
+# A disk may have room, and yet nothing left to make a file of.
+PROBE_FILES = 4
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,17 @@ class Workplaces:
             self.clearance.take(self._base)
         self._make(self._base)
 
+    def probe(self) -> None:
+        """Make and remove what a task needs room for: folders and files. Raises OSError."""
+        place = self._base / f"probe-{secrets.token_hex(8)}"
+        workplace = Workplace(place, place / "none", None, self.clearance, self._mode)
+        try:
+            workplace.make()
+            for number in range(PROBE_FILES):
+                workplace.write_script(str(number), "")
+        finally:
+            remove_folder(os.fsencode(place))
+
     def clear_others(self) -> None:
         """Remove what workers of this runner left in memory that had other folders.
 
@@ -165,8 +180,8 @@ class Workplaces:
     ) -> Workplace:
         """The workplace of one attempt; memory is looked for only if there is a use for it."""
         name = f"{task}-{attempt}"
-        secrets = self._secrets_base() if has_secrets else self._otherwise
-        return Workplace(self._base / name, secrets / name, user, self.clearance, self._mode)
+        base = self._secrets_base() if has_secrets else self._otherwise
+        return Workplace(self._base / name, base / name, user, self.clearance, self._mode)
 
     def _secrets_base(self) -> Path:
         """In memory if the host lets us, else beside the journal.

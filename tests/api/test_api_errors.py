@@ -57,7 +57,7 @@ def test_a_bad_body_is_refused(
 def test_an_unknown_field_is_named(owner: Api) -> None:
     answer = owner.post("projects/", {"name": "x", "colour": "red"})
     assert answer.status_code == 400
-    assert "Possible: description, name" in answer.json()["fields"]["colour"][0]
+    assert "Possible: description, max_parallel_tasks, name" in answer.json()["fields"]["colour"][0]
     assert answer.json()["message"].startswith("colour: ")
 
 

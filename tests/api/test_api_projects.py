@@ -18,6 +18,16 @@ def test_who_creates_a_project_owns_it(cast: Cast, api: Callable[..., Api]) -> N
     }  # fmt: skip
 
 
+def test_a_new_project_may_have_a_limit(cast: Cast, api: Callable[..., Api]) -> None:
+    answer = api(cast.viewer).post("projects/", {"name": "Narrow", "max_parallel_tasks": 3})
+    assert (answer.status_code, answer.json()["max_parallel_tasks"]) == (201, 3)
+    assert Project.objects.get(pk=answer.json()["id"]).max_parallel_tasks == 3
+    wrong: list[object] = [-1, 10_001, None, "many"]
+    for limit in wrong:
+        given = {"name": "Wrong", "max_parallel_tasks": limit}
+        assert api(cast.viewer).post("projects/", given).status_code == 400
+
+
 def test_a_taken_name_is_409_whatever_its_case(cast: Cast, api: Callable[..., Api]) -> None:
     answer = api(cast.owner).post("projects/", {"name": "PAYMENTS"})
     assert (answer.status_code, answer.json()["code"]) == (409, "project_name_taken")

@@ -46,3 +46,23 @@ def test_tasks_hear_whether_the_runner_or_its_token_is_gone(
     assert words in run.reason
     # What is for whoever has the host would tell nobody why the task has ended.
     assert "does not accept" not in run.reason
+
+
+@pytest.mark.parametrize("code", ["removed", "replaced"])
+def test_a_worker_says_that_tasks_were_ended_where_there_were_any(code: str) -> None:
+    error = RevokedError("Forge does not accept it.", code)
+    said, _ = error.parting("https://forge.example.net", has_tasks=True)
+    idle, _ = error.parting("https://forge.example.net", has_tasks=False)
+    assert "tasks were ended." in said
+    assert "tasks" not in idle and idle.endswith((".example.net.", "accept it."))
+
+
+def test_an_idle_worker_whose_runner_is_removed_speaks_of_no_tasks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = list[str]()
+    monkeypatch.setattr("runners.worker.agent.say", said.append)
+    agent = Agent(Configuration.from_environment(ENVIRONMENT))
+    agent._has_begun = True
+    agent._revoked(RevokedError("Forge does not accept it.", "removed"))
+    assert said == ["This runner was removed from Forge at https://forge.example.net."]

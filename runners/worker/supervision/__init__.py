@@ -13,6 +13,7 @@ extends nothing. Everything in `server/` runs outside the worker, in small proce
 
 from runners.worker.supervision.control import Control
 from runners.worker.supervision.errors import (
+    HostError,
     SupervisionError,
     SupervisorLostError,
     TooLateError,
@@ -35,6 +36,7 @@ __all__ = [
     "Control",
     "Ending",
     "ForkServer",
+    "HostError",
     "Note",
     "StepDone",
     "StopStep",

@@ -9,6 +9,10 @@ class TooLateError(SupervisionError):
     """The time by which the program had to start had passed: nothing ran."""
 
 
+class HostError(SupervisionError):
+    """This host can start no program at the moment, whichever it is: nothing ran."""
+
+
 class RequestNotTakenError(SupervisionError):
     """The fork server went away before a supervisor existed: nothing ran, asking again is safe."""
 

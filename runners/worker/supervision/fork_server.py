@@ -16,6 +16,7 @@ from typing import Any
 
 from runners.worker.supervision.control import Control, write_line
 from runners.worker.supervision.errors import (
+    HostError,
     RequestNotTakenError,
     SupervisionError,
     SupervisorLostError,
@@ -97,7 +98,7 @@ class ForkServer:
         without a slash is looked up in the PATH of `environment`. It is the child that looks, as
         the program's user. Raises SupervisionError with a sentence for the user: program not found,
         directory missing, arguments too large.
-        TooLateError says that nothing ran.
+        TooLateError says that nothing ran, HostError that nothing would have, whatever it is.
         """
         request = request_of(argv, environment, directory, user=user, places=places, terms=terms)
         control = control or Control()
@@ -105,7 +106,7 @@ class ForkServer:
             for _ in range(_ATTEMPTS):
                 with contextlib.suppress(RequestNotTakenError):
                     return self._spawn_once(request, private, on_step, control)
-        raise SupervisionError(f"the fork server could not take the request for {argv[0]}")
+        raise HostError(f"the fork server could not take the request for {argv[0]}")
 
     def nudge(self) -> None:
         """Have the server go on, if a task of the same user has stopped it with SIGSTOP.
@@ -268,7 +269,8 @@ class ForkServer:
         if "is_too_late" in answer:
             raise TooLateError(answer["error"])
         if "error" in answer:
-            raise SupervisionError(answer["error"])
+            kind = HostError if answer.get("is_of_host") else SupervisionError
+            raise kind(answer["error"])
         return answer
 
     def _next(self, status: StatusReader) -> dict[str, Any]:
@@ -291,7 +293,7 @@ class ForkServer:
                 self._orphans.adopt()
             return launch(self._noted())
         except OSError as error:
-            raise SupervisionError(f"the fork server cannot start: {error}") from error
+            raise HostError(f"the fork server cannot start: {error}") from error
 
     def _discard_server(self) -> None:
         """Forget a server that no longer answers. Its supervisors go on without it."""

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
-from runners.worker.supervision.errors import SupervisionError
+from runners.worker.supervision.errors import HostError
 
 # How long, and how much, is read of a program whose supervisor died as it started it.
 REST_SECONDS = 5.0
@@ -34,7 +34,7 @@ class Pipes(NamedTuple):
 
 
 def open_pipes() -> Pipes:
-    """New ones. Raises SupervisionError where the process may open no more files."""
+    """New ones. Raises HostError where the process may open no more files."""
     opened: list[int] = []
     try:
         for _ in range(3):
@@ -42,7 +42,7 @@ def open_pipes() -> Pipes:
     except OSError as error:
         for descriptor in opened:
             os.close(descriptor)
-        raise SupervisionError(f"no pipe for the task: {error.strerror}") from error
+        raise HostError(f"no pipe for the task: {error.strerror}") from error
     output, log, orders, control, status, report = opened
     return Pipes(output, control, status, [log, orders, report])
 

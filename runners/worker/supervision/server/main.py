@@ -104,7 +104,8 @@ class Server:
             pid = os.fork()
         except OSError as error:
             tell(status, {"supervisor": 0})
-            tell(status, {"error": f"no process for a supervisor: {error.strerror}"})
+            what = f"no process for a supervisor: {error.strerror}"
+            tell(status, {"error": what, "is_of_host": True})
             os.close(status)
             pid = -1
         if pid == 0:

@@ -11,10 +11,23 @@ from typing import Any, NamedTuple, NoReturn
 from . import kernel
 
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
+# What the host has too little of for any program.
+_SCARCE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 class ProgramError(Exception):
-    """The program was not started; the text is for the user."""
+    """The program was not started; the text is for the user.
+
+    is_of_host: no other program could have been started here either.
+    """
+
+    def __init__(self, sentence: str, *, of_host: bool = False) -> None:
+        super().__init__(sentence)
+        self.is_of_host = of_host
+
+    def as_told(self) -> dict[str, Any]:
+        """What the worker is told."""
+        return {"error": str(self), "is_of_host": self.is_of_host}
 
 
 class Failure(NamedTuple):
@@ -28,6 +41,13 @@ class Failure(NamedTuple):
     number: int
     place: int = 0
     is_there: bool = False
+
+    @property
+    def is_of_host(self) -> bool:
+        """Not if the program, or the task's own folder, is what is missing."""
+        if self.stage == "directory":
+            return self.number not in _MISSING
+        return self.stage == "setup" or self.number in _SCARCE
 
 
 class Program:
@@ -61,21 +81,25 @@ class Program:
         program may lie where nobody answers.
         """
         supervisor = os.getpid()
-        failures, report = os.pipe()
         try:
+            failures, report = os.pipe()
             pid = os.fork()
         except OSError as error:
-            raise ProgramError(f"no process for the program: {error.strerror}") from error
+            why = f"no process for the program: {error.strerror}"
+            raise ProgramError(why, of_host=True) from error
         if pid == 0:
             self._become(log, report, supervisor)
         os.close(report)
         return pid, failures
 
-    def trouble(self, failures: int) -> str:
-        """Why the exec did not go well, as the descriptor of `start` tells; empty if it did."""
-        failure = os.read(failures, select.PIPE_BUF)
+    def trouble(self, failures: int) -> ProgramError | None:
+        """Why the exec did not go well, as the descriptor of `start` tells; None if it did."""
+        told = os.read(failures, select.PIPE_BUF)
         os.close(failures)
-        return self._explain(Failure(*json.loads(failure))) if failure else ""
+        if not told:
+            return None
+        failure = Failure(*json.loads(told))
+        return ProgramError(self._explain(failure), of_host=failure.is_of_host)
 
     def _look_up(self) -> list[str]:
         name = self.argv[0]

@@ -51,14 +51,21 @@ def _run(log: int, orders: Orders, status: int) -> dict[str, Any] | None:
     start_by = request.pop("start_by", None)
     if start_by is not None and kernel.boot_seconds() > start_by:
         return {"error": _GREW_OLD, "is_too_late": True}
-    exits = kernel.ChildExits()
     try:
+        exits = _child_exits()
         program = Program(**request)
         started = program.start(log)
     except ProgramError as error:
-        return {"error": str(error)}
+        return error.as_told()
     os.close(log)
     return Supervisor(program, started, orders, exits, status, lease).run()
+
+
+def _child_exits() -> kernel.ChildExits:
+    try:
+        return kernel.ChildExits()
+    except OSError as error:
+        raise ProgramError(f"no pipe for its supervisor: {error.strerror}", of_host=True) from error
 
 
 class Lease:
@@ -108,7 +115,7 @@ class Supervisor:
         self._failures: int | None
         self._pid, self._failures = started
         self._started_pid = self._pid
-        self._trouble = ""
+        self._trouble: ProgramError | None = None
         self._status = status
         self._lease = lease
         self._orders = orders
@@ -137,7 +144,7 @@ class Supervisor:
                 self._leftovers |= signalled
             self._wait()
         self._note_start()
-        return {"error": self._trouble} if self._trouble else self._ending()
+        return self._trouble.as_told() if self._trouble else self._ending()
 
     def _note_start(self) -> None:
         """The start has come to its end, if only by that of its process."""

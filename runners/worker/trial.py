@@ -1,0 +1,85 @@
+"""Whether this host can start a task: everything that a start needs, for a program that ends."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+from runners.worker.host_watch import FOLDERS, JOURNAL, STARTS
+from runners.worker.journal import Journal
+from runners.worker.protocol import SecretFile
+from runners.worker.supervision import (
+    ForkServer,
+    HostError,
+    SupervisionError,
+    Terms,
+    boot_seconds,
+)
+from runners.worker.task_users import TaskUsers
+from runners.worker.workplace import Workplace, Workplaces
+
+# If a host has none, its process was there all the same.
+_PROGRAM = ["/bin/sh", "-c", "exit 0"]
+# No task has this number.
+_NOBODYS = 0
+_SECRET = SecretFile("TRIAL", "-" * 4096)
+_SECONDS = 30.0
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Raises HostError where the host gives this process no thread any more."""
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise HostError(f"no thread for the task: {error}") from error
+
+
+class Trial:
+    """`revive`, after one that went well: there may be a thread again for what waits for one."""
+
+    def __init__(
+        self,
+        workplaces: Workplaces,
+        forks: ForkServer,
+        users: TaskUsers,
+        *,
+        revive: Callable[[], None],
+    ) -> None:
+        self._workplaces, self._forks, self._users = workplaces, forks, users
+        self._revive = revive
+
+    def probes(self, journal: Journal) -> dict[str, Callable[[], None]]:
+        """Those of a HostWatch."""
+        return {JOURNAL: journal.probe, FOLDERS: self._workplaces.probe, STARTS: self.start}
+
+    def start(self) -> None:
+        """Raises HostError or OSError where no task could be started."""
+        start_thread(threading.Thread(target=lambda: None, name="forge-trial", daemon=True))
+        workplace = self._workplaces.of(_NOBODYS, 1, self._users.next())
+        try:
+            workplace.make()
+            workplace.write_secrets([_SECRET])
+            _run(workplace, self._forks)
+        finally:
+            workplace.remove()
+        self._revive()
+
+
+def _run(workplace: Workplace, forks: ForkServer) -> None:
+    until = boot_seconds() + _SECONDS
+    try:
+        process = forks.spawn(
+            _PROGRAM,
+            environment={},
+            directory=workplace.folder,
+            private=workplace.secrets,
+            user=workplace.user.as_json() if workplace.user else None,
+            terms=Terms(start_by=until, until=until),
+        )
+        os.close(process.output)
+        process.wait()
+    except HostError:
+        raise
+    except SupervisionError:
+        return  # it could be started, or the worker ends

@@ -26,6 +26,8 @@ PLACES = (
     "result sent",
     "result committed",
 )
+# Where a task has a program, which may wait at a gate.
+WITH_PROGRAM = ("process started", "mid-log")
 
 
 @dataclass(frozen=True)

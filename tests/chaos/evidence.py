@@ -32,7 +32,7 @@ Attempt = dict[str, Any]
 class Facts:
     """meant: how many tasks were asked for. accepted: ids that Forge answered to; rows: the API's
     last word on each task; logs: by task and attempt; passages: the processes' own record;
-    arrived: how many bytes of the logs Forge had before the blow.
+    arrived: how many bytes of the logs Forge had before the blow; names: of the runners.
     """
 
     meant: int
@@ -43,6 +43,7 @@ class Facts:
     damage: Damage
     passages: tuple[Passage, ...]
     arrived: dict[Key, int] = field(default_factory=dict)
+    names: dict[int | None, str] = field(default_factory=dict)
 
     @cached_property
     def _by_attempt(self) -> dict[Key, list[Passage]]:

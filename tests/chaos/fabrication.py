@@ -14,6 +14,7 @@ from tests.chaos.ledger import Ledger, whole_log
 from tests.chaos.verdict import Score, judge
 
 TASK, RUNNER, PID = 7, 3, 500
+NAMES: dict[int | None, str] = {RUNNER: "host-1"}
 HALF = whole_log(TASK, 1, 20)
 ONCE = ("1 start 11", "1 half", "1 end")
 TWICE = (*ONCE, "2 start 12", "2 half", "2 end")

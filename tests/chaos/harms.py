@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from tests.chaos.conductor import Hold
+from tests.chaos.conductor import WITH_PROGRAM, Hold
 from tests.chaos.damage import Damage
 from tests.chaos.installation import WATCHERS, Host, Installation, supervisor_of, watchers_of
 from tests.deployment.client import wait_for
@@ -243,6 +243,10 @@ class OfProgram(Harm):
     keeps_gates_shut = True
 
     def prepare(self, hold: Hold) -> bool:
+        if hold.place in WITH_PROGRAM:
+            # Its program was started just now, and may not have come to say so.
+            with suppress(AssertionError):
+                wait_for(lambda: self._has_started(hold), "the program that is held has started")
         starts = self.place.written().starts
         # In one order, whichever of them was quicker to write: the seed is to choose the same.
         started = sorted(one for one in starts if supervisor_of(one[0], one[2]) is not None)
@@ -253,6 +257,10 @@ class OfProgram(Harm):
         self.task, attempt, self.program = (own or [self.chance.choice(started)])[0]
         self.key = self.task, attempt
         return True
+
+    def _has_started(self, hold: Hold) -> bool:
+        starts = self.place.written().starts
+        return any(start[:2] == (hold.task, hold.attempt) for start in starts)
 
     def mend(self) -> None:
         wait_for(lambda: not supervisor_of(self.task, self.program), "the program is gone")

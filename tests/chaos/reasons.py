@@ -23,7 +23,11 @@ class _Reason:
     is_true: Callable[[Case], bool]
 
     def fits(self, case: Case, state: str, told: str) -> bool:
-        return state == self.state and bool(self.words.fullmatch(told)) and self.is_true(case)
+        found = self.words.fullmatch(told)
+        if state != self.state or found is None or not self.is_true(case):
+            return False
+        named = found.groupdict().get("runner")
+        return named in (None, case.facts.names.get(case.runner))
 
 
 def _reason(state: str, words: str, is_true: Callable[[Case], bool]) -> _Reason:
@@ -88,7 +92,7 @@ _REASONS = (
     ),
     _reason(
         "lost",
-        r"Runner host-\d was out of reach, and ends its processes with their lease\.",
+        r"Runner (?P<runner>\S+) was out of reach, and ends its processes with their lease\.",
         lambda case: (
             case.row["lost_runner_policy"] == "retry"
             and (case.was_given_up("lost") or case.died_with_worker)
@@ -96,7 +100,7 @@ _REASONS = (
     ),
     _reason(
         "lost",
-        r"Runner host-\d went silent, and nobody can say how the task ended\. "
+        r"Runner (?P<runner>\S+) went silent, and nobody can say how the task ended\. "
         r"Its template says to give up at once; it may still run there\.",
         lambda case: case.row["lost_runner_policy"] == "fail" and case.was_given_up("lost"),
     ),

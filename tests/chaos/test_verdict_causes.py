@@ -178,6 +178,12 @@ def test_the_reason_of_an_earlier_attempt_is_true_as_well(again: Facts) -> None:
         assert score(replace(again, rows=rows)).reason_untrue == 1
 
 
+def test_a_reason_names_the_runner_that_had_it(given_up: Facts) -> None:
+    other = GIVEN_UP.replace("host-1", "host-2")
+    named = ended(given_up, "lost", HALF, complete=False, policy="fail", reason=other)
+    assert score(named).reason_untrue == 1
+
+
 def test_nobody_may_doubt_what_was_ended_by_who_watched_it(once: Facts, tmp_path: Path) -> None:
     half = ledger(tmp_path, "1 start 11", "1 half")
     begun = replace(once, ledger=half, passages=passed(1, *BEFORE_ITS_END), damage=KILLED)

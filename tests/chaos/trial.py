@@ -227,6 +227,7 @@ class Trial:
             damage=self.harm.damage,
             passages=self.here.conductor.passages(rows),
             arrived=self.arrived,
+            names={host.worker.runner.id: host.name for host in self.here.hosts},
         )
         self.outcome.facts.append(facts)
         self.outcome.score = judge(facts, self.outcome.complaints)

@@ -282,13 +282,17 @@ def unlike_stored(group: VariableGroup, secrets: Mapping[str, str | None]) -> di
     """
     stored = {row.name: row for row in group.secrets.all()}
     own = secrets_just_set(group)
+    return {
+        name: text
+        for name, text in secrets.items()
+        if not _is_stored(stored.get(name), text, is_own=name in own)
+    }
 
-    def is_stored(name: str, text: str | None) -> bool:
-        if text is None:
-            return name not in stored
-        return name in own and name in stored and stored[name].open() == text
 
-    return {name: text for name, text in secrets.items() if not is_stored(name, text)}
+def _is_stored(row: SecretVariable | None, text: str | None, *, is_own: bool) -> bool:
+    if text is None:
+        return row is None
+    return is_own and row is not None and row.open() == text
 
 
 def _check_names(group: VariableGroup) -> None:

@@ -40,9 +40,11 @@ def main() -> int:
             for place, harm in every_pair(chance, on_postgres=on_postgres)
             if given.only in (None, place) and given.harm in (None, harm.__name__)
         ]
-    pairs = pairs[given.first - 1 :]
     if not pairs:
         parser.error("there is no such trial: name a boundary as in the table, a harm by its class")
+    if not 1 <= given.first <= len(pairs):
+        parser.error(f"--first is from 1 to {len(pairs)}: there are {len(pairs)} trials")
+    pairs = pairs[given.first - 1 :]
     print(f"seed {given.seed}, {len(pairs)} trials of {given.tasks} tasks", flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="forge-chaos-") as folder:
@@ -58,7 +60,11 @@ def main() -> int:
         )
     print(table(outcomes))
     proven = sum(outcome.counts for outcome in outcomes)
-    print(f"{proven} of {len(outcomes)} proven inside, {time.monotonic() - began:.0f} s")
+    beside = sum(outcome.is_beside for outcome in outcomes)
+    print(
+        f"{proven} of {len(outcomes)} proven inside, {beside} of them beside the task that stood "
+        f"still, {time.monotonic() - began:.0f} s"
+    )
     is_clean = not total(one.score for one in outcomes).broken and proven == len(outcomes)
     return 0 if is_clean else 1
 

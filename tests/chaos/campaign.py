@@ -70,6 +70,7 @@ _HEADS = (
     "unpermitted",
     "overlap",
     "wrong state",
+    "reason untrue",
     "log incomplete",
     "late",
     "lost",
@@ -167,6 +168,8 @@ def _try(
 
 def _said(outcome: Outcome) -> str:
     words = f"{outcome.score.tasks} tasks in {outcome.seconds:.1f} s"
+    if outcome.is_beside:
+        words += ", of another task than the one that stood still"
     if not outcome.counts:
         words += f", does not count: {outcome.why_not}"
     return "\n  ".join([words, *outcome.complaints])
@@ -177,7 +180,8 @@ def table(outcomes: list[Outcome]) -> str:
     lines = [_line("boundary", "victim", *_HEADS)]
     for outcome in sorted(outcomes, key=lambda one: PLACES.index(one.place)):
         victim = f"{outcome.harm.victim}, {outcome.harm.way}"
-        mark = "" if outcome.counts else " (not proven)"
+        mark = " (beside)" if outcome.is_beside else ""
+        mark = mark if outcome.counts else " (not proven)"
         lines.append(_line(outcome.place, victim + mark, *_numbers(outcome.score)))
     lines.append(_line("all", "", *_numbers(total(one.score for one in outcomes))))
     return "\n".join(lines)
@@ -188,4 +192,4 @@ def _numbers(score: Score) -> list[int]:
 
 
 def _line(place: str, victim: str, *columns: object) -> str:
-    return f"{place:<17} {victim:<38}" + "".join(f"{column!s:>15}" for column in columns)
+    return f"{place:<17} {victim:<48}" + "".join(f"{column!s:>15}" for column in columns)

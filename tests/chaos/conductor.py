@@ -26,6 +26,8 @@ PLACES = (
     "result sent",
     "result committed",
 )
+# Where a task has a program, which may wait at a gate.
+WITH_PROGRAM = ("process started", "mid-log")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Conductor:
         self.folder = folder
         self._record = folder / "record.jsonl"
         self._record.touch()
+        self._read: list[dict[str, Any]] = []
+        self._read_bytes = 0
         self._changed = threading.Condition()
         self._place = ""
         self._pass_over = 0
@@ -143,7 +147,14 @@ class Conductor:
         )
 
     def _lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._record.read_text().splitlines()]
+        """The whole record, of which only what is new is read. Called in one thread."""
+        with self._record.open("rb") as record:
+            record.seek(self._read_bytes)
+            new = record.read()
+        new = new[: new.rfind(b"\n") + 1]
+        self._read_bytes += len(new)
+        self._read += [json.loads(line) for line in new.splitlines()]
+        return self._read
 
 
 def _answer(asking: socket.socket) -> None:

@@ -29,8 +29,9 @@ class Damage:
     another one. workers: runners whose worker was killed, each with the pid that it had. unwatched:
     those of them with which all were killed that end a program, so that it may live on. silences:
     of runners that were stopped, cut off, or without a Forge to speak to. asked: tasks of which a
-    stop was asked, each with the state that the answer said; empty where it had ended before. shut:
-    those of them that could not come to their own end meanwhile.
+    stop was asked, each with the state that the answer said; empty where it had ended before. done:
+    those of them whose program had come to its own end when that was asked; of the others none can
+    come to it, unless it is let.
     """
 
     killed: set[Key] = field(default_factory=set)
@@ -39,4 +40,4 @@ class Damage:
     unwatched: set[int] = field(default_factory=set)
     silences: list[Silence] = field(default_factory=list)
     asked: dict[int, str] = field(default_factory=dict)
-    shut: set[int] = field(default_factory=set)
+    done: set[int] = field(default_factory=set)

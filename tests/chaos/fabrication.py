@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tests.chaos.conductor import PLACES, Passage
 from tests.chaos.damage import Damage, Key, Silence
+from tests.chaos.evidence import Facts
 from tests.chaos.ledger import Ledger, whole_log
+from tests.chaos.verdict import Score, judge
 
 TASK, RUNNER, PID = 7, 3, 500
+NAMES: dict[int | None, str] = {RUNNER: "host-1"}
+HALF = whole_log(TASK, 1, 20)
+ONCE = ("1 start 11", "1 half", "1 end")
+TWICE = (*ONCE, "2 start 12", "2 half", "2 end")
+# Its worker was killed, in whichever attempt it had.
+KILLED = Damage(workers={RUNNER: PID})
+BEFORE_ITS_END = ("hint popped", "process started", "mid-log")
+REASONS = {
+    "succeeded": "The program ended with exit status 0. 1 process that it left running was ended.",
+    "failed": "The runner's worker was killed while it ran; its processes were ended with it.",
+    "stopped": "Stopped by admin.",
+    "lost": "Runner host-1 was out of reach, and ends its processes with their lease.",
+}
+PROGRAM_KILLED = "The program was ended by signal 9 (SIGKILL)."
+SUPERVISOR_LOST = (
+    "The task's supervisor was lost: the supervisor of process 11 died without a report. What "
+    "there was of it was ended."
+)
+GIVEN_UP = (
+    "Runner host-1 went silent, and nobody could say how the task ended. Its template says to "
+    "give up at once; it may have run on there."
+)
 
 
 def attempt(
@@ -19,14 +44,14 @@ def attempt(
     log: bytes | None = None,
     *,
     complete: bool = True,
-    reason: str = "It ended.",
+    reason: str = "",
 ) -> dict[str, Any]:
     """What the API says of it; `log` is what was stored, all that it writes if it is None."""
     stored = whole_log(TASK, number) if log is None else log
     return {
         "number": number,
         "state": state,
-        "reason": reason,
+        "reason": reason or REASONS[state],
         "runner": RUNNER,
         "log_complete": complete,
         "log_bytes": len(stored),
@@ -73,3 +98,24 @@ def passed(number: int, *places: str, pid: int = PID) -> tuple[Passage, ...]:
 def silent(runner: int = RUNNER, *, seconds: float = 5.0) -> Damage:
     """Nothing was heard of the runner while it had the task."""
     return Damage(silences=[Silence(runner, since=2.0, until=2.0 + seconds)])
+
+
+def score(facts: Facts) -> Score:
+    complaints: list[str] = []
+    found = judge(facts, complaints)
+    assert bool(complaints) == bool(found.broken)
+    return found
+
+
+def ended(
+    facts: Facts,
+    state: str,
+    log: bytes = whole_log(TASK, 1),
+    *,
+    complete: bool = True,
+    reason: str = "",
+    **fields: Any,
+) -> Facts:
+    """As `facts`, and its only attempt ended so."""
+    rows = {TASK: row(attempt(1, state, log, complete=complete, reason=reason), **fields)}
+    return replace(facts, rows=rows, logs={(TASK, 1): log})

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from tests.chaos.conductor import Hold
+from tests.chaos.conductor import WITH_PROGRAM, Hold
 from tests.chaos.damage import Damage
 from tests.chaos.installation import WATCHERS, Host, Installation, supervisor_of, watchers_of
 from tests.deployment.client import wait_for
@@ -31,6 +31,8 @@ class Harm(ABC):
     # Of the programs that wait at their gates, all that ends them is killed, and a child of theirs
     # without anything of Forge's about it is not: they run on every host when it strikes.
     leaves_children = False
+    # No program comes to its end before it is mended, unless the trial waits for one that does.
+    keeps_gates_shut = False
 
     def __init__(self, place: Installation, chance: random.Random) -> None:
         self.place = place
@@ -38,6 +40,9 @@ class Harm(ABC):
         self.damage = Damage()
         # The tasks that run, and whose gates stay shut until it is mended.
         self.gated: list[int] = []
+        # Whether the task that is held has no such part where it stands, and another one's is
+        # struck: at the same moment then, and not at the same place.
+        self.is_beside = False
 
     def prepare(self, hold: Hold) -> bool:
         """Choose whom to strike; False where there is nobody."""
@@ -61,6 +66,7 @@ class OfHost(Harm):
 
     def prepare(self, hold: Hold) -> bool:
         found = self.place.host_of(hold.runner, hold.pid)
+        self.is_beside = found is None
         self.host: Host = found or self.chance.choice(self.place.hosts)
         return True
 
@@ -229,18 +235,32 @@ class CutWorkerPastLease(PastLease):
 
 
 class OfProgram(Harm):
-    """Strikes at one of the tasks that run: that of the hold if it does, or any."""
+    """Strikes at one of the tasks that run: that of the hold if it does, or any.
+
+    That of the hold waits at its gate, if it has started: it would have ended else.
+    """
+
+    keeps_gates_shut = True
 
     def prepare(self, hold: Hold) -> bool:
+        if hold.place in WITH_PROGRAM:
+            # Its program was started just now, and may not have come to say so.
+            with suppress(AssertionError):
+                wait_for(lambda: self._has_started(hold), "the program that is held has started")
         starts = self.place.written().starts
         # In one order, whichever of them was quicker to write: the seed is to choose the same.
         started = sorted(one for one in starts if supervisor_of(one[0], one[2]) is not None)
         own = [start for start in started if start[:2] == (hold.task, hold.attempt)]
         if not started:
             return False
+        self.is_beside = not own
         self.task, attempt, self.program = (own or [self.chance.choice(started)])[0]
         self.key = self.task, attempt
         return True
+
+    def _has_started(self, hold: Hold) -> bool:
+        starts = self.place.written().starts
+        return any(start[:2] == (hold.task, hold.attempt) for start in starts)
 
     def mend(self) -> None:
         wait_for(lambda: not supervisor_of(self.task, self.program), "the program is gone")
@@ -307,18 +327,23 @@ def _signal(pid: int, number: int) -> None:
 
 
 class AskStop(Harm):
-    """A person asks it of the task that is held, and of one that runs and cannot end by itself."""
+    """A person asks it of the task that is held, and of one that runs.
+
+    Neither comes to its end by itself, unless it is held for that: so a stop that is ignored shows.
+    """
 
     victim = "task"
     way = "stop asked for"
     action = "stop"
+    keeps_gates_shut = True
 
     def prepare(self, hold: Hold) -> bool:
-        self.damage.shut = {self.chance.choice(self.gated)}
+        self._tasks = {hold.task, self.chance.choice(self.gated)}
         return True
 
     def strike(self, hold: Hold) -> None:
-        for task in sorted({hold.task} | self.damage.shut):
+        self.damage.done = {task for task, _ in self.place.written().ends} & self._tasks
+        for task in sorted(self._tasks):
             answer = self.place.forge.api.send("POST", f"tasks/{task}/{self.action}")
             self.damage.asked[task] = answer.json()["state"] if answer.ok else self._refused(task)
 

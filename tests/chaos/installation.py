@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import psutil
 
 from tests import broker as real_broker
 from tests.chaos.conductor import Conductor
-from tests.chaos.evidence import LEASE_SECONDS
+from tests.chaos.evidence import LEASE_SECONDS, OFFLINE_SECONDS
 from tests.chaos.ledger import Ledger, is_free, lock_of
 from tests.deployment.client import wait_for
 from tests.deployment.deployment import Worker
@@ -28,7 +29,7 @@ WATCHERS = ("forge-supervise", "forge-forkserve")
 # A runner is missed within seconds, and leases end in a few more; a template that waits does so for
 # longer than it takes to mend any harm.
 PERIODS = {
-    "FORGE_OFFLINE_SECONDS": "4",
+    "FORGE_OFFLINE_SECONDS": str(OFFLINE_SECONDS),
     "FORGE_LEASE_SECONDS": str(LEASE_SECONDS),
     "FORGE_UNREACHABLE_SECONDS": "120",
 }
@@ -122,6 +123,11 @@ class Installation:
         finally:
             for other in others:
                 self.forge.api.post(f"runners/{other}/resume")
+
+    def last_heard(self, host: Host) -> datetime:
+        """When its worker's last heartbeat came, by the clock of this machine."""
+        told = self.forge.api.get(f"runners/{host.worker.runner.id}/")["last_heartbeat_at"]
+        return datetime.fromisoformat(told)
 
     def settle(self) -> None:
         """Run one task more for each slot: what had been in the queues was popped before."""

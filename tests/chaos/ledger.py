@@ -8,8 +8,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+# How often a program writes; half of it before its gate. One task of four writes BURST lines each
+# time, in all some 400 KB, and with pauses, so that its log travels in many parts.
 LINES = 40
 LAST_BEFORE_GATE = LINES // 2
+BURST = 500
+LONG_OF = 4
 
 # Until a gate is there.
 WAIT = "while [ ! -e {gate} ]; do sleep 0.05; done"
@@ -17,6 +21,7 @@ WAIT = "while [ ! -e {gate} ]; do sleep 0.05; done"
 WAIT_APART = '(cd / && exec env -i PATH="$PATH" bash -c \'' + WAIT.format(gate='"$0"') + "' {gate})"
 
 # Says that it started, writes half of its log, waits for its gate if it has one, writes the rest.
+# No two lines are the same, so that none can stand in for another.
 # The lock is held as long as any process of it lives: also by the child that it leaves behind, in
 # a session of its own.
 SCRIPT = f"""me="$FORGE_TASK_ID $FORGE_ATTEMPT"
@@ -24,10 +29,17 @@ exec 9>> {{ledger}}.$FORGE_TASK_ID
 flock --nonblock 9 || echo "$me overlap" >> {{ledger}}
 echo "$me start $$" >> {{ledger}}
 setsid sleep 600 &
-for n in $(seq {LAST_BEFORE_GATE}); do echo "line $n of $me"; done
+write() (
+  for n in $(seq $1 $2); do
+    if [ $((FORGE_TASK_ID % {LONG_OF})) != 0 ]; then echo "line $n of $me"; continue; fi
+    seq -f "line %.0f of $me" $(((n - 1) * {BURST} + 1)) $((n * {BURST}))
+    sleep 0.02
+  done
+)
+write 1 {LAST_BEFORE_GATE}
 echo "$me half" >> {{ledger}}
 {{wait}}
-for n in $(seq {LAST_BEFORE_GATE + 1} {LINES}); do echo "line $n of $me"; done
+write {LAST_BEFORE_GATE + 1} {LINES}
 echo "$me end" >> {{ledger}}"""
 
 
@@ -48,8 +60,9 @@ def is_free(lock: Path) -> bool:
     return True
 
 
-def whole_log(task: int, attempt: int, lines: int = LINES) -> bytes:
-    """What the program of this attempt writes, or the first `lines` of it."""
+def whole_log(task: int, attempt: int, times: int = LINES) -> bytes:
+    """What the program of this attempt writes, or what it has the first `times` that it does."""
+    lines = times * (1 if task % LONG_OF else BURST)
     return b"".join(
         b"line %d of %d %d\n" % (number, task, attempt) for number in range(1, lines + 1)
     )
@@ -94,8 +107,8 @@ class Ledger:
         """What its program had written for certain."""
         if (task, attempt) in self.ends:
             return whole_log(task, attempt)
-        lines = LAST_BEFORE_GATE if (task, attempt) in self.halves else 0
-        return whole_log(task, attempt, lines)
+        times = LAST_BEFORE_GATE if (task, attempt) in self.halves else 0
+        return whole_log(task, attempt, times)
 
 
 def _said(lines: list[list[str]], word: str) -> frozenset[tuple[int, int]]:

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from tests.chaos.damage import Key
-from tests.chaos.evidence import DOUBTS, LEASE_SECONDS, Facts
-
-# What the API says of a task, and of one of its attempts.
-Row = dict[str, Any]
-Attempt = dict[str, Any]
+from tests.chaos.evidence import Attempt, Case, Facts, Row, may_live_on
 
 
 def why_not_permitted(facts: Facts, row: Row) -> Iterator[str]:
@@ -42,10 +37,11 @@ def may_be_followed(facts: Facts, row: Row, attempt: Attempt) -> bool:
         return False
     if facts.died_with_worker(key, runner) or key in facts.damage.cut:
         return True
+    was_given_up = Case(facts, row, attempt["number"], runner).was_given_up(attempt["state"])
     if key in facts.ledger.ends:
         # It had to be handed over, unless Forge could not wait for it any longer.
-        return attempt["state"] == "lost" and facts.was_silent(key, runner, seconds=LEASE_SECONDS)
-    return key not in facts.damage.killed and facts.was_silent(key, runner)
+        return attempt["state"] == "lost" and was_given_up
+    return key not in facts.damage.killed and was_given_up
 
 
 def left_alone(facts: Facts, row: Row) -> Iterator[int]:
@@ -63,7 +59,8 @@ def allowed_ends(facts: Facts, row: Row) -> set[str]:
         return {"stopped"}
     key, runner = (row["id"], row["attempt"]), row["runner"]
     allowed = {"succeeded"} if key in facts.ledger.ends else set()
-    if facts.was_silent(key, runner) and row["lost_runner_policy"] == "fail":
+    case = Case(facts, row, row["attempt"], runner)
+    if row["lost_runner_policy"] == "fail" and case.was_given_up("lost"):
         allowed |= {"lost"}
     if facts.is_kept(key):
         return allowed
@@ -76,11 +73,6 @@ def allowed_ends(facts: Facts, row: Row) -> set[str]:
             # Its claim may have arrived after all that the worker had to say.
             allowed |= {"lost"}
     return allowed
-
-
-def may_live_on(told: Row | Attempt) -> bool:
-    """Whether its reason leaves open that something of the attempt still runs."""
-    return any(doubt in told["reason"] for doubt in DOUBTS)
 
 
 def _may_run_again(row: Row) -> bool:
@@ -100,7 +92,8 @@ def why_contradictory(facts: Facts, row: Row) -> str:
             return "it never started"
     elif row["exit_code"] == 0 and row["state"] != "stopped":
         return "with exit code 0"
-    if row["id"] in facts.damage.shut and key in facts.ledger.ends:
+    asked = facts.damage.asked.get(row["id"])
+    if asked and key in facts.ledger.ends and row["id"] not in facts.damage.done:
         return "its program was let run to its end after the stop was asked for"
     return ""
 
@@ -115,7 +108,7 @@ def must_be_marked(facts: Facts, row: Row, attempt: Attempt) -> bool:
 
 def may_lack_bytes(facts: Facts, row: Row, attempt: Attempt) -> bool:
     """Whether the attempt's log may be one that is marked incomplete."""
-    key, runner = (row["id"], attempt["number"]), attempt["runner"]
+    case = Case(facts, row, attempt["number"], attempt["runner"])
     if attempt["state"] not in ("failed", "lost"):
         return False
-    return facts.died_with_worker(key, runner) or facts.was_silent(key, runner)
+    return case.died_with_worker or case.was_given_up(attempt["state"])

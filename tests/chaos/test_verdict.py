@@ -4,77 +4,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.chaos.damage import Damage, Silence
 from tests.chaos.evidence import DOUBTS, LEASE_SECONDS, Facts
 from tests.chaos.fabrication import (
+    BEFORE_ITS_END,
+    HALF,
+    KILLED,
     PID,
+    PROGRAM_KILLED,
     RUNNER,
+    SUPERVISOR_LOST,
     TASK,
     attempt,
+    ended,
     ledger,
     logs,
     passed,
     row,
+    score,
     silent,
 )
 from tests.chaos.ledger import whole_log
-from tests.chaos.verdict import LATE_WORD, Score, judge, judge_again
-
-HALF = whole_log(TASK, 1, 20)
-ONCE = ("1 start 11", "1 half", "1 end")
-TWICE = (*ONCE, "2 start 12", "2 half", "2 end")
-# Its worker was killed, in whichever attempt it had.
-KILLED = Damage(workers={RUNNER: PID})
-BEFORE_ITS_END = ("hint popped", "process started", "mid-log")
-
-
-@pytest.fixture
-def again(tmp_path: Path) -> Facts:
-    """Cut short with its worker after half of its log, run again, and succeeded."""
-    written = ledger(tmp_path, "1 start 11", "1 half", "2 start 12", "2 half", "2 end")
-    stored = {(TASK, 1): HALF, (TASK, 2): whole_log(TASK, 2)}
-    rows = {TASK: row(attempt(1, "failed", HALF, complete=False), attempt(2))}
-    passages = passed(1, *BEFORE_ITS_END) + passed(2, pid=PID + 1)
-    return Facts(1, {TASK}, rows, stored, written, KILLED, passages)
-
-
-@pytest.fixture
-def once(tmp_path: Path) -> Facts:
-    """Nobody did anything to it, and it succeeded."""
-    written, rows = ledger(tmp_path, *ONCE), {TASK: row(attempt(1))}
-    return Facts(1, {TASK}, rows, logs(1), written, Damage(), passed(1))
-
-
-@pytest.fixture
-def rerun(tmp_path: Path) -> Facts:
-    """It ran to its end, is said to have failed, and ran to its end again."""
-    rows = {TASK: row(attempt(1, "failed"), attempt(2))}
-    passages = passed(1) + passed(2)
-    return Facts(1, {TASK}, rows, logs(1, 2), ledger(tmp_path, *TWICE), Damage(), passages)
-
-
-def score(facts: Facts) -> Score:
-    complaints: list[str] = []
-    found = judge(facts, complaints)
-    assert bool(complaints) == bool(found.broken)
-    return found
-
-
-def ended(
-    facts: Facts,
-    state: str,
-    log: bytes = whole_log(TASK, 1),
-    *,
-    complete: bool = True,
-    **fields: Any,
-) -> Facts:
-    """As `facts`, and its only attempt ended so."""
-    rows = {TASK: row(attempt(1, state, log, complete=complete), **fields)}
-    return replace(facts, rows=rows, logs={(TASK, 1): log})
+from tests.chaos.reasons import LATE_WORD
+from tests.chaos.verdict import Score, judge_again
 
 
 def test_what_is_as_it_should_be_breaks_nothing(again: Facts, once: Facts) -> None:
@@ -178,7 +133,7 @@ def test_no_attempt_follows_one_that_is_said_to_have_succeeded(again: Facts) -> 
 
 def test_there_are_no_more_attempts_than_are_allowed(tmp_path: Path) -> None:
     last = 40
-    earlier = [attempt(number, "failed", b"") for number in range(1, last)]
+    earlier = [attempt(number, "failed", b"", reason=SUPERVISOR_LOST) for number in range(1, last)]
     lines = [f"{number} start {number}" for number in range(1, last + 1)]
     facts = Facts(
         meant=1,
@@ -218,7 +173,7 @@ def test_what_was_stopped_before_it_started_may_not_start(again: Facts) -> None:
 
 @pytest.mark.parametrize("answer", ["stopping", "running", "refused"])
 def test_what_was_asked_to_stop_has_to_be_stopped(answer: str, once: Facts) -> None:
-    asked = Damage(asked={TASK: answer})
+    asked = Damage(asked={TASK: answer}, done={TASK})
     assert score(replace(once, damage=asked)).wrong_state == 1
     assert score(ended(replace(once, damage=asked), "stopped")).broken == 0
 
@@ -228,7 +183,7 @@ def test_what_ended_before_it_was_asked_to_stop_is_as_it_was(once: Facts) -> Non
 
 
 def test_a_stop_that_lets_the_program_run_to_its_end_is_none(once: Facts, tmp_path: Path) -> None:
-    asked = replace(once, damage=Damage(asked={TASK: "stopping"}, shut={TASK}))
+    asked = replace(once, damage=Damage(asked={TASK: "stopping"}))
     assert score(ended(asked, "stopped")).wrong_state == 1
     half = replace(asked, ledger=ledger(tmp_path, "1 start 11", "1 half"))
     assert score(ended(half, "stopped", HALF)).broken == 0
@@ -310,7 +265,7 @@ def test_what_succeeded_has_started_and_ended_with_exit_code_0(once: Facts, tmp_
 
 def test_what_ended_with_exit_code_0_did_not_fail(once: Facts) -> None:
     struck = replace(once, damage=Damage(killed={(TASK, 1)}))
-    assert score(ended(struck, "failed")).broken == 0
+    assert score(ended(struck, "failed", reason=PROGRAM_KILLED)).broken == 0
     assert score(ended(struck, "failed", exit_code=0)).wrong_state == 1
 
 

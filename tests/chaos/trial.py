@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import random
 import time
+import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import requests
 
-from tests.chaos.conductor import Hold
-from tests.chaos.damage import Silence
+from tests.chaos.conductor import PLACES, Hold
+from tests.chaos.damage import Key, Silence
 from tests.chaos.evidence import Facts
 from tests.chaos.harms import Harm
-from tests.chaos.installation import Installation
-from tests.chaos.ledger import SCRIPT, WAIT, WAIT_APART
+from tests.chaos.installation import Host, Installation
+from tests.chaos.ledger import LAST_BEFORE_GATE, SCRIPT, WAIT, WAIT_APART, whole_log
 from tests.chaos.verdict import TERMINAL, Score, judge
 from tests.deployment.client import wait_for
 
@@ -37,14 +40,16 @@ END_SECONDS = 240.0
 
 @dataclass
 class Outcome:
-    """counts: whether the record proves that the blow fell inside the boundary. facts: of the trial
-    and of the one before it, if it is its repetition.
+    """counts: whether the record proves that the blow fell inside the boundary. is_beside: whether
+    what it fell on is another task's than the one that stood there. facts: of the trial and of the
+    one before it, if it is its repetition.
     """
 
     place: str
     harm: type[Harm]
     score: Score = field(default_factory=Score)
     counts: bool = False
+    is_beside: bool = False
     why_not: str = ""
     complaints: list[str] = field(default_factory=list)
     facts: list[Facts] = field(default_factory=list)
@@ -62,13 +67,18 @@ class Trial:
         self.chance = chance
         self.harm = harm(here, chance)
         self.tasks = tasks
+        self.gate = here.gates / uuid.uuid4().hex
         self.accepted: set[int] = set()
+        self.arrived: dict[Key, int] = {}
         # How many tasks each template is to have.
         self.meant: Counter[int] = Counter()
 
     def run(self) -> Outcome:
         began = time.monotonic()
-        once, again = self._template(), self._template(**POLICIES["retry"])
+        place = PLACES.index(self.outcome.place)
+        is_gated = self.harm.keeps_gates_shut and place < PLACES.index("process exited")
+        once = self._template(is_gated=is_gated)
+        again = self._template(is_gated=is_gated, **POLICIES["retry"])
         running = self._start_those_that_wait()
         self.here.conductor.arm(self.outcome.place, pass_over=self.chance.randrange(3))
         with ThreadPoolExecutor(4) as people:
@@ -78,8 +88,7 @@ class Trial:
             ]
             self.harm.gated = running
             self._strike()
-            for task in running:
-                (self.here.gates / str(task)).touch()
+            self.gate.touch()
             for other in others:
                 other.result()
         self._make_up()
@@ -107,11 +116,12 @@ class Trial:
     def _start(self, templates: list[int]) -> list[int]:
         tasks = [self._run(template) for template in templates]
         wait_for(lambda: self._wait_at_gates(tasks), "the first tasks run")
+        wait_for(lambda: self._have_told_half(tasks), "Forge has what they wrote")
         return tasks
 
     def _template(self, *, is_gated: bool = False, **policy: Any) -> int:
         wait = WAIT_APART if self.harm.leaves_children else WAIT
-        gate = wait.format(gate=f"{self.here.gates}/$FORGE_TASK_ID")
+        gate = wait.format(gate=self.gate)
         script = SCRIPT.format(ledger=self.here.ledger, wait=gate if is_gated else "")
         fields = {"stop_steps": STEPS, **policy}
         made = self.here.forge.api.template(self.here.project, script, **fields)
@@ -152,6 +162,10 @@ class Trial:
     def _wait_at_gates(self, tasks: list[int]) -> bool:
         return set(tasks) <= {task for task, _ in self.here.written().halves}
 
+    def _have_told_half(self, tasks: list[int]) -> bool:
+        stored = {row["id"]: row["log_bytes"] for row in self.here.latest_rows()}
+        return all(stored[task] >= len(whole_log(task, 1, LAST_BEFORE_GATE)) for task in tasks)
+
     def _strike(self) -> None:
         hold = self.here.conductor.held(HOLD_SECONDS)
         if hold is None:
@@ -162,6 +176,10 @@ class Trial:
             self.outcome.why_not = "nobody to harm"
             self.here.conductor.release()
             return
+        self.outcome.is_beside = self.harm.is_beside
+        self.arrived = {
+            (row["id"], row["attempt"]): row["log_bytes"] for row in self._rows().values()
+        }
         since = time.monotonic()
         self.harm.strike(hold)
         self._note_proof(hold, time.monotonic())
@@ -170,12 +188,17 @@ class Trial:
         self._note_silences(since)
 
     def _note_silences(self, since: float) -> None:
-        """They last until Forge answers."""
-        silenced = [host.worker.runner.id for host in self.harm.silenced()]
-        for runner in silenced:
-            self.here.forge.api.status(runner)
-        until = time.monotonic()
-        self.harm.damage.silences += [Silence(one, since, until) for one in silenced]
+        """They last until Forge has heard their runners again."""
+        mended = datetime.now(UTC)
+        for host in self.harm.silenced():
+            until = wait_for(partial(self._heard, host, mended), "the runner is heard")
+            self.harm.damage.silences.append(Silence(host.worker.runner.id, since, until))
+
+    def _heard(self, host: Host, mended: datetime) -> float:
+        """When Forge heard it, by `time.monotonic()`; 0 if that was before `mended`."""
+        heard = self.here.last_heard(host)
+        ago = (datetime.now(UTC) - heard).total_seconds()
+        return time.monotonic() - ago if heard > mended else 0.0
 
     def _note_proof(self, hold: Hold, at: float) -> None:
         self.outcome.counts = self.here.conductor.is_proven(hold, at)
@@ -203,6 +226,8 @@ class Trial:
             ledger=self.here.written().of(rows),
             damage=self.harm.damage,
             passages=self.here.conductor.passages(rows),
+            arrived=self.arrived,
+            names={host.worker.runner.id: host.name for host in self.here.hosts},
         )
         self.outcome.facts.append(facts)
         self.outcome.score = judge(facts, self.outcome.complaints)

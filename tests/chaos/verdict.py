@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from tests.chaos.evidence import Facts
+from tests.chaos.evidence import Facts, Row
 from tests.chaos.ledger import Ledger, whole_log
+from tests.chaos.logs import OWN_LINE, held_of
 from tests.chaos.promises import (
-    Row,
     allowed_ends,
     left_alone,
     may_lack_bytes,
@@ -19,24 +18,9 @@ from tests.chaos.promises import (
     why_contradictory,
     why_not_permitted,
 )
+from tests.chaos.reasons import LATE_WORD, untrue
 
 TERMINAL = {"succeeded", "failed", "stopped", "lost"}
-# Behind it stands what the runner of a lost task said of it afterwards.
-LATE_WORD = " Its runner came back and said at "
-# A line of Forge's own in a log: of a stop, or of a worker that was killed.
-OWN_LINE = re.compile(rb"^forge: .*\n", re.MULTILINE)
-
-
-def as_written(log: bytes, *texts: bytes) -> tuple[bytes, ...]:
-    """What the program wrote of a log, and `texts`, all to be compared with each other.
-
-    A line of Forge's own may stand in the middle of one of the program's, which it breaks in two:
-    where there is one, no line break is compared.
-    """
-    own, count = OWN_LINE.subn(b"", log)
-    if not count:
-        return log, *texts
-    return tuple(text.replace(b"\n", b"") for text in (own, *texts))
 
 
 @dataclass
@@ -53,6 +37,7 @@ class Score:
     not_permitted: int = 0
     overlapped: int = 0
     wrong_state: int = 0
+    reason_untrue: int = 0
     log_incomplete: int = 0
     late: int = 0
     lost: int = 0
@@ -71,6 +56,7 @@ class Score:
             + self.not_permitted
             + self.overlapped
             + self.wrong_state
+            + self.reason_untrue
             + self.log_incomplete
             + self.late
         )
@@ -95,6 +81,7 @@ def judge(facts: Facts, complain: list[str]) -> Score:
         _judge_starts(score, facts, row, complain)
         _judge_attempts(score, facts, row, complain)
         _judge_state(score, facts, row, complain)
+        _judge_reasons(score, facts, row, complain)
         for attempt in row["attempts"]:
             _judge_log(score, facts, row, attempt, complain)
     return score
@@ -136,28 +123,42 @@ def _judge_state(score: Score, facts: Facts, row: Row, complain: list[str]) -> N
         complain.append(f"task {row['id']} ended {row['state']!r}, but {contradiction}")
 
 
+def _judge_reasons(score: Score, facts: Facts, row: Row, complain: list[str]) -> None:
+    found = list(untrue(facts, row))
+    score.reason_untrue += bool(found)
+    complain += [f"task {row['id']}: {what}" for what in found]
+
+
 def _judge_log(
     score: Score, facts: Facts, row: Row, attempt: dict[str, Any], complain: list[str]
 ) -> None:
     key = row["id"], attempt["number"]
     stored, is_marked = facts.logs[key], not attempt["log_complete"]
     may_be_marked = may_lack_bytes(facts, row, attempt)
-    least = b"" if is_marked else facts.ledger.written_at_least(*key)
-    log, whole, least = as_written(stored, whole_log(*key), least)
+    least = 0 if is_marked else len(facts.ledger.written_at_least(*key))
+    whole = whole_log(*key)
+    held = held_of(stored, whole)
     if is_marked and may_be_marked:
         score.marked_gap += 1
     is_same = is_marked or attempt["log_sha256"] == hashlib.sha256(stored).hexdigest()
-    is_as_told = is_same and attempt["log_bytes"] == len(stored)
-    is_its_own = whole.startswith(log) and log.startswith(least)
-    is_unfounded = is_marked and not may_be_marked
-    lacks_mark = not is_marked and must_be_marked(facts, row, attempt)
-    if not (is_as_told and is_its_own) or is_unfounded or lacks_mark:
+    faults = {
+        "its length or digest is another than it is said to be": not is_same
+        or attempt["log_bytes"] != len(stored),
+        "it is not the beginning of what the program writes": held is None,
+        f"{least} bytes were written for certain": held is not None and held < least,
+        "Forge had more of it before the blow": len(stored) < facts.arrived.get(key, 0),
+        "nothing is a reason for its mark": is_marked and not may_be_marked,
+        "it lacks the mark that its worker was killed": not is_marked
+        and must_be_marked(facts, row, attempt),
+        "Forge has written into the log of what succeeded": attempt["state"] == "succeeded"
+        and OWN_LINE.search(stored) is not None,
+    }
+    if any(faults.values()):
         score.log_incomplete += 1
         complain.append(
-            f"task {key[0]} attempt {key[1]} ({attempt['state']}): a log of {len(log)} bytes, "
-            f"complete: {not is_marked}, of {len(whole)}, {len(least)} written for certain"
-            + (", without the mark that its worker was killed" if lacks_mark else "")
-            + ("" if is_as_told else ", and its length or digest is another than it is said to be")
+            f"task {key[0]} attempt {key[1]} ({attempt['state']}): a log of {len(stored)} bytes, "
+            f"complete: {not is_marked}, of {len(whole)}: "
+            + "; ".join(fault for fault, is_found in faults.items() if is_found)
         )
 
 

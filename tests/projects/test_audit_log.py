@@ -126,6 +126,7 @@ NOT_RECORDED = {
     "name_from": "computes",
     "free_name": "looks",
     "demand_other_owners": "looks",
+    "why_not_removable": "looks",
     "has_role_above": "looks",
     "hold_projects_of": "locks",
     "is_secret_of": "compares",

@@ -57,6 +57,7 @@ RESULT = {
     "log_gap_bytes": 0,
     "log_problem": "",
     "nonce": "n" * 16,
+    "run_seconds": 0.5,
 }
 OVERFLOW = {**HELD, "gap_offset": 0, "written_bytes": 1}
 GOOD: dict[str, dict[str, Any]] = {

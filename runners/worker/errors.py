@@ -35,6 +35,13 @@ class ConfigurationError(WorkerError):
     """The environment lacks something or holds something unusable."""
 
 
+class CrowdedError(WorkerError):
+    """The host has too few threads or processes left to begin; that may pass by itself."""
+
+    # As of what was not foreseen: a service manager that gives up at 2 tries again.
+    exit_code = 1
+
+
 class AlreadyRunningError(WorkerError):
     """Another worker on this host uses the same journal folder."""
 

@@ -86,8 +86,12 @@ class Heart(threading.Thread):
             self.join(CLOSE_SECONDS)
             # Not in this thread: where packets are dropped without a word, it takes half a minute.
             goodbye = threading.Thread(target=self._say_goodbye, name="forge-goodbye", daemon=True)
-            goodbye.start()
-            goodbye.join(CLOSE_SECONDS)
+            try:
+                goodbye.start()
+            except RuntimeError as error:  # the host has no thread left, and this one does not wait
+                logger.warning("Forge is not told of the shutdown: %s.", error)
+            else:
+                goodbye.join(CLOSE_SECONDS)
 
     def _say_goodbye(self) -> None:
         try:

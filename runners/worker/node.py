@@ -34,6 +34,7 @@ from runners.worker.shutdown import Shutdown, ignore_what_means_nothing
 from runners.worker.supervision import HostError, hide_memory
 from runners.worker.tls import may_tls_pass
 from runners.worker.tokens import BrokerCredentials
+from runners.worker.trial import require_threads
 from runners.worker.tunnel import Tunnel
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class RunnerWorker(Worker):
         # A task of the same user could otherwise read the token in /proc.
         hide_memory()
         ignore_what_means_nothing()
+        require_threads()
         app.steps["worker"].add(AgentStep)
         app.steps["consumer"].add(ListenStep)
         agent = app.agent = Agent(Configuration.from_environment(os.environ))

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 
+from runners.worker.errors import CrowdedError
 from runners.worker.host_watch import FOLDERS, JOURNAL, STARTS
 from runners.worker.journal import Journal
 from runners.worker.protocol import SecretFile
@@ -25,6 +26,27 @@ _PROGRAM = ["/bin/sh", "-c", "exit 0"]
 _NOBODYS = 0
 _SECRET = SecretFile("TRIAL", "-" * 4096)
 _SECONDS = 30.0
+# The worker's own, the tunnel's and that of the goodbye, and a task's two.
+_FIRST_THREADS = 10
+
+
+def require_threads() -> None:
+    """Raises CrowdedError where this process cannot have those that a worker begins with."""
+    is_over = threading.Event()
+    held = [threading.Thread(target=is_over.wait, daemon=True) for _ in range(_FIRST_THREADS)]
+    try:
+        for thread in held:
+            thread.start()
+    except RuntimeError as error:
+        raise CrowdedError(
+            f"This host gives the worker too few threads ({error}). Raise its limit of processes "
+            "(`ulimit -u`, or TasksMax of its systemd unit), or end what else runs there."
+        ) from error
+    finally:
+        is_over.set()
+        for thread in held:
+            if thread.ident is not None:
+                thread.join()
 
 
 def start_thread(thread: threading.Thread) -> None:

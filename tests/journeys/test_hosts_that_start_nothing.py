@@ -150,4 +150,25 @@ def test_a_worker_without_a_thread_for_its_first_task_goes_on(
     wait_for(lambda: said in forge.api.task(task)["waiting_for"], "the task waits for a thread")
     (group / "pids.max").write_text("max")
     assert forge.api.wait_until(task)["state"] == "succeeded", worker.said()
-    assert worker.process.poll() is None and "Traceback" not in worker.said(), worker.said()
+    assert worker.process.poll() is None
+    let_nothing_begin(worker, group)
+    worker.process.terminate()
+    assert worker.process.wait(60) == 0 and "Traceback" not in worker.said(), worker.said()
+    assert "Forge is not told of the shutdown: can't start new thread." in worker.said()
+
+
+def test_a_worker_that_cannot_begin_says_so_in_a_line(forge: Deployment, group: Path) -> None:
+    project = forge.api.project("No start")
+    worker = forge.worker(forge.api.runner(project, "beginner-1"))
+    worker.end()
+    enter = 'echo $$ > "$0" && exec "$@"'
+    command = ["sh", "-c", enter, str(group / "cgroup.procs"), *worker._command]
+    (group / "pids.max").write_text("6")
+    environment, log = worker._environment, subprocess.PIPE
+    ended = subprocess.run(command, cwd=worker.cwd, env=environment, stderr=log, timeout=60)
+    said = ended.stderr.decode().splitlines()
+    assert (ended.returncode, len(said)) == (1, 1), said
+    assert said[0].startswith("forge: This host gives the worker too few threads"), said
+    (group / "pids.max").write_text("max")
+    worker.start()
+    forge.api.await_status(worker.runner.id, "idle")

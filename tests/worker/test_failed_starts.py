@@ -12,8 +12,10 @@ import pytest
 from celery.exceptions import Ignore
 
 from runners.worker.agent import Agent
+from runners.worker.errors import CrowdedError
 from runners.worker.node import Threads
 from runners.worker.supervision import ForkServer, HostError, SupervisionError
+from runners.worker.trial import require_threads
 from tests.worker.connected import FOLDER, agent_in
 from tests.worker.test_supervision import FORCE, finish, parent_of, server, start
 
@@ -91,6 +93,16 @@ def test_a_task_without_a_thread_says_that_nothing_was_started(
         assert agent.watch.trouble == f"No task can be started: {why}"
     agent.watch.probe()
     assert agent.watch.trouble == ""
+
+
+def test_a_worker_begins_where_it_can_have_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = threading.active_count()
+    require_threads()
+    assert threading.active_count() == before
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with pytest.raises(CrowdedError, match="too few threads .can't start new thread.") as raised:
+        require_threads()
+    assert raised.value.exit_code == 1
 
 
 def test_work_waits_for_a_thread_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

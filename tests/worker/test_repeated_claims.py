@@ -13,6 +13,7 @@ from runners.worker.claiming import Claims
 from runners.worker.client import Client
 from runners.worker.configuration import Configuration
 from runners.worker.contact import Contact
+from runners.worker.host_watch import HostWatch
 from runners.worker.journal import Journal
 from runners.worker.protocol import ClaimRequest, ConnectReply, Job
 from runners.worker.supervision import ForkServer, boot_seconds
@@ -85,6 +86,7 @@ def test_a_worker_that_is_told_to_drain_meanwhile_runs_what_forge_has_given_it(
     agent.forks = ForkServer()  # of its own it would let the process of the tests adopt orphans
     agent.workplaces = StandsStill(agent, tmp_path)
     agent.workplaces.clear()
+    agent.watch = HostWatch({}, changed=lambda: None)
     agent.contact = Contact(
         forge, agent.journal, agent.session, refused=lambda entry: None, revoked=lambda error: None
     )

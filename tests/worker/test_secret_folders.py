@@ -22,6 +22,7 @@ from runners.worker.client import Client
 from runners.worker.configuration import Configuration
 from runners.worker.contact import Contact
 from runners.worker.errors import ConfigurationError
+from runners.worker.host_watch import HostWatch
 from runners.worker.journal import Journal
 from runners.worker.protocol import ClaimRequest, Job, SecretFile
 from runners.worker.supervision import ForkServer, SupervisionError
@@ -495,6 +496,7 @@ def test_an_attempt_that_fails_before_it_has_a_place_gives_its_user_back(tmp_pat
     agent.workplaces = FullDisk(tmp_path, {}, is_shared=True)
     agent.journal = Journal(tmp_path)
     agent.journal.open()
+    agent.watch = HostWatch({}, changed=lambda: None)
     agent.contact = Contact(
         agent.client,
         agent.journal,

@@ -42,7 +42,8 @@ ELSEWHERES = {
     "audit_log", "secret_unreadable", "access_key_gone", "variable_group_gone", "runner_in_use",
     "runner_quarantined", "broker_unavailable", "broker_unsuitable", "tunnel_refused",
     "tunnel_abused", "token_not_new", "registration_refused", "template_not_runnable",
-    "claim_refused", "not_now", "undeliverable", "account_in_use", "password_meanwhile",
+    "claim_refused", "not_now", "not_its_turn", "undeliverable", "account_in_use",
+    "password_meanwhile",
 }  # fmt: skip
 
 

@@ -94,7 +94,7 @@ from runners.operations import drain_runner, pause_runner, quarantine_runner, ro
 from runners.worker.protocol import VERSION  # noqa: E402
 from tasks.lifecycle import TERMINAL, TaskState  # noqa: E402
 from tasks.log import append  # noqa: E402
-from tasks.models import Task, TaskAttempt, TaskTemplate  # noqa: E402
+from tasks.models import Leadership, Task, TaskAttempt, TaskTemplate  # noqa: E402
 from tasks.operations import (  # noqa: E402
     disable_template,
     run_template,
@@ -160,6 +160,9 @@ class Story:
         self.project = self._project("Platform operations", "Web tier, networks and hypervisors")
         self._project("Data platform", "Rankings, reports and their hosts")
         self._project("Edge sites", "")
+        Leadership.objects.create(
+            name="controller", holder="forge-1", expires_at=NOW + timedelta(days=1)
+        )
         self.runners: dict[str, Runner] = {}
         self.templates: dict[str, TaskTemplate] = {}
 

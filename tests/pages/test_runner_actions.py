@@ -167,5 +167,7 @@ def test_a_click_that_a_sign_in_came_between_leads_to_the_runner_and_says_so(
 ) -> None:
     said = browser(cast.manager).get(f"/runners/{runner.pk}/{action}/", follow=True)
     assert said.redirect_chain == [(f"/runners/{runner.pk}/", 302)]
-    assert "Nothing was changed yet" in said.text
+    # It stays until somebody has read it, and has no tick.
+    toast = said.text.split('class="pop toast warn" role="status" >', 1)[1]
+    assert "Nothing was changed yet" in toast
     assert browser(cast.manager).put(f"/runners/{runner.pk}/{action}/").status_code == 405

@@ -147,8 +147,6 @@ give_back_large_blocks()
 django.setup(set_prefix=False)
 from forge.http import BoundedHttp as BoundedHttp  # noqa: E402  # its models need the line above
 from forge.websocket import BoundedWebSocket as BoundedWebSocket  # noqa: E402
-from projects.checks import report_trouble  # noqa: E402
 from runners import tunnel  # noqa: E402
 
-report_trouble()
 application = _static_files(Application())

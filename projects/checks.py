@@ -46,8 +46,7 @@ def check_stored_secrets(databases: Any = None, **ignored: Any) -> list[CheckMes
 def report_trouble() -> threading.Thread:
     """One line in the log of a process that starts; Forge runs on, only such tasks fail.
 
-    In a thread of its own: a start need not wait, and the web process begins within an event
-    loop, where the database cannot be asked.
+    In a thread of its own: a start need not wait for a database that may be away.
     """
     thread = threading.Thread(target=_report, name="forge-secrets-check", daemon=True)
     thread.start()

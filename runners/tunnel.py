@@ -33,6 +33,7 @@ from runners.errors import RunnerQuarantinedError, TunnelAbusedError, TunnelRefu
 from runners.models import Runner, RunnerToken
 from runners.quotas import Quota
 from runners.refusals import refusals
+from runners.worker.protocol import BROKER_ACCOUNT_MISSING
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ def _refused_by_broker(runner: Runner, answer: bytes) -> TunnelRefusedError:
     if said.startswith(NO_ACCOUNT):
         return TunnelRefusedError(
             503,
-            "broker_account_missing",
+            BROKER_ACCOUNT_MISSING,
             "The broker does not know this runner's account yet. The controller restores it "
             "within seconds, if it runs.",
         )

@@ -116,6 +116,14 @@ class BrokerError(WorkerError):
         self.may_pass = may_pass
 
 
+class AccountMissingError(BrokerError):
+    """Forge accepts the token, and its broker does not have the account.
+
+    So neither address nor token is wrong: a broker that was started again has lost its accounts,
+    and the controller restores them.
+    """
+
+
 class UnsuccessfulError(Exception):
     """An attempt ended, and not with success: how Celery is told, and Flower by it.
 

@@ -26,9 +26,9 @@ from runners.worker.broker_watch import answer_in
 from runners.worker.celery import ignore_overrides
 from runners.worker.configuration import Configuration, require_loopback
 from runners.worker.consumer import ListenStep, RunnerConsumer, make_queue, waker
-from runners.worker.errors import BrokerError, say
+from runners.worker.errors import AccountMissingError, BrokerError, say
 from runners.worker.host_watch import STARTS
-from runners.worker.patience import await_forge, ending_at_signals
+from runners.worker.patience import await_forge, ending_at_signals, is_worth_a_wait
 from runners.worker.protocol import MAXIMUM_SLOTS, ConnectReply
 from runners.worker.shutdown import Shutdown, ignore_what_means_nothing
 from runners.worker.supervision import HostError, hide_memory
@@ -105,7 +105,7 @@ class RunnerWorker(Worker):
 
 
 def reach(app: Any, agent: Agent) -> str:
-    """Connect to Forge and sign in at the broker; both are waited for if they are known here.
+    """Connect to Forge and sign in at the broker; what is worth a wait is waited for.
 
     While only the broker is waited for, Forge hears that, and what the journal holds.
     Returns the broker's address. Raises WorkerError, and SystemExit on a signal to end.
@@ -120,7 +120,7 @@ def reach(app: Any, agent: Agent) -> str:
         try:
             url = check_broker(agent.configuration, welcome, app.credentials, agent.tunnel)
         except BrokerError as error:
-            if is_known and error.may_pass:
+            if is_worth_a_wait(error, is_known=is_known):
                 agent.broker.note_failure(error)
                 agent.keep_in_touch()
             raise
@@ -169,7 +169,7 @@ def check_broker(
 
     The broker may have been restarted a moment ago, and the controller is about to restore
     its accounts: refusals are worth some patience. Returns the broker's address, as `broker_url`.
-    Raises ConfigurationError and BrokerError.
+    Raises ConfigurationError and BrokerError, AccountMissingError among them.
     """
     url = broker_url(welcome, tunnel)
     deadline = time.monotonic() + BROKER_PATIENCE_SECONDS
@@ -188,8 +188,7 @@ def check_broker(
             return url
         except redis.RedisError as error:
             if time.monotonic() > deadline:
-                trouble = _broker_trouble(url, error, tunnel)
-                raise BrokerError(trouble, may_pass=may_tls_pass(error)) from error
+                raise _broker_error(url, error, tunnel) from error
             if tunnel is not None:
                 tunnel.mend()
             time.sleep(BROKER_PAUSE_SECONDS)
@@ -206,6 +205,17 @@ def tls_options(configuration: Configuration, url: str) -> dict[str, Any]:
         "ssl_certfile": trust.client_certificate,
         "ssl_keyfile": trust.client_key,
     }
+
+
+def _broker_error(url: str, error: redis.RedisError, tunnel: Tunnel | None) -> BrokerError:
+    trouble = _broker_trouble(url, error, tunnel)
+    if tunnel is None:
+        is_account_missing = isinstance(error, redis.AuthenticationError)
+    else:
+        is_account_missing = tunnel.is_account_missing and not answer_in(error)
+    if is_account_missing:
+        return AccountMissingError(trouble)
+    return BrokerError(trouble, may_pass=may_tls_pass(error))
 
 
 def _broker_trouble(url: str, error: redis.RedisError, tunnel: Tunnel | None) -> str:

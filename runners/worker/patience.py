@@ -5,6 +5,9 @@ before Forge, after a power cut, is to wait, and nobody is there to read. What t
 whether a worker was connected before with this address and this token:
 
     <runner's folder>/known-<digest of both>
+
+Nothing is wrong with them either where Forge accepts the token and only its broker lacks the
+account.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from runners.worker.client import spread_pause
-from runners.worker.errors import BrokerError, UnreachableError, say
+from runners.worker.errors import AccountMissingError, BrokerError, UnreachableError, say
 from runners.worker.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
@@ -75,16 +78,22 @@ def await_forge(attempt: Callable[[], _Answer], *, is_known: bool) -> _Answer:
             answer = _in_thread(attempt)
             break
         except (UnreachableError, BrokerError) as error:
-            if not (is_known and error.may_pass):
+            if not is_worth_a_wait(error, is_known=is_known):
                 raise
             if error.message not in said:
                 said.add(error.message)
-                say(f"{error.message} It worked here before, so this worker waits for it.")
+                why = "It worked here before" if is_known else "Forge accepts the token"
+                say(f"{error.message} {why}, so this worker waits for it.")
             time.sleep(spread_pause(pause, error.retry_after))
             pause = min(pause * 2, LONGEST_PAUSE)
     if said:
         say("Forge and its broker answer; this worker starts.")
     return answer
+
+
+def is_worth_a_wait(error: UnreachableError | BrokerError, *, is_known: bool) -> bool:
+    """Whether what keeps a worker from starting passes by itself, and nobody has to be told."""
+    return error.may_pass and (is_known or isinstance(error, AccountMissingError))
 
 
 def _in_thread(attempt: Callable[[], _Answer]) -> _Answer:

@@ -33,6 +33,9 @@ VERSION = "0.1.0"
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_VERSION = 1
 
+# The code of a refused tunnel whose runner the broker does not know.
+BROKER_ACCOUNT_MISSING = "broker_account_missing"
+
 MAXIMUM_REPORT_BYTES = 1024 * 1024
 # A job with all that it is given, which is the longest of all answers.
 MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024

@@ -32,6 +32,7 @@ from runners.worker.clearance import is_own_folder
 from runners.worker.configuration import Configuration
 from runners.worker.errors import BrokerError
 from runners.worker.fields import printable
+from runners.worker.protocol import BROKER_ACCOUNT_MISSING
 from runners.worker.supervision import remove_folder
 from runners.worker.tls import context_for
 
@@ -64,7 +65,8 @@ class DialError(Exception):
 class Tunnel:
     """Opens the socket with `open`, closes everything with `close`. Thread-safe.
 
-    `trouble` is the sentence about why the last handshake failed; empty once one succeeded. It
+    `trouble` is the sentence about why the last handshake failed; empty once one succeeded.
+    `is_account_missing` says whether that was because the broker lacks the runner's account. It
     goes to the log too while `is_logging`, and so does its end; before that it is for those who
     start the worker to say.
     """
@@ -84,6 +86,7 @@ class Tunnel:
         self._own_folder: str | None = None
         self.path = self._choose_path(folder)
         self.trouble = ""
+        self.is_account_missing = False
         self.is_logging = False
         self._is_logged = False
         self._away_since: float | None = None
@@ -238,12 +241,16 @@ class Tunnel:
     def _note_success(self) -> None:
         self._away_since = None
         self.trouble = ""
+        self.is_account_missing = False
         if self._is_logged:
             self._is_logged = False
             logger.warning("The broker tunnel stands again.")
 
     def _note_trouble(self, error: Exception) -> None:
         self._note_absence()
+        self.is_account_missing = isinstance(error, InvalidStatus) and (
+            _field(error, "code") == BROKER_ACCOUNT_MISSING
+        )
         sentence = explain(self._url, error.__cause__ or error)
         if sentence != self.trouble:
             if self.is_logging:
@@ -312,11 +319,7 @@ def explain(url: str, error: BaseException) -> str:
 
 def _explain_status(url: str, error: InvalidStatus) -> str:
     status = error.response.status_code
-    sentence = ""
-    with contextlib.suppress(ValueError, AttributeError, TypeError):
-        sentence = str(json.loads(error.response.body or b"").get("message", ""))
-        sentence = printable(sentence, 300)
-    if sentence:
+    if sentence := _field(error, "message"):
         return f"The broker tunnel {url} was refused: {sentence}"
     if status in _UPGRADE_REFUSED:
         return (
@@ -324,3 +327,10 @@ def _explain_status(url: str, error: InvalidStatus) -> str:
             "pass on the headers Upgrade and Connection."
         )
     return f"The broker tunnel {url} was refused (HTTP {status})."
+
+
+def _field(error: InvalidStatus, name: str) -> str:
+    """Of the JSON that Forge refuses with; empty in what somebody in between answers."""
+    with contextlib.suppress(ValueError, AttributeError, TypeError, RecursionError):
+        return printable(str(json.loads(error.response.body or b"").get(name, "")), 300)
+    return ""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests import broker as real_broker
 from tests.broker import free_port
 from tests.deployment.authority import Authority
 from tests.deployment.client import wait_for
+from tests.deployment.deployment import ROOT, Worker
 from tests.deployment.production import Production
 
 
@@ -65,6 +68,26 @@ def test_a_broker_that_was_away_is_found_again(forge: Production, authority: Aut
     task = forge.api.run_script(project, "echo back", tags=["second"])
     assert forge.api.wait_until(task)["runner"] == runner.id
     assert "Traceback" not in worker.said()
+
+
+def test_a_first_start_waits_for_an_account_that_is_missing(
+    forge: Production, authority: Authority, tmp_path: Path
+) -> None:
+    project = forge.seeded["project_id"]
+    runner = forge.api.runner(project, "direct-4", tags=["fourth"])
+    account = f"runner-{runner.id}"
+    with redis.Redis.from_url(forge.broker_url) as admin:
+        wait_for(lambda: account in map(str, admin.acl_users()), "it has its account")
+        forge.controller.end()
+        admin.execute_command("ACL", "DELUSER", account)  # type: ignore[no-untyped-call]
+    variables = {"FORGE_CA_FILE": str(authority.certificate)}
+    worker = Worker(forge.url, runner, tmp_path, python=sys.executable, cwd=ROOT, **variables)
+    wait_for(lambda: "so this worker waits for it" in worker.said(), "it waits")
+    assert "refuses this runner's account. Check that the Forge controller" in worker.said()
+    forge.controller.start()
+    task = forge.api.run_script(project, "echo here", tags=["fourth"])
+    assert forge.api.wait_until(task)["runner"] == runner.id
+    worker.end()
 
 
 def test_an_untrusted_certificate_of_the_broker_is_one_line(

@@ -241,6 +241,27 @@ def test_a_broker_that_falls_silent_is_told_to_its_end(forge: Production) -> Non
     assert "Redis" not in said
 
 
+def test_a_first_start_waits_for_an_account_that_is_missing(
+    forge: Production, admin: redis.Redis, tmp_path: Path
+) -> None:
+    """As after a restart of the broker: neither the address nor the token is wrong."""
+    project = forge.api.project("Newcomers")
+    runner = forge.api.runner(project, "newcomer-1")
+    account = f"runner-{runner.id}"
+    wait_for(lambda: account in map(str, admin.acl_users()), "it has its account")
+    with without_a_controller(forge):
+        admin.execute_command("ACL", "DELUSER", account)  # type: ignore[no-untyped-call]
+        worker = Worker(forge.url, runner, tmp_path, python=sys.executable, cwd=ROOT)
+        wait_for(lambda: WAITS in worker.said(), WAITS)
+        (line,) = worker.said().splitlines()
+        assert MISSING in line and "Forge accepts the token" in line
+        forge.api.await_status(runner.id, "unhealthy")
+        assert MISSING.rstrip(".") in forge.api.get(f"runners/{runner.id}/")["trouble"]
+    task = forge.api.run_script(project, "echo here")
+    assert forge.api.wait_until(task)["state"] == "succeeded"
+    worker.end()
+
+
 def test_an_account_without_its_queues_is_waited_out(forge: Production, admin: redis.Redis) -> None:
     """Nobody puts it right while no controller runs, and the worker connects again."""
     project = forge.api.project("Accounts")

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from runners.worker.errors import BrokerError, RevokedError, UnreachableError, WorkerError
+from runners.worker.errors import (
+    AccountMissingError,
+    BrokerError,
+    RevokedError,
+    UnreachableError,
+    WorkerError,
+)
 from runners.worker.patience import KEPT, Known, await_forge, ending_at_signals
 from runners.worker.tls import may_tls_pass
 
@@ -78,6 +84,18 @@ def test_a_first_start_does_not_wait(pauses: list[float]) -> None:
     with pytest.raises(UnreachableError):
         await_forge(Attempts(AWAY), is_known=False)
     assert not pauses
+
+
+def test_a_first_start_waits_where_only_its_account_is_missing(
+    pauses: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = AccountMissingError("The broker does not know this runner's account yet.")
+    assert await_forge(Attempts(missing, missing), is_known=False) == "connected"
+    assert len(pauses) == 2
+    first, _ = capsys.readouterr().err.splitlines()
+    assert first.endswith("yet. Forge accepts the token, so this worker waits for it.")
+    with pytest.raises(UnreachableError):
+        await_forge(Attempts(missing, AWAY), is_known=False)
 
 
 def test_what_is_known_is_waited_for_with_growing_pauses_and_two_lines(

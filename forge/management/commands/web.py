@@ -9,6 +9,7 @@ import uvicorn
 from django.core.management.base import BaseCommand
 
 from forge.websocket import MAXIMUM_MESSAGE_BYTES
+from projects.checks import report_trouble
 
 # Live streams and tunnels never end by themselves; their readers come back to the next process.
 GRACE_SECONDS = 3
@@ -33,6 +34,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         place = options["uds"] or f"http://{options['host']}:{options['port']}"
         self.stdout.write(f"Forge serves at {place}")
+        report_trouble()
         uvicorn.run(
             "forge.asgi:application",
             host=options["host"],

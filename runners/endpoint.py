@@ -20,7 +20,7 @@ from django.views.decorators.http import require_POST
 from projects.audit.actor import Actor, Way, acting
 from projects.tokens import RUNNER_PREFIX, bearer_token, digest_of
 from runners import quotas
-from runners.knocks import knocks
+from runners.knocks import knocks, registration_knocks
 from runners.models import Runner, RunnerToken
 from runners.refusals import refusals
 from runners.worker.fields import Message, ProtocolError
@@ -31,6 +31,8 @@ EXPECTED = (409, 426)
 # Which runner a worker is, once it knows: `runner-7`.
 RUNNER_HEADER = "Forge-Runner"
 UNKNOWN_TOKEN = "unknown_token"  # noqa: S105  # a code for the log
+UNKNOWN_REGISTRATION_TOKEN = "unknown_registration_token"  # noqa: S105  # as the one above
+_KNOCKS = {UNKNOWN_TOKEN: knocks, UNKNOWN_REGISTRATION_TOKEN: registration_knocks}
 
 _Request = TypeVar("_Request", bound=Message)
 Handler = Callable[[HttpRequest, Runner, _Request], Message | HttpResponse]
@@ -126,8 +128,8 @@ def refuse_stranger(
         refusals.of_stranger(network, "too_many_wrong_tokens", "more than anybody mistypes")
         return too_many("Too many requests with a wrong token came from your address.", wait)
     refusals.of_stranger(network, *about)
-    if about[0] == UNKNOWN_TOKEN:
-        knocks.note()
+    if knocked := _KNOCKS.get(about[0]):
+        knocked.note()
     return refusal(401, code, sentence)
 
 

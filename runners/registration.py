@@ -29,6 +29,7 @@ from projects.tokens import REGISTRATION_PREFIX, bearer_token, digest_of, new_to
 from runners import quotas
 from runners.connect import too_old
 from runners.endpoint import (
+    UNKNOWN_REGISTRATION_TOKEN,
     Refusal,
     address_of,
     answer_to,
@@ -204,7 +205,7 @@ def _about(unknown: str | None) -> tuple[str, str]:
     if unknown is None:
         return "no_token", "no registration token was sent"
     fingerprint = digest_of(unknown)[:8]
-    return "unknown_registration_token", f"one with the fingerprint {fingerprint}"
+    return UNKNOWN_REGISTRATION_TOKEN, f"one with the fingerprint {fingerprint}"
 
 
 def _take_registration(

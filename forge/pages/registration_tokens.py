@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.contrib import messages
@@ -17,6 +17,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from forge.pages import made_once
 from forge.pages.access import demand, project_for, signed_in
+from forge.pages.registered_hosts import registered_hosts
 from forge.pages.registration_form import RegistrationForm
 from forge.pages.shell import page
 from projects.permissions import Action
@@ -123,24 +124,39 @@ def _made_already(request: HttpRequest, project: Project, at: datetime) -> HttpR
 def _show_token(
     request: HttpRequest, project: Project, created: NewRegistrationToken
 ) -> HttpResponse:
-    context = {
-        "row": created.row,
-        "token": created.token,
-        "forge_url": settings.FORGE_URL,
-        "wheel": WHEEL,
-    }
+    context = _hosts(created.row) | {"token": created.token, "wheel": WHEEL}
     answer = page(request, "registration_token.html", project=project, section="runners", **context)
     answer["Cache-Control"] = "no-store"
     return answer
+
+
+def _hosts(token: RegistrationToken) -> dict[str, Any]:
+    hosts = registered_hosts(token, now=timezone.now())
+    return {"row": token, "hosts": hosts, "forge_url": settings.FORGE_URL}
+
+
+@login_required
+@require_safe
+def hosts(request: HttpRequest, pk: int) -> HttpResponse:
+    """The panel beside a new registration token, which asks for itself until all is green."""
+    token = _token(request, pk)
+    context = _hosts(token)
+    name = "registration_hosts.html"
+    return page(request, name, project=token.project, section="runners", **context)
+
+
+def _token(request: HttpRequest, pk: int) -> RegistrationToken:
+    rows = RegistrationToken.objects.for_user(request.user).select_related("project")
+    token = get_object_or_404(rows, pk=pk)
+    demand(request, token.project, Action.RUNNER_CHANGE)
+    return token
 
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def revoke(request: HttpRequest, pk: int) -> HttpResponse:
     """What revoking it leads to, and the revocation."""
-    rows = RegistrationToken.objects.for_user(request.user).select_related("project")
-    token = get_object_or_404(rows, pk=pk)
-    demand(request, token.project, Action.RUNNER_CHANGE)
+    token = _token(request, pk)
     if request.method == "POST":
         revoke_registration_token(token=token, now=timezone.now())
         messages.success(request, f"Revoked {token.name}. No further host can use it.")

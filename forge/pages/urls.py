@@ -89,6 +89,11 @@ urlpatterns = [
         name="registration-token-new",
     ),
     path(
+        "registration-tokens/<int:pk>/hosts/",
+        registration_tokens.hosts,
+        name="registration-hosts",
+    ),
+    path(
         "registration-tokens/<int:pk>/revoke/",
         registration_tokens.revoke,
         name="registration-token-revoke",

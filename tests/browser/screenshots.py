@@ -91,7 +91,8 @@ from projects.operations import change_project  # noqa: E402
 from projects.permissions import Role  # noqa: E402
 from runners.models import RegistrationToken, Runner, Tag  # noqa: E402
 from runners.operations import drain_runner, pause_runner, quarantine_runner, rotate_token  # noqa: E402
-from runners.worker.protocol import VERSION  # noqa: E402
+from runners.registration import register_runner  # noqa: E402
+from runners.worker.protocol import VERSION, RegisterRequest  # noqa: E402
 from tasks.lifecycle import TERMINAL, TaskState  # noqa: E402
 from tasks.log import append  # noqa: E402
 from tasks.models import Leadership, Task, TaskAttempt, TaskTemplate  # noqa: E402
@@ -760,6 +761,11 @@ class Photographer:
         page.click(".form button[type=submit]")
         page.wait_for_selector("#token")
         self._shoot(page, f"registration-token-{kind}")
+        register(f"rack-7-{kind}")
+        page.wait_for_selector("#contact .prog .n")
+        connect(f"rack-7-{kind}")
+        page.wait_for_selector("#contact .prog .y")
+        self._shoot(page, f"registration-hosts-{kind}")
         runner = page.goto(f"{self._url}/projects/{project}/runners/") and page.get_attribute(
             "a.name >> text=dc-east-1", "href"
         )
@@ -863,6 +869,14 @@ class Auditor(Photographer):
                 self.problems.append(f"{name} {width} {theme}: {finding}")
         wide = SIZES["1440"]
         page.set_viewport_size({"width": wide[0], "height": wide[1]})
+
+
+def register(name: str) -> None:
+    """A host comes with the newest registration token."""
+    token = RegistrationToken.objects.latest("pk")
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    request = RegisterRequest(1, VERSION, digest, "rack-7-1", "Debian 12 x86-64", name)
+    register_runner(token=token, request=request, now=timezone.now())
 
 
 def connect(name: str) -> None:

@@ -36,10 +36,11 @@ class Shell:
         scripts = Path(sysconfig.get_path("scripts"))
         (bin_folder / "celery").symlink_to(scripts / "celery")
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        own = home / "forge-runner" / "lib" / version / "site-packages"
         environment = {
             "PATH": f"{scripts}:{os.environ['PATH']}",
             "HOME": str(home),
-            "PYTHONPATH": str(home / "forge-runner" / "lib" / version / "site-packages"),
+            "PYTHONPATH": f"{own}:{sysconfig.get_path('purelib')}",
             "PIP_NO_DEPS": "1",
             "PIP_NO_INDEX": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
@@ -127,6 +128,34 @@ def test_a_pasted_command_turns_the_page_green(
     expect(page.locator("#runner-sentence")).to_contain_text("Idle")
     assert token not in page.content()
     expect(page.locator("td.a-name")).to_contain_text(["Test task (zone-b)"])
+
+
+def test_a_host_that_registers_by_pasted_commands_turns_the_page_green(
+    visit: Visit, forge: Deployment, shell: Shell
+) -> None:
+    project = forge.api.project("Racks that register")
+    visitor = visit("owner")
+    page = visitor.page
+    page.goto(f"/projects/{project}/registration-tokens/new/")
+    page.locator("main").get_by_label("Name", exact=True).fill("rack 9")
+    page.get_by_label("Hosts").fill("1")
+    page.get_by_role("button", name="Create token").click()
+    expect(page.locator("#contact")).to_contain_text("Waiting for the first host")
+    page.get_by_role("button", name="Copy with token").click()
+    token = page.locator("#token").inner_text()
+    wait_for(lambda: token in visitor.clipboard(), "the commands are copied")
+
+    shell.paste(visitor.clipboard())
+    ready = page.locator("#contact.good")
+    try:
+        ready.wait_for(timeout=120_000)
+    except playwright.Error:
+        pytest.fail(f"the page did not turn green; the shell said: {shell.said()}")
+    (row,) = forge.api.get(f"projects/{project}/runners/")["results"]
+    expect(ready.get_by_role("heading")).to_have_text(f"{row['name']} is ready")
+    ready.get_by_role("link", name=row["name"]).click()
+    expect(page.locator("#runner-sentence")).to_contain_text("Idle")
+    assert token not in page.content()
 
 
 def test_a_token_is_shown_once(visit: Visit, forge: Deployment) -> None:

@@ -90,10 +90,20 @@ class TooManyUserTokensError(ForgeError):
         self.limit = limit
 
 
-class ProjectNameTakenError(ForgeError):
-    def __init__(self, name: str) -> None:
-        super().__init__(f"There is already a project called {name}. Choose another name.")
+class NameTakenError(ForgeError):
+    """Another one of its kind has this name; capital letters make no difference.
+
+    name: as the other one has it.
+    """
+
+    def __init__(self, there_is: str, name: str) -> None:
+        super().__init__(f"{there_is} called {name}. Choose another name.")
         self.name = name
+
+
+class ProjectNameTakenError(NameTakenError):
+    def __init__(self, name: str) -> None:
+        super().__init__("There is already a project", name)
 
 
 class SecretsKeyError(ForgeError):
@@ -116,20 +126,14 @@ class SecretUnreadableError(ForgeError):
         self.what = what
 
 
-class AccessKeyNameTakenError(ForgeError):
+class AccessKeyNameTakenError(NameTakenError):
     def __init__(self, name: str) -> None:
-        super().__init__(
-            f"This project already has an access key called {name}. Choose another name."
-        )
-        self.name = name
+        super().__init__("This project already has an access key", name)
 
 
-class VariableGroupNameTakenError(ForgeError):
+class VariableGroupNameTakenError(NameTakenError):
     def __init__(self, name: str) -> None:
-        super().__init__(
-            f"This project already has a variable group called {name}. Choose another name."
-        )
-        self.name = name
+        super().__init__("This project already has a variable group", name)
 
 
 class AccessKeyGoneError(ForgeError):

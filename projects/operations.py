@@ -27,6 +27,7 @@ from projects.models import (
     UserToken,
     VariableGroup,
 )
+from projects.names import name_as_stored
 from projects.permissions import Role
 from projects.tokens import USER_PREFIX, digest_of, new_token
 from projects.variables import (
@@ -67,7 +68,7 @@ def create_project(
             Membership.objects.create(project=project, user=owner, role=Role.OWNER)
             record_saved(project, None)
     except IntegrityError as error:
-        raise ProjectNameTakenError(name) from error
+        raise ProjectNameTakenError(name_as_stored(Project.objects.all(), name)) from error
     return project
 
 
@@ -86,7 +87,8 @@ def change_project(
             project.save(update_fields=list(changes))
             record_saved(project, before)
     except IntegrityError as error:
-        raise ProjectNameTakenError(project.name) from error
+        others = Project.objects.exclude(pk=project.pk)
+        raise ProjectNameTakenError(name_as_stored(others, project.name)) from error
     return project
 
 
@@ -166,7 +168,8 @@ def write_access_key(*, key: AccessKey, parts: Mapping[str, str], now: datetime)
             what = "set" if before is None else "replaced"
             record_saved(key, before, secrets=dict.fromkeys(parts, what))
     except IntegrityError as error:
-        raise AccessKeyNameTakenError(key.name) from error
+        others = AccessKey.objects.filter(project=key.project).exclude(pk=key.pk)
+        raise AccessKeyNameTakenError(name_as_stored(others, key.name)) from error
     return key
 
 
@@ -238,7 +241,8 @@ def write_variable_group(
             _check_names(group)
             record_saved(group, before, secrets=became)
     except IntegrityError as error:
-        raise VariableGroupNameTakenError(group.name) from error
+        others = VariableGroup.objects.filter(project=group.project).exclude(pk=group.pk)
+        raise VariableGroupNameTakenError(name_as_stored(others, group.name)) from error
     return group
 
 

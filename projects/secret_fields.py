@@ -39,7 +39,7 @@ class PasswordField(SecretField):
         super().__init__(widget=forms.PasswordInput(attrs=attrs, render_value=False), **options)
 
 
-def add_problems(form: forms.Form, error: ValidationError) -> None:
+def add_problems(form: forms.BaseForm, error: ValidationError) -> None:
     """The problems that an operation found, at their fields where the form has them."""
     found = error.message_dict if hasattr(error, "error_dict") else {"": error.messages}
     for name, sentences in found.items():

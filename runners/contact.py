@@ -11,6 +11,10 @@ DETAIL_LENGTH = 300
 # What a worker hears at the tunnel while the broker does not answer Forge, and then tells Forge.
 UNREACHABLE = "The broker cannot be reached from Forge at the moment."
 NO_ANSWER = "Forge's broker does not answer"
+# The same of an account that the broker has lost, and what redis-py says at its own address.
+MISSING = "The broker does not know this runner's account yet."
+_MISSING_DIRECT = ("invalid username-password pair", "refuses this runner's account")
+NO_ACCOUNT = "Forge's broker does not know its account, which a controller restores within seconds"
 _ONLY = "broker"
 
 
@@ -24,7 +28,11 @@ class BrokerTrouble:
 
 def as_forge_knows(trouble: str) -> str:
     """What keeps a worker from tasks, without blame for its host where that is Forge's own side."""
-    return NO_ANSWER if UNREACHABLE.rstrip(".") in trouble else trouble
+    if UNREACHABLE.rstrip(".") in trouble:
+        return NO_ANSWER
+    if any(words in trouble for words in (MISSING.rstrip("."), *_MISSING_DIRECT)):
+        return NO_ACCOUNT
+    return trouble
 
 
 class BrokerContact(models.Model):

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from projects.errors import ForgeError
+from projects.errors import ForgeError, NameTakenError
 from runners.status import RegistrationStatus
 
 if TYPE_CHECKING:
     from runners.models import RegistrationToken, Runner
 
 
-class RunnerNameTakenError(ForgeError):
+class RunnerNameTakenError(NameTakenError):
     def __init__(self, name: str) -> None:
-        super().__init__(f"This project already has a runner called {name}. Choose another name.")
-        self.name = name
+        super().__init__("This project already has a runner", name)
 
 
 class RunnerInUseError(ForgeError):

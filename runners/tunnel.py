@@ -27,7 +27,7 @@ from projects.tokens import RUNNER_PREFIX, bearer_token
 from runners import quotas
 from runners.broker import place_of
 from runners.commands import CommandReader
-from runners.contact import UNREACHABLE
+from runners.contact import MISSING, UNREACHABLE
 from runners.endpoint import address_in
 from runners.errors import RunnerQuarantinedError, TunnelAbusedError, TunnelRefusedError
 from runners.models import Runner, RunnerToken
@@ -185,8 +185,7 @@ def _refused_by_broker(runner: Runner, answer: bytes) -> TunnelRefusedError:
         return TunnelRefusedError(
             503,
             BROKER_ACCOUNT_MISSING,
-            "The broker does not know this runner's account yet. The controller restores it "
-            "within seconds, if it runs.",
+            f"{MISSING} The controller restores it within seconds, if it runs.",
         )
     sentence = f"The broker refuses: {said}. Whoever runs Forge has to see to it."
     return TunnelRefusedError(503, "broker_refuses", sentence)

@@ -181,6 +181,10 @@ class Situation:
         """How long the present or last controller has the lead; None if there never was one."""
         return Leadership.objects.values_list("expires_at", flat=True).first()
 
+    @property
+    def is_led(self) -> bool:
+        return self.leads_until is not None and self.leads_until > self.now
+
     @cached_property
     def broker_trouble(self) -> BrokerTrouble | None:
         """What keeps the controller from handing out hints; None while the broker takes them."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from projects.errors import ForgeError
+from projects.errors import ForgeError, NameTakenError
 
 if TYPE_CHECKING:
     from tasks.models import Task, TaskTemplate
 
 
-class TemplateNameTakenError(ForgeError):
+class TemplateNameTakenError(NameTakenError):
     def __init__(self, name: str) -> None:
-        super().__init__(f"This project already has a template called {name}. Choose another name.")
-        self.name = name
+        super().__init__("This project already has a template", name)
 
 
 class TemplateNotRunnableError(ForgeError):

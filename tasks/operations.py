@@ -12,6 +12,7 @@ from django.db import IntegrityError, transaction
 
 from projects.audit.entry import Verb
 from projects.audit.recording import record, record_saved, snapshot
+from projects.names import name_as_stored
 from projects.operations import (
     is_secret_of,
     unlike_stored,
@@ -85,7 +86,9 @@ def save_template(
                 settle_sources(template)
                 record_saved(template, before)
     except IntegrityError as error:
-        raise TemplateNameTakenError(template.name) from error
+        others = TaskTemplate.objects.present().filter(project=template.project)
+        taken = name_as_stored(others.exclude(pk=template.pk), template.name)
+        raise TemplateNameTakenError(taken) from error
     return template
 
 

@@ -13,6 +13,7 @@ from django.utils import timezone
 from projects.admin_bases import PagedAdmin, ProjectFilter, RemovableAdmin, YesNoFilter
 from projects.admin_fields import BoundedLinks
 from projects.models import AccessKey, VariableGroup
+from projects.names import name_as_stored
 from runners.tag_field import TAGS_HELP, TagField
 from tasks.disable_form import DisableForm
 from tasks.errors import TemplateNameTakenError, TemplateRemovedError
@@ -121,9 +122,10 @@ class TemplateForm(ModelForm):
         given = super().clean() or {}
         name = given.get("name", "")
         project = given.get("project", self.instance.project_id)
-        others = TaskTemplate.objects.present().exclude(pk=self.instance.pk)
-        if others.filter(project=project, name__iexact=name).exists():
-            self.add_error("name", str(TemplateNameTakenError(name)))
+        others = TaskTemplate.objects.present().filter(project=project)
+        others = others.exclude(pk=self.instance.pk)
+        if others.filter(name__iexact=name).exists():
+            self.add_error("name", str(TemplateNameTakenError(name_as_stored(others, name))))
         for group in given.get("variable_groups", ()):
             if project is not None and group.project_id != getattr(project, "pk", project):
                 sentence = f"{group.name} is a group of {group.project}, not of this project."

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from projects.words import listed
-from runners.contact import BrokerTrouble
+from runners.contact import NO_ACCOUNT, BrokerTrouble
 from runners.status import RunnerStatus
 from tasks.candidates import Candidate, Candidates, Situation
 from tasks.lifecycle import TaskState
@@ -115,17 +115,21 @@ def explain(
     checks = [_check_template(task, line), _check_limit(task, situation)]
     # Before the runners, which all say of themselves what comes of it.
     silence = _silence(situation) if candidates.entitled else None
+    has_lost_accounts = not silence and _has_lost_accounts(situation, candidates)
     if silence:
         checks.append(_check_broker(silence, now))
+    elif has_lost_accounts:
+        checks.append(_unrestored(situation))
     checks.append(_check_runner(required, candidates, ahead))
     publishing = _check_publishing(task, situation)
-    if not silence and (not publishing.is_met or all(check.is_met for check in checks)):
+    is_told = silence or has_lost_accounts
+    if not is_told and (not publishing.is_met or all(check.is_met for check in checks)):
         checks.append(publishing)
     unmet = [check for check in checks if not check.is_met]
     hindrance = min(unmet, key=lambda check: check.passes, default=None)
     # The sentence tells of one; the others are told where they stand, but for runners that would
-    # say once more, each of itself, what comes of the broker's silence.
-    told = {RUNNER} if silence else set()
+    # say once more, each of itself, what comes of the broker's silence or of what it has lost.
+    told = {RUNNER} if is_told else set()
     checks = [
         one if one is hindrance or one.is_met or one.name in told else replace(one, brief="")
         for one in checks
@@ -256,29 +260,41 @@ def _check_publishing(task: Task, situation: Situation) -> Check:
     """Whether the task is announced to runners: by the controller, unless it just was."""
     now = situation.now
     is_on_its_way = task.hinted_at is not None and now - task.hinted_at < ON_ITS_WAY
-    leads_until = situation.leads_until
     if trouble := _broker_trouble(situation):
         return _check_broker(trouble, now)
     if is_on_its_way:
         return Check(CONTROLLER, is_met=True, text="Has announced it to the runners")
-    if leads_until is None:
-        return _no_controller("No controller has run yet")
-    if leads_until <= now:
-        return _no_controller(f"No controller runs since {clock(leads_until, now)}")
+    if not situation.is_led:
+        # The end of a task announces the next without it: named if it is all that lacks.
+        text = f"{_no_controller(situation)}, and only it hands out what waits. Start one."
+        return Check(CONTROLLER, is_met=False, text=text, waits_for="for a controller", passes=True)
     return Check(CONTROLLER, is_met=True, text="Runs, and reaches the broker")
 
 
-def _no_controller(what: str) -> Check:
-    """The end of a task announces the next without it, so it is named if it is all that lacks."""
-    text = f"{what}, and only it hands out what waits. Start one."
-    return Check(CONTROLLER, is_met=False, text=text, waits_for="for a controller", passes=True)
+def _no_controller(situation: Situation) -> str:
+    since = situation.leads_until
+    if since is None:
+        return "No controller has run yet"
+    return f"No controller runs since {clock(since, situation.now)}"
+
+
+def _has_lost_accounts(situation: Situation, candidates: Candidates) -> bool:
+    """Whether a runner might take it if a controller gave the broker its accounts back."""
+    lacking = (one for one in candidates.entitled if one.runner.trouble == NO_ACCOUNT)
+    return not situation.is_led and not candidates.online and any(lacking)
+
+
+def _unrestored(situation: Situation) -> Check:
+    text = (
+        f"{_no_controller(situation)}, and only it gives the broker back the accounts of runners, "
+        "which it has lost. Start one."
+    )
+    return Check(CONTROLLER, is_met=False, text=text, waits_for="for a controller")
 
 
 def _broker_trouble(situation: Situation) -> BrokerTrouble | None:
     """As the controller that leads knows it; what another one noted need not be true any more."""
-    leads_until = situation.leads_until
-    is_led = leads_until is not None and leads_until > situation.now
-    return situation.broker_trouble if is_led else None
+    return situation.broker_trouble if situation.is_led else None
 
 
 def _silence(situation: Situation) -> BrokerTrouble | None:

@@ -15,7 +15,7 @@ from forge.pages.audit_words import trail_of
 from forge.pages.project_form import ProjectSettingsForm
 from forge.pages.shell import page
 from projects.audit.entry import Kind
-from projects.errors import ChangedMeanwhileError, ProjectNameTakenError
+from projects.errors import ForgeError
 from projects.operations import change_project
 from projects.permissions import Action
 from tasks.models import Task
@@ -56,9 +56,7 @@ def _is_saved(project: Project, form: ProjectSettingsForm, version: str) -> bool
     try:
         if changes:
             change_project(project=project, changes=changes, version=version)
-    except ProjectNameTakenError as error:
-        form.add_error("name", str(error))
-    except ChangedMeanwhileError as error:
+    except ForgeError as error:
         versions.refuse(form, error)
     else:
         return True

@@ -21,6 +21,7 @@ from forge.pages.registered_hosts import registered_hosts
 from forge.pages.registration_form import RegistrationForm
 from forge.pages.shell import page
 from projects.permissions import Action
+from projects.secret_fields import add_problems
 from projects.words import counted, number
 from runners.models import RegistrationToken
 from runners.registration import (
@@ -102,7 +103,7 @@ def _created(
     try:
         made = create_registration_token(project=project, by=by, now=now, expires_at=ends, **given)
     except ValidationError as error:
-        form.add_error(None, error.messages)  # type: ignore[arg-type]  # a list is accepted
+        add_problems(form, error)
         return None
     made_once.remember(request, now=now)
     return made

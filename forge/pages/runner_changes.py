@@ -18,6 +18,7 @@ from forge.pages.shell import page
 from projects.audit.entry import Kind
 from projects.errors import ForgeError
 from projects.permissions import Action
+from projects.secret_fields import add_problems
 from runners.models import Runner
 from runners.operations import change_runner
 from tasks.models import Task
@@ -65,7 +66,7 @@ def _changed(request: HttpRequest, runner: Runner, form: RunnerChangeForm) -> bo
         versions.refuse(form, error)
         return False
     except ValidationError as error:
-        form.add_error(None, error.messages)  # type: ignore[arg-type]  # a list is accepted
+        add_problems(form, error)
         return False
     messages.success(request, f"Saved what {runner} takes.")
     stranded = unserved(runner.project) - before

@@ -33,6 +33,7 @@ from forge.pages.tag_waits import waits_by_tag
 from projects.audit.entry import Kind
 from projects.errors import ForgeError
 from projects.permissions import Action
+from projects.secret_fields import add_problems
 from projects.words import whole_number
 from runners.errors import RunnerNameTakenError
 from runners.models import Runner
@@ -140,7 +141,7 @@ def _created(request: HttpRequest, project: Project, form: RunnerForm) -> NewRun
     except RunnerNameTakenError as error:
         form.add_error("name", str(error))
     except ValidationError as error:
-        form.add_error(None, error.messages)  # type: ignore[arg-type]  # a list is accepted
+        add_problems(form, error)
     else:
         made_once.remember(request, now=now)
         return created

@@ -164,6 +164,13 @@ class TemplateForm(_ModelForm):
         names = {key.pk: self.cleaned_data[f"key_{key.pk}"] for key in self._keys}
         return {pk: name for pk, name in names.items() if name}
 
+    def clean_max_attempts(self) -> int | None:
+        """Emptied, which is not left out."""
+        value: int | None = self.cleaned_data["max_attempts"]
+        if value is None and self.add_prefix("max_attempts") in self.data:
+            raise ValidationError(self.fields["max_attempts"].error_messages["required"])
+        return value
+
     def _post_clean(self) -> None:
         # Before the model's own checks run, so that they see what was typed.
         self.instance.environment = self.cleaned_data.get("environment", {})

@@ -23,9 +23,10 @@ from forge.pages.template_form import TemplateForm
 from projects.audit.entry import Kind
 from projects.errors import ForgeError
 from projects.permissions import Action
+from projects.secret_fields import add_problems
 from projects.words import counted, number, whole_number
 from tasks.duplicating import copy_of
-from tasks.errors import TemplateNameTakenError, TemplateNotRunnableError
+from tasks.errors import TemplateNotRunnableError
 from tasks.models import Task, TaskTemplate
 from tasks.operations import remove_template, run_template, save_template
 from tasks.sources import Sources
@@ -182,12 +183,10 @@ def _is_saved(form: TemplateForm, version: str) -> bool:
             keys=form.key_names,
             version=version,
         )
-    except TemplateNameTakenError as error:
-        form.add_error("name", str(error))
     except ForgeError as error:
         versions.refuse(form, error)
     except ValidationError as error:
-        form.add_error(None, error.messages)  # type: ignore[arg-type]  # a list is accepted
+        add_problems(form, error)
     else:
         return True
     return False

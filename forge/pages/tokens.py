@@ -19,6 +19,7 @@ from forge.pages.token_form import TokenForm
 from projects.errors import TooManyUserTokensError
 from projects.models import UserToken
 from projects.operations import NewUserToken, create_user_token, revoke_user_token
+from projects.secret_fields import add_problems
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -54,7 +55,7 @@ def _created(request: HttpRequest, form: TokenForm) -> NewUserToken | None:
     except TooManyUserTokensError as error:
         form.add_error(None, str(error))
     except ValidationError as error:
-        form.add_error(None, error.messages)  # type: ignore[arg-type]  # a list is accepted
+        add_problems(form, error)
     else:
         made_once.remember(request, now=now)
         return created

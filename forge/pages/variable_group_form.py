@@ -67,7 +67,7 @@ class VariableGroupForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         given = self.cleaned_data
-        names = {secret.name for secret in self._secrets}
+        names, new = {secret.name for secret in self._secrets}, set[str]()
         for at in range(NEW_ROWS):
             name, value = given.get(f"new_name_{at}", ""), given.get(f"new_value_{at}", "")
             if name and not value:
@@ -76,7 +76,9 @@ class VariableGroupForm(forms.Form):
                 self.add_error(f"new_name_{at}", "Enter a name for this value.")
             elif name and name in names and not self._is_stored(name, value):
                 self.add_error(f"new_name_{at}", f"{name} is there already. Replace it above.")
-            names.add(name)
+            elif name and name in new:
+                self.add_error(f"new_name_{at}", f"{name} is given twice. Keep one of the two.")
+            new.add(name)
         return given
 
     def _is_stored(self, name: str, value: str) -> bool:

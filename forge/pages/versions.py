@@ -14,7 +14,7 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 
 from forge.pages.audit_words import Line, lines_of
 from projects.audit.entry import AuditEntry, Kind, Verb
-from projects.errors import ChangedMeanwhileError, ForgeError
+from projects.errors import ChangedMeanwhileError, ForgeError, NameTakenError
 from projects.versions import version_of
 
 if TYPE_CHECKING:
@@ -73,7 +73,12 @@ def meanwhile(
 
 
 def refuse(form: forms.BaseForm, error: ForgeError) -> None:
-    """Put the sentence of an error over the form; of ChangedMeanwhileError it is remembered."""
+    """Put the sentence of an error over the form, or at the name if that is taken; of
+    ChangedMeanwhileError it is remembered.
+    """
+    if isinstance(error, NameTakenError):
+        form.add_error("name", str(error))
+        return
     code = _OUTDATED if isinstance(error, ChangedMeanwhileError) else "refused"
     form.add_error(None, ValidationError(str(error), code=code))
 

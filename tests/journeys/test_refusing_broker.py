@@ -214,7 +214,14 @@ def test_an_account_that_is_missing_is_called_that(forge: Production, admin: red
         # Its connections end with it.
         admin.execute_command("ACL", "DELUSER", f"runner-{runner.id}")  # type: ignore[no-untyped-call]
         wait_for(lambda: MISSING in worker.said(), "it says that its account is missing")
-    task = forge.api.run_script(project, "echo here")
+        task = forge.api.run_script(project, "echo here")
+        forge.api.await_status(runner.id, "unhealthy")
+
+        def names_the_controller() -> bool:
+            return "gives the broker back the accounts" in forge.api.task(task)["waiting_for"]
+
+        wait_for(names_the_controller, "what waits says that a controller is needed")
+        assert forge.api.task(task)["waiting_for"].startswith("No controller runs since ")
     assert forge.api.wait_until(task)["state"] == "succeeded"
     assert "The broker refuses: " not in worker.said()
 
@@ -256,7 +263,8 @@ def test_a_first_start_waits_for_an_account_that_is_missing(
         (line,) = worker.said().splitlines()
         assert MISSING in line and "Forge accepts the token" in line
         forge.api.await_status(runner.id, "unhealthy")
-        assert MISSING.rstrip(".") in forge.api.get(f"runners/{runner.id}/")["trouble"]
+        trouble = forge.api.get(f"runners/{runner.id}/")["trouble"]
+        assert trouble.startswith("Forge's broker does not know its account")
     task = forge.api.run_script(project, "echo here")
     assert forge.api.wait_until(task)["state"] == "succeeded"
     worker.end()

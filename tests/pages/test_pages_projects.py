@@ -72,7 +72,7 @@ def test_a_manager_renames_a_project_and_limits_it(
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"name": "elsewhere"}, "There is already a project called elsewhere."),
+        ({"name": "elsewhere"}, "There is already a project called Elsewhere."),
         ({"name": "two\nlines"}, "one line"),
         ({"max_parallel_tasks": "-1"}, "Enter a whole number from 0 to "),
         ({"max_parallel_tasks": "9" * 30}, "to 10,000."),
@@ -97,7 +97,7 @@ def test_a_name_that_is_taken_is_refused_and_what_was_typed_stays(
     answer = browser(cast.owner).post("/", {"name": "payments", "description": "Second one"})
     text = answer.content.decode()
     assert answer.status_code == 400
-    assert "There is already a project called payments. Choose another name." in text
+    assert "There is already a project called Payments. Choose another name." in text
     assert 'value="Second one"' in text
 
 

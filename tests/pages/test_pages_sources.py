@@ -105,9 +105,11 @@ def test_names_of_both_must_be_free(
     new_group_page: str,
 ) -> None:
     answer = owner.post(new_key_page, {"name": "REGISTRY", "kind": "none"})
-    assert "already has an access key called REGISTRY" in answer.content.decode()
+    assert f"already has an access key called {access_key.name}." in answer.text
+    assert 'id="id_name_error"' in answer.text and access_key.name != "REGISTRY"
     answer = owner.post(new_group_page, {"name": "production"})
-    assert "already has a variable group called production" in answer.content.decode()
+    assert f"already has a variable group called {variable_group.name}." in answer.text
+    assert 'id="id_name_error"' in answer.text and variable_group.name != "production"
 
 
 def test_a_group_takes_plain_and_secret_variables(owner: Client, new_group_page: str) -> None:
@@ -137,7 +139,7 @@ def test_a_group_takes_plain_and_secret_variables(owner: Client, new_group_page:
         ({"new_name_0": "API_TOKEN", "new_value_0": f"{CANARY}2"}, "is there already"),
         (
             {"new_name_0": "A", "new_value_0": CANARY, "new_name_1": "A", "new_value_1": CANARY},
-            "A is there already",
+            "A is given twice. Keep one of the two.",
         ),
         ({"new_name_0": "A", "new_value_0": "tiny"}, "at least 8 characters"),
         ({"new_name_0": "REGION", "new_value_0": CANARY}, "both a plain and a secret variable"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -70,6 +71,10 @@ def test_a_template_is_saved_as_typed_with_line_ends_of_a_shell(
         ({"script": ""}, "This field is required"),
         ({"script": " \n \t\n"}, "Enter a script: this one has nothing but space."),
         ({"app": "cobol"}, "cobol is not one of the available choices"),
+        ({"max_attempts": ""}, "Enter a whole number from 2 to 20."),
+        ({"stop_steps": "INT 9999"}, "INT has at most 3,600 seconds until the next."),
+        ({"stop_steps": " , "}, "is no step. Write a signal and seconds: INT 120."),
+        ({"lost_runner_wait_seconds": "90"}, "Write the unit too: 90 s, 90 min, 90 h or 90 d."),
     ],
 )
 def test_what_is_wrong_is_said_and_what_was_typed_stays(
@@ -79,6 +84,11 @@ def test_what_is_wrong_is_said_and_what_was_typed_stays(
     assert status == 400
     assert sentence in text
     assert "Not saved." in text
+    # At its field, which says so to a screen reader, and beside what it is for.
+    (name,) = change
+    assert f'id="id_{name}_error"' in text
+    for described in re.findall(r'aria-describedby="([^"]+)"', text):
+        assert all(f'id="{one}"' in text for one in described.split()), described
     if "script" not in change:
         assert "echo two" in text
     if "description" not in change:
@@ -106,9 +116,10 @@ def test_a_group_that_was_removed_while_the_form_was_open_is_told_of(
 def test_a_name_that_is_taken_is_refused(
     template: TaskTemplate, new: Callable[..., tuple[int, str]]
 ) -> None:
-    status, text = new(name="RESTART")
+    status, text = new(name=template.name.upper())
     assert status == 400
-    assert "already" in text
+    assert template.name != template.name.upper() and 'id="id_name_error"' in text
+    assert f"This project already has a template called {template.name}." in text
 
 
 def test_the_form_shows_what_is_stored_and_changes_it(

@@ -111,7 +111,7 @@ def test_a_rejected_copy_keeps_what_was_typed(
     given = fields_of(client.get(address).content.decode()) | {"name": "restart", "tags": "gpu"}
     answer = client.post(address, given)
     assert answer.status_code == 400
-    assert "already has a template called restart" in answer.content.decode()
+    assert "already has a template called Restart" in answer.content.decode()
     assert 'value="gpu"' in answer.content.decode()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from runners.worker.protocol import (
 from tasks.candidates import Situation
 from tasks.claim import claim_task
 from tasks.heartbeat import take_heartbeat
-from tasks.models import Task, TaskTemplate
+from tasks.models import Leadership, Task, TaskTemplate
 from tasks.operations import run_template, save_template
 from tasks.publish import put_out_project
 from tasks.waiting import why_waiting
@@ -91,6 +92,37 @@ def test_that_forges_own_broker_is_away_is_not_said_of_its_host(ill: Runner) -> 
     assert beat(ill, told).trouble == "Forge's broker does not answer"
     own = "Its host cannot reach the broker: wss://forge.example.net does not take WebSockets"
     assert beat(ill, own).trouble == own
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "The broker tunnel wss://forge.example.net/runner/broker was refused: The broker does not "
+        "know this runner's account yet. The controller restores it within seconds, if it ru",
+        "invalid username-password pair or user is disabled",
+        "The broker at broker.example.net:6380 refuses this runner's account. Check that the Forge",
+    ],
+)
+def test_that_the_broker_lost_its_account_is_not_said_of_its_host_and_a_controller_cures_it(
+    told: str, ill: Runner, task: Task
+) -> None:
+    trouble = beat(ill, f"Its host cannot reach the broker: {told}").trouble
+    assert trouble.startswith("Forge's broker does not know its account")
+    now = timezone.now()
+    assert Leadership.acquire("controller", holder="it", now=now, until=now + timedelta(hours=1))
+    assert (
+        why_waiting(task, now)
+        == f"web-1, the only runner that may take it, cannot take tasks: {trouble}."
+    )
+    Leadership.release("controller", holder="it", now=now)
+    sentence = why_waiting(task, now + timedelta(seconds=1))
+    assert sentence.startswith("No controller runs since ")
+    assert sentence.endswith(
+        "only it gives the broker back the accounts of runners, which it has lost. Start one."
+    )
+    # Where another runner may take it, that is what it waits for.
+    beat(ill)
+    assert "accounts" not in why_waiting(task, now + timedelta(seconds=1))
 
 
 def test_a_waiting_task_names_it_and_does_not_count_on_it(ill: Runner, task: Task) -> None:

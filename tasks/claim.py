@@ -94,7 +94,8 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
         return _repeat(task, runner, request, now=now)
     if isinstance(why, NotNowError):
         _take_back_hint(task)
-    if isinstance(why, NotItsTurnError):
+    # A worker that drains may have popped it for nothing, and others may be free.
+    if isinstance(why, NotItsTurnError) or (isinstance(why, NotNowError) and request.is_draining):
         transaction.on_commit(partial(put_out, task.queue))
     raise why
 

@@ -233,7 +233,9 @@ class Agent:
         Raises Ignore, which stores nothing, when there is nothing to run here.
         """
         reached("hint popped", task=task, attempt=attempt)
-        self._await_room()
+        if not self._has_room():
+            self.claims.hand_back(task, attempt)
+            raise Ignore("the worker takes nothing new")
         entry = self.journal.create(task, attempt)
         if entry is None:
             raise Ignore("this attempt is here already")
@@ -243,10 +245,10 @@ class Agent:
             what = FOLDERS
             self.workplaces.probe()
         except OSError as error:
-            # Nothing was claimed: the task stays queued, and its hint is put out again.
             self.journal.forget(entry)
             logger.info("Task %d is not taken.", task)
             self.watch.note(what, error)
+            self.claims.hand_back(task, attempt)
             raise Ignore("this host cannot carry it out") from error
         with self.runs.expecting(task, attempt):
             is_ours = False
@@ -278,19 +280,19 @@ class Agent:
                 finally:
                     self.runs.remove(run)
 
-    def _await_room(self) -> None:
-        """Until Forge has taken enough of what has ended here to let this runner have more.
+    def _has_room(self) -> bool:
+        """True once Forge has taken enough of what has ended here to let this runner have more.
 
         It counts a task as held until its result has arrived, and would refuse a claim too many:
-        the hint would go back, and around, while this slot is free. Raises Ignore.
+        the hint would go back, and around, while this slot is free. False if nothing new is taken.
         """
-        if self.watch.trouble or self.contact.uploader.trouble:
-            raise Ignore("popped in the moment in which the queue was left")
         most = OVERHANG * self.runs.slots
         while not self._is_draining.is_set() and not self._is_leaving.is_set():
+            if self.watch.trouble or self.contact.uploader.trouble:
+                break
             if self.journal.await_room(most, ROOM_SECONDS):
-                return
-        raise Ignore("the worker takes nothing new")
+                return True
+        return False
 
     def _execute(self, run: Run) -> Outcome:
         if self._is_leaving.is_set():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from runners.worker.client import Client, spread_pause
 from runners.worker.entry import Entry
-from runners.worker.errors import RefusedError, UnreachableError
+from runners.worker.errors import RefusedError, UnreachableError, WorkerError
 from runners.worker.lease import Lease
 from runners.worker.protocol import ClaimRequest, Job
 from runners.worker.supervision import boot_seconds
@@ -73,6 +75,19 @@ class Claims:
                 return job, lease
             may_be_ours = True
         raise LeavingError
+
+    def hand_back(self, task: int, attempt: int) -> None:
+        """A hint was popped for which nothing is claimed: Forge puts it out again, for others.
+
+        It is told by a claim that it never grants. Where that does not arrive, Forge misses the
+        hint by itself, if later: the next in line may start before this one then.
+        """
+        if self._is_leaving.is_set():
+            return
+        nonce = secrets.token_hex(16)
+        request = ClaimRequest(task, attempt, nonce, is_draining=True, session=self._session)
+        with suppress(WorkerError):
+            self._client.claim(request)
 
     def _drains_anew(self) -> Callable[[], bool]:
         """Whether the order to take nothing new has come since now."""

@@ -77,6 +77,9 @@ def test_what_waits_goes_to_the_sibling_of_a_runner_that_has_no_place_for_it(
     tasks = [forge.api.run_script(project, "sleep 0.2") for _ in range(12)]
     ended = forge.api.finished(tasks)
     assert {(one["state"], one["runner"]) for one in ended} == {("succeeded", good.id)}
+    # That for which the other had popped the hint, too, keeps its place.
+    starts = [one["started_at"] for one in ended]
+    assert starts == sorted(starts)
     forge.api.await_status(bad.id, "unhealthy")
     said = "No folder for a task can be made: Not a directory"
     assert trouble_of(forge, bad) == said

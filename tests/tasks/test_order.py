@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -89,6 +90,16 @@ def test_what_a_paused_runner_handed_back_starts_first(
     assert claimed(worker, request) is None
     resume_runner(runner=worker, by=cast.owner, now=now)
     assert Task.objects.to_hint().get().pk == line[0]
+    assert started(worker) == line
+
+
+def test_what_a_worker_popped_and_does_not_take_is_put_out_at_once_and_starts_first(
+    worker: Runner, line: list[int]
+) -> None:
+    request = popped(worker)
+    assert request is not None
+    assert claimed(worker, replace(request, is_draining=True)) is None
+    assert Task.objects.hinted().count() == len(line)
     assert started(worker) == line
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from forge.pages.timeline import ONCE_LISTENED, is_overdue, outcome_of_wait
 from tasks.lifecycle import TaskState
 from tasks.models import Task
 from tasks.sentences import clock
@@ -34,7 +35,8 @@ def fates_of_held(runner: Runner, *, now: datetime) -> tuple[list[Fate], int]:
 def _fate(task: Task, now: datetime) -> str:
     if task.state != TaskState.UNREACHABLE or task.wait_ends_at is None:
         return "was running."
-    is_stopped = task.stop_requested_at is not None and task.ends_with_lease
-    end = "is stopped" if is_stopped else "counts as lost"
-    then = "is tried anew" if task.may_retry else end
+    what = {"another attempt": "is tried anew", "stopped": "is stopped"}
+    then = what.get(outcome_of_wait(task), "counts as lost")
+    if is_overdue(task, now=now):
+        return f"{then} {ONCE_LISTENED}."
     return f"waits until {clock(task.wait_ends_at, now)}, then {then}."

@@ -206,7 +206,7 @@ class Feed:
 
     def _state_events(self, task: Task, now: datetime) -> list[str]:
         sentence = why_waiting(task, now) if task.state == TaskState.QUEUED else ""
-        marks = f"{marks_of(task, sentence)}|{self._notice(now)}"
+        marks = f"{marks_of(task, sentence, now=now)}|{self._notice(now)}"
         if marks == self._marks:
             return []
         self._marks = marks

@@ -7,7 +7,13 @@ from functools import partial
 from typing import Any
 
 from forge.pages import fleet
-from forge.pages.timeline import steps_of, usual_seconds
+from forge.pages.timeline import (
+    ONCE_LISTENED,
+    is_overdue,
+    outcome_of_wait,
+    steps_of,
+    usual_seconds,
+)
 from tasks.attempts import attempts_of
 from tasks.lifecycle import HELD, TaskState
 from tasks.models import Task
@@ -28,7 +34,7 @@ def task_context(task: Task, *, now: datetime) -> dict[str, Any]:
     return {
         "task": task,
         "since": badge_since(task),
-        "sentence": sentence_of(task),
+        "sentence": sentence_of(task, now=now),
         "steps": steps_of(
             task, usual=usual, waits_for=waiting.waits_for if waiting else "", now=now
         ),
@@ -44,7 +50,7 @@ def task_context(task: Task, *, now: datetime) -> dict[str, Any]:
         "rerun_refusal": str(why_not_runnable(task.template) or "") if task.is_finished else "",
         # Asked only for those who may run it: it reads the template's script.
         "rerun_asks": partial(_asks_before_rerun, task),
-        "marks": marks_of(task, sentence),
+        "marks": marks_of(task, sentence, now=now),
         "is_short": task.is_finished and task.log_lines <= SHORT_LOG,
     }
 
@@ -53,11 +59,11 @@ def _asks_before_rerun(task: Task) -> bool:
     return bool(changed_parts(task))
 
 
-def marks_of(task: Task, sentence: str) -> str:
+def marks_of(task: Task, sentence: str, *, now: datetime) -> str:
     """Changes whenever something on the page but the log does."""
     moments = [task.claimed_at, task.started_at, task.stop_requested_at, task.finished_at]
     moments += [task.force_requested_at, task.unreachable_at]
-    log = (task.log_gap_offset, task.log_written_bytes)
+    log = (task.log_gap_offset, task.log_written_bytes, is_overdue(task, now=now))
     return "|".join(str(item) for item in (task.state, task.attempt, *moments, sentence, *log))
 
 
@@ -91,12 +97,16 @@ def badge_since(task: Task) -> datetime | None:
     return moments.get(TaskState(task.state))
 
 
-def sentence_of(task: Task) -> str:
+def sentence_of(task: Task, *, now: datetime) -> str:
     """What stands beside the badge: how it ended, or what it is about."""
     if task.is_finished:
         return task.reason
     if task.state == TaskState.STOPPING:
         return task.stop_reason
+    if is_overdue(task, now=now):
+        what = {"another attempt": "Another attempt begins", "stopped": "It is stopped"}
+        then = what.get(outcome_of_wait(task), "It counts as lost")
+        return f"{task.runner} was not heard in time. {then} {ONCE_LISTENED}."
     if task.state == TaskState.UNREACHABLE and task.stop_requested_at:
         lease = " or when the task's lease has ended" if task.ends_with_lease else ""
         return f"{task.stop_reason} It takes effect when {task.runner} is heard again{lease}."

@@ -13,6 +13,10 @@ from tasks.models import Task
 
 USUAL_SAMPLE = 20
 SHOWN_ATTEMPTS = 2
+# The controller looks every second. What is not decided so long after a wait has its reason: one
+# that has just taken the lead lets runners be heard first, for a whole lease before it ends one.
+DECISION = timedelta(seconds=3)
+ONCE_LISTENED = "once a controller has led, and listened, for long enough"
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,9 @@ def _current(task: Task, waits_for: str, usual: float | None, now: datetime) -> 
         since = task.stop_requested_at
         return Step("Stopping", "hold", "stopping", task.stop_reason, since=since)
     if state == TaskState.UNREACHABLE:
-        return Step("Unreachable", "hold", "unreachable", _until(task), since=task.unreachable_at)
+        return Step(
+            "Unreachable", "hold", "unreachable", _until(task, now), since=task.unreachable_at
+        )
     return Step("Waiting", "hold", "queued", waits_for, since=task.queued_at)
 
 
@@ -120,13 +126,25 @@ def _share(task: Task, usual: float | None, now: datetime) -> str:
     return f"{share:.0%} of the usual time".replace("%", " %") if share < 1 else "longer than usual"
 
 
-def _until(task: Task) -> str:
+def is_overdue(task: Task, *, now: datetime) -> bool:
+    """Whether the wait for its runner is over, and nobody has done yet what follows."""
+    is_unreachable = task.state == TaskState.UNREACHABLE
+    return is_unreachable and task.wait_ends_at is not None and task.wait_ends_at < now - DECISION
+
+
+def outcome_of_wait(task: Task) -> str:
+    """What becomes of an unreachable task whose runner is not heard in time."""
+    is_stopped = task.stop_requested_at is not None and task.ends_with_lease
+    return "another attempt" if task.may_retry else "stopped" if is_stopped else "lost"
+
+
+def _until(task: Task, now: datetime) -> str:
     if task.wait_ends_at is None or task.unreachable_at is None:
         return f"{task.runner} is silent"
+    if is_overdue(task, now=now):
+        return f"{task.runner} is silent; {outcome_of_wait(task)} {ONCE_LISTENED}"
     wait = duration_in_words((task.wait_ends_at - task.unreachable_at).total_seconds())
-    is_stopped = task.stop_requested_at is not None and task.ends_with_lease
-    what = "another attempt" if task.may_retry else "stopped" if is_stopped else "lost"
-    return f"{task.runner} is silent; {what} after {wait}"
+    return f"{task.runner} is silent; {outcome_of_wait(task)} after {wait}"
 
 
 def _coming(task: Task, usual: float | None, now: datetime) -> list[Step]:

@@ -147,13 +147,24 @@ def _tokens(environment: Mapping[str, str], data: Path) -> TokenSource:
     if text:
         return TokenSource(checked(text, "FORGE_RUNNER_TOKEN"))
     default = data / TOKEN_FILE
-    if os.path.lexists(default):
+    if _may_be_there(default):
         return TokenSource.from_file(default, str(default))
     raise ConfigurationError(
         f"FORGE_RUNNER_TOKEN is not set, nor FORGE_RUNNER_TOKEN_FILE, and {default} is not there. "
         "Forge shows a runner's token when it is added; with a registration token, "
         "`python -m runners.worker register` gets one."
     )
+
+
+def _may_be_there(file: Path) -> bool:
+    """True too where a folder above it may not be searched: who reads it then is told so."""
+    try:
+        file.lstat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def registration_token(environment: Mapping[str, str]) -> str:

@@ -397,3 +397,35 @@ def test_a_stop_that_a_lease_brings_about_says_so(
     Runner.objects.filter(tasks=running_task).update(**silent)
     text = client.get(f"/runners/{running_task.runner_id}/").content.decode()
     assert "then is stopped." in text and "counts as lost" not in text
+
+
+@pytest.mark.parametrize(
+    ("policy", "then", "brief"),
+    [
+        ("retry", "Another attempt begins", "another attempt"),
+        ("wait", "It counts as lost", "lost"),
+    ],
+)
+def test_a_wait_that_is_over_and_not_decided_yet_promises_nothing(
+    policy: str,
+    then: str,
+    brief: str,
+    browser: Callable[[User | None], Client],
+    cast: Cast,
+    running_task: Task,
+) -> None:
+    """As where another controller has just taken the lead, or none does."""
+    Task.objects.filter(pk=running_task.pk).update(lost_runner_policy=policy)
+    running_task.refresh_from_db()
+    running_task.mark_unreachable(now=timezone.now())
+    client, address = browser(cast.operator), f"/tasks/{running_task.pk}/"
+    assert f"web-1 is silent; {brief} after" in client.get(address).text
+    ended = timezone.now() - timedelta(seconds=30)
+    Task.objects.filter(pk=running_task.pk).update(unreachable_at=ended, wait_ends_at=ended)
+    text, once = client.get(address).text, "once a controller has led, and listened, for long"
+    assert f"web-1 was not heard in time. {then} {once} enough." in text
+    assert f"web-1 is silent; {brief} {once} enough" in text and "comes back in time" not in text
+    silent = {"last_heartbeat_at": timezone.now() - timedelta(minutes=12), "session": "one"}
+    Runner.objects.filter(tasks=running_task).update(**silent)
+    text = client.get(f"/runners/{running_task.runner_id}/").text
+    assert f"{once} enough." in text and "waits until" not in text

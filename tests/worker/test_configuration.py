@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,28 @@ def test_an_unusable_token_file_is_named(
     environment = {"FORGE_URL": GOOD["FORGE_URL"], "FORGE_RUNNER_TOKEN_FILE": str(file)}
     with pytest.raises(ConfigurationError, match=f"FORGE_RUNNER_TOKEN_FILE.*{sentence}"):
         Configuration.from_environment(environment)
+
+
+def test_a_token_in_a_folder_that_may_not_be_searched_is_not_called_missing(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    (data / "token").write_text(TOKEN)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    else:
+        data.chmod(0)
+    try:
+        with pytest.raises(ConfigurationError, match=r"token cannot be read: Permission denied\."):
+            Configuration.from_environment(
+                {"FORGE_URL": GOOD["FORGE_URL"], "FORGE_RUNNER_DATA": str(data)}
+            )
+    finally:
+        if is_root:
+            os.seteuid(0)
+        data.chmod(0o700)
 
 
 def test_what_is_no_small_file_is_no_token_file(tmp_path: Path) -> None:

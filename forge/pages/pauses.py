@@ -19,6 +19,7 @@ from runners.models import Runner
 from runners.operations import drain_runner, pause_runner, resume_runner
 from runners.pause_form import DrainForm, PauseForm
 from tasks.models import Task
+from tasks.sentences import clock
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -41,16 +42,40 @@ def pause(request: HttpRequest, pk: int) -> HttpResponse:
     if is_paused:
         known["ends_at"] = runner.paused_until
     form = PauseForm(request.POST if request.method == "POST" else None, **known)
-    if form.is_valid() and _paused(request, runner, form):
+    if form.is_valid() and _is_as_seen(request, runner, form) and _paused(request, runner, form):
         messages.success(request, f"{runner.name} is paused.")
         return redirect("runner", runner.pk)
     held = list(Task.objects.held_by(runner).order_by().only("pk"))
     context = {"runner": runner, "form": form, "held": held, "is_paused": is_paused}
+    context |= {"seen": _mark(runner)}
     answer = page(
         request, "runner_pause.html", project=runner.project, section="runners", **context
     )
     answer.status_code = 400 if form.errors else 200
     return answer
+
+
+def _mark(runner: Runner) -> str:
+    """Of the pause that is shown with the form; empty if there is none."""
+    is_paused = runner.is_paused(now=timezone.now())
+    return runner.paused_at.isoformat() if is_paused and runner.paused_at else ""
+
+
+def _is_as_seen(request: HttpRequest, runner: Runner, form: PauseForm) -> bool:
+    """Whether nobody else has paused it since the form was opened: theirs is not to go unseen."""
+    mark = _mark(runner)
+    if not mark or request.POST.get("seen", mark) == mark:
+        return True
+    reason = runner.pause_reason.rstrip(".")
+    if runner.paused_by_id == signed_in(request).pk and reason == form.cleaned_data["reason"]:
+        return True  # the same form, sent twice
+    until = f" until {clock(runner.paused_until, timezone.now())}" if runner.paused_until else ""
+    form.add_error(
+        None,
+        f"{runner.pauser} has paused it{until} since this form was opened: {reason}. Pause it "
+        "again to put yours in its place.",
+    )
+    return False
 
 
 def _paused(request: HttpRequest, runner: Runner, form: PauseForm) -> bool:

@@ -182,7 +182,8 @@ class Agent:
             # It works here: a later start waits for it, also one with a token of the next rotation.
             tokens, remember = self.configuration.tokens, self.known.note
             tokens.accepted = partial(remember, self.journal.folder)
-            tokens.accepted(tokens.current())
+            self.journal.restored = lambda: tokens.accepted(tokens.current())
+            self.journal.restored()
             self.leftovers.close()
 
     def begin(self) -> None:

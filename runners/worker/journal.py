@@ -24,7 +24,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -54,6 +54,8 @@ class Journal:
         self._going: set[tuple[int, int]] = set()
         self._held: int | None = None
         self.instance = ""
+        # Called when the folder was made anew, without what others keep in it.
+        self.restored: Callable[[], None] = lambda: None
         # Something in it cannot be read, so that nobody knows of all that it tells of.
         self.is_partial = False
 
@@ -116,6 +118,7 @@ class Journal:
                 if before is not None:
                     os.close(before)
         logger.warning("%s or a part of it was deleted, and is made anew.", self.folder)
+        self.restored()
 
     def _read_instance(self) -> str:
         path = self.folder / "instance"

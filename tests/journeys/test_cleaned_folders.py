@@ -33,3 +33,9 @@ def test_a_worker_whose_folder_is_deleted_takes_tasks_also_after_the_broker_was_
     assert said.count(f"The socket {folder}/broker.sock was deleted, and is made anew.") == 1, said
     assert f"{folder} or a part of it was deleted, and is made anew." in said
     wait_for(lambda: forge.api.status(runner.id) == "idle", "nothing is wrong with it")
+    # The next one knows that it worked here.
+    worker.kill()
+    with forge.away("web"):
+        worker.start()
+        wait_for(lambda: "so this worker waits for it" in worker.said(), "it waits for Forge")
+    assert forge.api.wait_until(forge.api.run_script(project, "echo back"))["state"] == "succeeded"

@@ -212,6 +212,31 @@ def test_who_changes_the_reason_of_a_pause_keeps_its_end(owner: Client, runner: 
     assert late.status_code == 400 and "The pause has ended meanwhile." in late.text
 
 
+def test_a_pause_that_somebody_else_made_meanwhile_is_not_overwritten_unseen(
+    owner: Client, cast: Cast, runner: Runner, browser: Callable[..., Client]
+) -> None:
+    path = f"/runners/{runner.pk}/pause/"
+    seen = hidden(owner.get(path).text, "seen")
+    other = {"reason": "Disk dying", "length": ""}
+    assert browser(cast.manager).post(path, other | {"seen": seen}).status_code == 302
+    mine = {"reason": "Kernel update", "length": "900", "seen": seen}
+    answer = owner.post(path, mine)
+    assert answer.status_code == 400 and 'value="Kernel update"' in answer.text
+    assert "has paused it since this form was opened: Disk dying." in answer.text
+    runner.refresh_from_db()
+    assert (runner.pause_reason, runner.paused_until) == ("Disk dying", None)
+    # Who has read it may do so all the same, and sends it twice without harm.
+    mine["seen"] = hidden(answer.text, "seen")
+    assert [owner.post(path, mine).status_code for _ in range(2)] == [302, 302]
+    runner.refresh_from_db()
+    assert runner.pause_reason == "Kernel update" and runner.paused_until is not None
+
+
+def hidden(text: str, name: str) -> str:
+    (value,) = re.findall(rf'<input type="hidden" name="{name}" value="([^"]*)">', text)
+    return str(value)
+
+
 def test_removing_tells_what_it_leads_to_and_does_it(
     owner: Client, cast: Cast, runner: Runner, running_task: Task
 ) -> None:

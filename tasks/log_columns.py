@@ -82,3 +82,10 @@ class LogOutline(models.Model):
 
     def __str__(self) -> str:
         return f"outline of the log of task {self.task_id}"
+
+
+def lack_of_end(*, is_lost: bool) -> str:
+    """What to say of a log whose end nobody has handed over, or nobody has taken."""
+    if is_lost:
+        return "It may lack its end: of a task that was given up as lost, no more is taken."
+    return "It may lack its end: the runner did not hand over the rest."

@@ -17,7 +17,7 @@ from projects.variables import is_environment, is_shared_variable_name
 from runners.models import Queue, Runner, Tag
 from tasks.disabling import Disableable
 from tasks.lifecycle import BAD, HELD, TERMINAL, UNFINISHED, TaskState
-from tasks.log_columns import GAP_IS_MARKED, GAP_MARKER_BYTES, LogColumns
+from tasks.log_columns import GAP_IS_MARKED, GAP_MARKER_BYTES, LogColumns, lack_of_end
 from tasks.policies import (
     MAXIMUM_ATTEMPTS,
     MAXIMUM_WAIT_SECONDS,
@@ -298,7 +298,7 @@ class Task(TaskTransitions, LogColumns):
         """What a finished task's log lacks, as a sentence; empty if nothing."""
         if not self.is_finished or self.log_complete:
             return ""
-        return self.log_problem or "It may lack its end: the runner did not hand over the rest."
+        return self.log_problem or lack_of_end(is_lost=self.state == TaskState.LOST)
 
 
 class TaskAttempt(LogColumns):

@@ -104,7 +104,8 @@ def _stop_waiting(project: Project, ids: list[int], *, by: User, now: datetime) 
     stopped = batch.order_by().stop_before_start(reason=reason, now=now)
     if stopped:
         words = "One task" if stopped == 1 else f"{stopped:,} tasks"
-        detail = f"{words} that waited, from #{held[0]} to #{held[-1]}."
+        span = f"#{held[0]}" if len(held) == 1 else f"from #{held[0]} to #{held[-1]}"
+        detail = f"{words} that waited, {span}."
         record(Verb.STOPPED_ALL, project, detail=detail)
         transaction.on_commit(partial(announce, *held))
     return stopped

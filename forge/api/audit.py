@@ -30,7 +30,8 @@ class AuditEntrySerializer(serializers.ModelSerializer[AuditEntry]):
     verb = serializers.ChoiceField(choices=Verb.choices)
     kind = serializers.ChoiceField(choices=Kind.choices)
     changes = serializers.DictField(
-        help_text="By field: {old, new}, or {diff} of a long text, or {secret: what became of it}."
+        help_text="By field: {old, new}, or {diff} of a long text, with how many lines were "
+        "{added, removed} if it is cut, or {secret: what became of it}."
     )
 
     class Meta:

@@ -21,7 +21,7 @@ from forge.lists.runner_filters import (
 from forge.pages import fleet
 from forge.pages.access import signed_in
 from forge.pages.paging import Paged
-from forge.pages.runner_menus import menus, segments
+from forge.pages.runner_menus import menus, segments, understood
 from projects.words import counted, number, whole_number
 from runners.models import Runner
 from tasks.away import notice
@@ -36,7 +36,7 @@ PAGE_RUNNERS = 25
 @require_safe
 def runners_of_all(request: HttpRequest) -> HttpResponse:
     user, now = signed_in(request), timezone.now()
-    asked = asked_for(request.GET)
+    asked, misread = understood(asked_for(request.GET))
     rows = narrowed(user, asked, now=now)
     counts = counts_of(rows, now=now)
     found = worst_first(of_status(rows, asked.get("status", ""), now=now))
@@ -53,6 +53,7 @@ def runners_of_all(request: HttpRequest) -> HttpResponse:
         "is_filtered": bool(asked),
         "text": asked.get("q", ""),
         "asked": asked,
+        "misread": misread,
         "section": "runners-all",
     }
     if "part" in request.GET:

@@ -60,13 +60,16 @@ _ALONE = frozenset({Verb.SIGNED_IN, Verb.SIGNED_OUT})
 
 @dataclass(frozen=True)
 class Change:
-    """One field of a change. `diff` are (sign, line) pairs of a long text."""
+    """One field of a change. `diff` are (sign, line) pairs of a long text; where the log does not
+    have all of them, `counts` are how many were added and removed.
+    """
 
     field: str
     old: str = ""
     new: str = ""
     secret: str = ""
     diff: list[tuple[str, str]] | None = None
+    counts: tuple[int, int] | None = None
 
     @property
     def numbered(self) -> list[tuple[str, int | str, str]]:
@@ -93,7 +96,8 @@ class Change:
             return f"{self.field} {self.secret}"
         if self.diff is not None:
             signs = [sign for sign, _ in self.diff]
-            return f"{self.field} +{signs.count('+')} −{signs.count('-')}"
+            added, removed = self.counts or (signs.count("+"), signs.count("-"))
+            return f"{self.field} +{added:,} −{removed:,}"
         if len(self.old) + len(self.new) > MAXIMUM_INLINE:
             return self.field
         return f"{self.field} {self.old or 'nothing'} → {self.new or 'nothing'}"
@@ -175,7 +179,8 @@ def _changes_of(changes: dict[str, dict[str, Any]]) -> Iterable[Change]:
             yield Change(field, secret=str(change["secret"]))
         elif "diff" in change:
             lines = str(change["diff"]).split("\n")
-            yield Change(field, diff=[(line[:1], line[1:]) for line in lines])
+            counts = (change["added"], change["removed"]) if "added" in change else None
+            yield Change(field, diff=[(line[:1], line[1:]) for line in lines], counts=counts)
         else:
             yield Change(field, _shown(change.get("old")), _shown(change.get("new")))
 

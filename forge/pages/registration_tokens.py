@@ -76,7 +76,8 @@ def _sentence(rows: Sequence[Row]) -> str:
         return "None works now. With one, a host adds itself as a runner of this project."
     left = sum(token.max_uses - token.uses for token in active)
     works = "works" if len(active) == 1 else "work"
-    return f"{number(len(active))} {works}: {counted(left, 'host')} can still add themselves."
+    themselves = "itself" if left == 1 else "themselves"
+    return f"{number(len(active))} {works}: {counted(left, 'host')} can still add {themselves}."
 
 
 @login_required

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from forge.lists.runner_filters import GROUPS, STATUSES
+from forge.pages.misread import Misread, short, why_unknown
 from forge.pages.task_filters import MAXIMUM_CHOICES, Menu
 from projects.models import Project
 from runners.models import Runner
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
     from runners.models import RunnerQuerySet
+
+
+def understood(asked: Mapping[str, str]) -> tuple[dict[str, str], list[Misread]]:
+    """What the address asks for without a status that there is not, and what that is."""
+    status = asked.get("status", "")
+    known = [*GROUPS, *map(str, STATUSES)]
+    if not status or status in known:
+        return dict(asked), []
+    rest = {name: text for name, text in asked.items() if name != "status"}
+    return rest, [Misread("status", f"{short(status)} {why_unknown(known)}")]
 
 
 def segments(counts: Counter[str], asked: Mapping[str, str]) -> list[dict[str, Any]]:

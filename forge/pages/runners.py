@@ -26,7 +26,7 @@ from forge.pages.only_posted import only_posted
 from forge.pages.paging import Paged
 from forge.pages.runner_form import RunnerForm
 from forge.pages.runner_health import health_of
-from forge.pages.runner_menus import menus_in, segments
+from forge.pages.runner_menus import menus_in, segments, understood
 from forge.pages.shell import page
 from forge.pages.silence import fates_of_held
 from forge.pages.tag_waits import waits_by_tag
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 LATEST = 10
 PAGE_RUNNERS = 25
+MAXIMUM_TAGS_TEXT = 400
 
 
 @login_required
@@ -65,7 +66,8 @@ def runners(request: HttpRequest, pk: int) -> HttpResponse:
     project = project_for(request, pk)
     now = timezone.now()
     rows = fleet.rows_of(project, now=now)
-    asked = {key: text for key, text in asked_for(request.GET).items() if key != "project"}
+    asked, misread = understood(asked_for(request.GET))
+    asked.pop("project", None)
     matching = _matching(project, rows, asked)
     found = [row for row in matching if row.is_of(asked.get("status", ""))]
     paged = Paged(found, whole_number(request.GET.get("page", "")), PAGE_RUNNERS)
@@ -81,6 +83,7 @@ def runners(request: HttpRequest, pk: int) -> HttpResponse:
         "is_filtered": bool(asked),
         "text": asked.get("q", ""),
         "asked": asked,
+        "misread": misread,
     }
     context |= _fleet_figures(project, rows, now)
     name = "runners_live.html" if is_part else "runners.html"
@@ -125,7 +128,9 @@ def new(request: HttpRequest, pk: int) -> HttpResponse:
     demand(request, project, Action.RUNNER_CHANGE)
     if at := made_once.made_at(request):
         return _made_already(request, project, at)
-    form = RunnerForm(request.POST if request.method == "POST" else None)
+    # Whoever comes from a task that waits for tags is not to forget them.
+    wanted = request.GET.get("tags", "")[:MAXIMUM_TAGS_TEXT].replace("\0", "")
+    form = RunnerForm(request.POST if request.method == "POST" else None, initial={"tags": wanted})
     if form.is_valid() and (created := _created(request, project, form)):
         return show_set_up(request, created)
     answer = page(request, "runner_form.html", project=project, section="runners", form=form)

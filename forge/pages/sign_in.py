@@ -156,6 +156,10 @@ class SignIn(LoginView):
     def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
         if form.cleaned_data.get("password"):
             _record_failure(form.cleaned_data.get("username", ""))
+        # The name stands there again, and the password does not.
+        if form.cleaned_data.get("username"):
+            form.fields["username"].widget.attrs.pop("autofocus", None)
+            form.fields["password"].widget.attrs["autofocus"] = True
         return super().form_invalid(form)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.contrib.auth import get_user_model
 
+from forge.pages.misread import Misread, short, why_unknown
 from forge.pages.task_filters import NAMES, SINCE
 from forge.pages.time_span import is_backwards, why_no_moment
 from projects.words import whole_number
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 # What pages and their live parts add to the filters.
 _OF_PAGES = frozenset({"before", "after", "top", "active", "part"})
 MAXIMUM_TOLD = 5
-MAXIMUM_SHOWN = 40
-
-
-@dataclass(frozen=True)
-class Misread:
-    """A part of the address that is left aside: its name there, and why."""
-
-    name: str
-    why: str
 
 
 def understood(
@@ -53,20 +44,20 @@ def _misread(query: QueryDict, project: Project, states: Collection[str]) -> Ite
         if name not in NAMES and name not in _OF_PAGES:
             yield Misread(name, "Tasks are not filtered by this.")
         elif given and (why := _why_not(name, given, project, states)):
-            yield Misread(name, f"{_short(given)} {why}")
+            yield Misread(name, f"{short(given)} {why}")
         elif given and (why := why_no_moment(name, given)):
             yield Misread(name, why)
     if is_backwards(query):
-        yield Misread("until", f"{_short(query.get('until', ''))} is not after the beginning.")
+        yield Misread("until", f"{short(query.get('until', ''))} is not after the beginning.")
 
 
 def _why_not(name: str, given: str, project: Project, states: Collection[str]) -> str:
     """Behind what was given; empty if it means something."""
     number = whole_number(given)
     if name == "state" and given not in states:
-        return f"is not known here. Use {_choices(states)}."
+        return why_unknown(states)
     if name == "since" and given not in SINCE:
-        return f"is not known here. Use {_choices(SINCE)}."
+        return why_unknown(SINCE)
     if name == "template" and not _has(TaskTemplate, project, number):
         return "is no number of a template of this project."
     if name == "runner" and not _has(Runner, project, number):
@@ -83,12 +74,3 @@ def _has(model: type[TaskTemplate | Runner], project: Project, number: int) -> b
 def _is_known(project: Project, number: int) -> bool:
     members = get_user_model().objects.filter(memberships__project=project, pk=number)
     return members.exists() or Task.objects.filter(project=project, created_by=number).exists()
-
-
-def _choices(words: Collection[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} or {last}"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= MAXIMUM_SHOWN else f"{text[:MAXIMUM_SHOWN]}…"

@@ -30,6 +30,7 @@ from tasks.errors import TemplateNotRunnableError
 from tasks.models import Task, TaskTemplate
 from tasks.operations import remove_template, run_template, save_template
 from tasks.sources import Sources
+from tasks.template_changes import why_not_runnable
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -203,7 +204,8 @@ def run(request: HttpRequest, pk: int) -> HttpResponse:
     row = template_for(request, pk)
     demand(request, row.project, Action.TASK_RUN)
     if request.method != "POST":
-        context = {"template": row, "is_unsaved": "unsaved" in request.GET}
+        refusal = why_not_runnable(row)
+        context = {"template": row, "is_unsaved": "unsaved" in request.GET, "refusal": refusal}
         return page(
             request, "template_run.html", project=row.project, section="templates", **context
         )

@@ -36,6 +36,13 @@ class Filters(forms.Form):
     since = MomentField(label="From")
     until = MomentField(label="To", is_end=True)
 
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        since, until = given.get("since"), given.get("until")
+        if since and until and since >= until:
+            self.add_error("until", "This is before From, so nothing can be found. Swap the two.")
+        return given
+
     @property
     def is_set(self) -> bool:
         return any(self.asked.values())

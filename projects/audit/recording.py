@@ -227,13 +227,20 @@ def _change(old: Any, new: Any) -> dict[str, Any]:
     if isinstance(old, _Hidden) or isinstance(new, _Hidden):
         return {"secret": "set" if old is None else "removed" if new is None else "replaced"}
     if "\n" in f"{old or ''}{new or ''}" and isinstance(new, str):
-        return {"diff": _diff(str(old or ""), new)}
+        return _diff(str(old or ""), new)
     return {"old": _short(old), "new": _short(new)}
 
 
-def _diff(old: str, new: str) -> str:
-    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=2)
-    return _cut("\n".join(_without_heads(lines)), MAXIMUM_DIFF)
+def _diff(old: str, new: str) -> dict[str, Any]:
+    """The lines that differ; of so many that some are left out, how many there were."""
+    unified = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=2)
+    lines = list(_without_heads(unified))
+    text = "\n".join(lines)
+    if len(text) <= MAXIMUM_DIFF:
+        return {"diff": text}
+    signs = [line[:1] for line in lines]
+    counts = {"added": signs.count("+"), "removed": signs.count("-")}
+    return {"diff": _cut(text, MAXIMUM_DIFF), **counts}
 
 
 def _without_heads(lines: Iterable[str]) -> Iterable[str]:

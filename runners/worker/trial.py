@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from runners.worker.errors import CrowdedError
 from runners.worker.host_watch import FOLDERS, JOURNAL, STARTS
@@ -26,6 +27,9 @@ _PROGRAM = ["/bin/sh", "-c", "exit 0"]
 _NOBODYS = 0
 _SECRET = SecretFile("TRIAL", "-" * 4096)
 _SECONDS = 30.0
+# As many as the journal has of a task while that makes its folders: a host where a trial went well
+# has room for the claim that follows.
+JOURNAL_FILES = 6
 # The worker's own, the tunnel's and that of the goodbye, and a task's two.
 _FIRST_THREADS = 10
 
@@ -73,7 +77,8 @@ class Trial:
 
     def probes(self, journal: Journal) -> dict[str, Callable[[], None]]:
         """Those of a HostWatch."""
-        return {JOURNAL: journal.probe, FOLDERS: self._workplaces.probe, STARTS: self.start}
+        folders = partial(self._workplaces.probe, more=JOURNAL_FILES)
+        return {JOURNAL: journal.probe, FOLDERS: folders, STARTS: self.start}
 
     def start(self) -> None:
         """Raises HostError or OSError where no task could be started."""

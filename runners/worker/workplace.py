@@ -145,13 +145,13 @@ class Workplaces:
             self.clearance.take(self._base)
         self._make(self._base)
 
-    def probe(self) -> None:
-        """Make and remove what a task needs room for: folders and files. Raises OSError."""
+    def probe(self, *, more: int = 0) -> None:
+        """Make and remove what a task needs room for, and so many files more. Raises OSError."""
         place = self._base / f"probe-{secrets.token_hex(8)}"
         workplace = Workplace(place, place / "none", None, self.clearance, self._mode)
         try:
             workplace.make()
-            for number in range(PROBE_FILES):
+            for number in range(PROBE_FILES + more):
                 workplace.write_script(str(number), "")
         finally:
             remove_folder(os.fsencode(place))

@@ -4,6 +4,7 @@ import "./ask.js";
 import "./keys.js";
 import "./moments.js";
 import "./palette.js";
+import { holdPointed, keepPointed } from "./pointed.js";
 import { clock, writeTimes } from "./times.js";
 
 const TICK = 2000;
@@ -71,6 +72,7 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
   else seen.set(part, answer);
   opened = [...document.querySelectorAll("details[id][open]")].map((one) => [one.id, one.hasAttribute("data-raised")]);
   focused = document.activeElement?.id;
+  holdPointed();
 });
 
 document.body.addEventListener("htmx:afterSwap", () => {
@@ -84,7 +86,9 @@ document.body.addEventListener("htmx:afterSwap", () => {
     document.getElementById(focused)?.focus({ preventScroll: true });
   }
   writeTimes();
+  keepPointed();
 });
+document.body.addEventListener("htmx:afterSettle", keepPointed);
 document.body.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.elt.closest("[data-live]") || event.detail.successful) {
     showConnection(event.detail.successful);

@@ -87,6 +87,7 @@ def test_who_is_not_signed_in_comes_back_after_signing_in(
     page.get_by_label("Password").fill("not the password")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_contain_text("do not match")
+    expect(page.get_by_label("Password")).to_be_focused()
     expect(page.get_by_label("User name")).to_have_value(people["viewer"].name)
     page.get_by_label("Password").fill(people["viewer"].password)
     page.get_by_role("button", name="Sign in").click()

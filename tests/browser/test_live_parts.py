@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import Visit
+from tests.browser.visitor import PHONE
 from tests.deployment.deployment import Deployment
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -49,6 +50,29 @@ def test_a_button_keeps_the_focus_when_its_list_is_drawn_anew(
     page.keyboard.press("Enter")
     expect(page.locator("#task-head h1")).to_have_text("Quiet")
     assert page.locator("#task-head .crumb a").last.get_attribute("href").endswith(f"={quiet}")
+
+
+def test_the_row_under_the_pointer_stays_there_when_those_above_it_grow(
+    visit: Visit, forge: Deployment
+) -> None:
+    """So that a click opens what one meant."""
+    project = forge.api.project("Under the pointer")
+    waiting = forge.api.template(project, "true", name="Waiting", allow_parallel=True)
+    tasks = [forge.api.run(project, waiting) for _ in range(20)]
+    page = visit("owner", size=PHONE).page
+    page.goto(f"/projects/{project}/tasks/")
+    meant = page.locator(f"#task-{tasks[5]}")
+    page.mouse.wheel(0, 600)
+    meant.hover()
+    before = meant.bounding_box()
+    for task in tasks[-6:]:
+        forge.api.post(f"tasks/{task}/stop")
+    expect(page.locator("tr", has=page.locator(f"#task-{tasks[-6]}"))).to_contain_text("Stopped")
+    moved = meant.bounding_box()["y"] - before["y"]
+    assert abs(moved) < 1
+    x, y = before["x"] + 5, before["y"] + before["height"] / 2
+    page.mouse.click(x, y)
+    page.wait_for_url(f"**/tasks/{tasks[5]}/")
 
 
 def test_how_long_ago_something_was_draws_no_list_anew(visit: Visit, forge: Deployment) -> None:

@@ -60,6 +60,46 @@ def test_no_page_is_wider_than_a_phone(visit: Visit, numbers: dict[str, Any]) ->
     assert not wide, "pixels that have to be scrolled to"
 
 
+def test_a_phone_shows_a_groups_variables_as_they_are_and_has_room_for_long_names(
+    visit: Visit, numbers: dict[str, Any], forge: Deployment
+) -> None:
+    several = "web-1 port=22\nweb-2\n  indented"
+    name = "N" * 100
+    group = forge.api.variable_group(
+        numbers["project"],
+        "Long names",
+        variables={"HOSTS": several},
+        secrets={name: "correct-horse-7"},
+    )
+    script, fields = "true", {"environment": {"HOSTS": several}}
+    task = forge.api.run(
+        numbers["project"], forge.api.template(numbers["project"], script, **fields)
+    )
+    page = visit("operator", size=PHONE).page
+    for address in (f"/variable-groups/{group}/", f"/tasks/{task}/"):
+        page.goto(address)
+        value = page.locator("dd", has_text="web-1 port=22")
+        expect(value).to_be_visible()
+        assert value.inner_text() == several
+    owner = visit("owner", size=PHONE)
+    owner.page.goto(f"/variable-groups/{group}/")
+    assert not owner.excess(), owner.too_wide()
+    field, drop = (box_of(owner.page.locator(f".secrets {one}")) for one in ("textarea", ".drop"))
+    assert field["x"] + field["width"] <= drop["x"] or field["y"] + field["height"] <= drop["y"]
+
+
+@pytest.mark.parametrize("name", ["Infrastrukturautomatisierung Nord", "n" * 80])
+def test_a_projects_long_name_leaves_its_mark_and_the_page_below_alone(
+    name: str, visit: Visit, forge: Deployment
+) -> None:
+    page = visit("owner", size=PHONE).page
+    page.goto(f"/projects/{forge.api.project(name)}/")
+    bar = box_of(page.locator(".topbar"))
+    mark, words = box_of(page.locator(".topbar .brand svg")), box_of(page.locator(".topbar .brand"))
+    assert mark["width"] >= 20
+    assert words["y"] >= bar["y"] and words["y"] + words["height"] <= bar["y"] + bar["height"]
+
+
 def test_a_phone_leads_everywhere(visit: Visit, numbers: dict[str, Any]) -> None:
     """The sections below, everything else in the menu above."""
     page = visit("operator", size=PHONE).page

@@ -92,7 +92,7 @@ def test_they_are_filtered_by_status_project_tag_version_and_text(
         "status=ready": ["idle", "theirs"],
         "status=out": ["paused"],
         "status=never_contacted": ["never"],
-        "status=nonsense": [],
+        "status=nonsense&tag=gpu": ["offline", "idle"],
         f"project={cast.outsiders_project.pk}": ["theirs"],
         "project=x": [],
         "tag=gpu": ["offline", "idle"],

@@ -174,6 +174,8 @@ def test_a_filter_that_cannot_be_read_says_so_and_keeps_what_was_typed(
     page = browser(cast.owner).get(f"{path}?since=yesterday").text
     assert "yesterday is no date. Write 2026-11-25" in page and 'value="yesterday"' in page
     assert browser(cast.owner).get(f"{path}csv?since=yesterday").status_code == 400
+    page = browser(cast.owner).get(f"{path}?since=2026-11-30&until=2026-11-01").text
+    assert "This is before From, so nothing can be found." in page
 
 
 def test_a_span_of_time_stands_in_fields_of_date_and_time_with_its_moment(
@@ -211,6 +213,22 @@ def test_the_log_takes_a_bounded_number_of_queries(
     client = browser(cast.owner)
     with django_assert_max_num_queries(12):
         client.get(f"/projects/{cast.project.pk}/audit/")
+
+
+def test_of_a_change_that_the_log_has_in_part_all_lines_are_counted(
+    cast: Cast, browser: Callable[..., Client]
+) -> None:
+    row = TaskTemplate(project=cast.project, name="Long", script="echo a\n")
+    save_template(template=row, tags=[])
+    row.script = "\n".join(f"echo {number:03} {'x' * 250}" for number in range(300))
+    save_template(template=row, tags=[])
+    client = browser(cast.owner)
+    for address in (f"/projects/{cast.project.pk}/audit/", f"/templates/{row.pk}/history/"):
+        assert "the log keeps the first part of so large a change" in client.get(address).text
+    assert "script +300 −1" in client.get(f"/projects/{cast.project.pk}/audit/").text
+    row.script += "\necho last"
+    save_template(template=row, tags=[])
+    assert "script +1 −0" in client.get(f"/projects/{cast.project.pk}/audit/").text
 
 
 def test_markup_in_names_and_in_scripts_is_text(cast: Cast, browser: Callable[..., Client]) -> None:

@@ -244,6 +244,16 @@ def test_a_log_above_its_limit_is_marked_while_it_grows_and_afterwards(
     assert "Apart from that, this log is not complete. A part of it is missing on" in text
 
 
+def test_the_runner_is_not_blamed_for_what_is_not_taken_of_a_lost_task_s_log(
+    browser: Callable[[User | None], Client], cast: Cast, running_task: Task
+) -> None:
+    running_task.mark_unreachable(now=timezone.now())
+    assert running_task.lose(reason="Runner web-1 went silent.", now=timezone.now())
+    text = browser(cast.viewer).get(f"/tasks/{running_task.pk}/").text
+    assert "of a task that was given up as lost, no more is taken." in text
+    assert "did not hand over" not in text
+
+
 def test_a_task_that_never_started_lacks_nothing_of_its_log(
     viewer: Client, cast: Cast, task: Task
 ) -> None:

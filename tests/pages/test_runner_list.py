@@ -54,7 +54,7 @@ def test_the_list_is_narrowed_and_keeps_its_address(
         ("?version=2.0", ["gpu-1"]),
         ("?q=10.0.0", ["gpu-1"]),
         ("?q=GPU&status=never_contacted", ["gpu-2"]),
-        ("?status=nonsense", []),
+        ("?status=nonsense&q=gpu", ["gpu-2", "gpu-1"]),
         ("?project=99999", ["gpu-2", "web-1", "gpu-1"]),
     ]:
         for part in ("", "&part=live"):
@@ -64,6 +64,17 @@ def test_the_list_is_narrowed_and_keeps_its_address(
     assert "No runner matches" in reader.get(f"{path}?q=nothing").text
     # What stands above is the whole fleet's.
     assert "1 of 3 is ready for tasks." in text
+
+
+@pytest.mark.parametrize("path", ["/projects/{pk}/runners/", "/runners/"])
+def test_a_status_that_there_is_not_is_left_aside_and_said(
+    path: str, cast: Cast, runner: Runner, reader: Client
+) -> None:
+    text = reader.get(f"{path.format(pk=cast.project.pk)}?status=foo").text
+    assert "Not understood in the address, and left aside:" in text
+    assert "foo is not known here. Use trouble, ready, out, unhealthy," in text
+    assert names(text) == ["web-1"] and "No runner matches" not in text
+    assert "Not understood" not in reader.get(f"{path.format(pk=cast.project.pk)}?status=out").text
 
 
 def test_the_sentence_and_the_filter_count_who_is_ready_alike(

@@ -152,6 +152,8 @@ def test_what_is_disabled_is_run_by_nobody_and_says_why(
     read = operator.get(f"/templates/{template.pk}/").content.decode()
     assert f"Disabled: {REASON}" in read
     assert f"/templates/{template.pk}/run/" not in read
+    asked = operator.get(f"/templates/{template.pk}/run/").text
+    assert "Restart cannot be run</h1>" in asked and "Run it" not in asked
     for address in (f"/templates/{template.pk}/run/", f"/tasks/{task.pk}/rerun/"):
         said = operator.post(address, follow=True).content.decode()
         assert f"cannot be run: manager disabled it ({REASON})" in said

@@ -310,6 +310,17 @@ def test_who_waits_for_the_projects_limit_is_led_to_it(
     assert "Change the limit" not in page_of(browser(cast.operator), later)
 
 
+def test_who_adds_a_runner_from_a_task_that_waits_for_tags_finds_them_in_the_form(
+    cast: Cast, task: Task, browser: Callable[..., Client]
+) -> None:
+    client = browser(cast.manager)
+    address = f"/projects/{cast.project.pk}/runners/new/?tags=linux"
+    assert f'id="act-add" href="{address}">' in page_of(client, task)
+    assert 'name="tags" value="linux"' in client.get(address).text
+    evil = client.get(f"{address}%22%3E%3Cscript%3E%00" + "x" * 3000).text
+    assert "<script>x" not in evil and "x" * 401 not in evil
+
+
 def test_the_page_says_why_once_and_leads_to_the_runner_that_it_names(
     cast: Cast, task: Task, runner: Runner, browser: Callable[..., Client]
 ) -> None:

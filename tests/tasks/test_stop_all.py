@@ -79,6 +79,13 @@ def test_only_what_waits_when_told_so(
     assert states(cast) == ["running", "stopped", "stopped"]
 
 
+def test_a_single_one_is_named(cast: Cast, queue_some: Callable[[int], list[Task]]) -> None:
+    (task,) = queue_some(1)
+    stop_all(cast)
+    entry = AuditEntry.objects.get(verb=Verb.STOPPED_ALL)
+    assert entry.detail == f"One task that waited, #{task.pk}."
+
+
 def test_what_was_queued_after_the_question_stays(
     cast: Cast, queue_some: Callable[[int], list[Task]]
 ) -> None:

@@ -28,7 +28,7 @@ from forge.pages.runner_form import RunnerForm
 from forge.pages.runner_health import health_of
 from forge.pages.runner_menus import menus_in, segments, understood
 from forge.pages.shell import page
-from forge.pages.silence import fates_of_held
+from forge.pages.silence import fates_of_held, lacks_its_token
 from forge.pages.tag_waits import waits_by_tag
 from projects.audit.entry import Kind
 from projects.errors import ForgeError
@@ -233,6 +233,7 @@ def runner(request: HttpRequest, pk: int) -> HttpResponse:
         "current": row.current_token,
         "older": row.older_tokens(now=now),
         "trail": trail_of(request.user, Kind.RUNNER, row.pk),
+        "lacks_token": lacks_its_token(row, now=now),
         "fates": fates_of_held(row, now=now) if seen.silent_for else ((), 0),
         "forge_url": settings.FORGE_URL,
     }

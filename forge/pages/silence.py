@@ -40,3 +40,14 @@ def _fate(task: Task, now: datetime) -> str:
     if is_overdue(task, now=now):
         return f"{then} {ONCE_LISTENED}."
     return f"waits until {clock(task.wait_ends_at, now)}, then {then}."
+
+
+def lacks_its_token(runner: Runner, *, now: datetime) -> bool:
+    """Whether no token works any more that its worker has: the newest was never used.
+
+    Such a worker ends itself and its tasks as soon as it hears of that.
+    """
+    current = runner.current_token
+    was_heard = runner.last_heartbeat_at is not None
+    is_unused = current is not None and current.last_used_at is None
+    return was_heard and is_unused and not runner.older_tokens(now=now)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from forge.pages import fleet
+from forge.pages.silence import lacks_its_token
 from forge.pages.timeline import (
     ONCE_LISTENED,
     is_overdue,
@@ -84,6 +85,12 @@ def is_forcible(task: Task) -> bool:
     return task.state == TaskState.STOPPING and task.force_requested_at is None
 
 
+def is_silent_for_its_token(task: Task, *, now: datetime) -> bool:
+    """Whether its runner will not be heard before somebody gives its host the new token."""
+    runner = task.runner if task.state == TaskState.UNREACHABLE else None
+    return runner is not None and lacks_its_token(runner, now=now)
+
+
 def badge_since(task: Task) -> datetime | None:
     """Since when the present state lasts; None for a finished task."""
     moments = {
@@ -103,6 +110,11 @@ def sentence_of(task: Task, *, now: datetime) -> str:
         return task.reason
     if task.state == TaskState.STOPPING:
         return task.stop_reason
+    if is_silent_for_its_token(task, now=now):
+        return (
+            f"{task.runner} is silent: its token was ended, and its worker never used the new one. "
+            "It ends the task when it hears of that; given the new token, it says how it ended."
+        )
     if is_overdue(task, now=now):
         what = {"another attempt": "Another attempt begins", "stopped": "It is stopped"}
         then = what.get(outcome_of_wait(task), "It counts as lost")

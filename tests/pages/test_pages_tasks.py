@@ -13,7 +13,8 @@ from django.test import Client
 from django.utils import timezone
 
 from forge.pages.tasks import MAXIMUM_NEWER, PAGE_ROWS
-from runners.models import Runner
+from runners.models import Runner, RunnerToken
+from runners.operations import rotate_token
 from runners.worker.entry import MISSING
 from tasks.lifecycle import TaskState
 from tasks.log_columns import ABOVE_LIMIT
@@ -407,6 +408,34 @@ def test_a_stop_that_a_lease_brings_about_says_so(
     Runner.objects.filter(tasks=running_task).update(**silent)
     text = client.get(f"/runners/{running_task.runner_id}/").content.decode()
     assert "then is stopped." in text and "counts as lost" not in text
+
+
+def test_a_task_whose_runner_lost_its_token_is_not_said_to_go_on(
+    browser: Callable[[User | None], Client], cast: Cast, running_task: Task
+) -> None:
+    """Ended at once by a rotation: its worker ends, and has to be given the new one."""
+    runner = running_task.runner
+    assert runner is not None
+    now = timezone.now()
+    heard = {"last_heartbeat_at": now - timedelta(minutes=12), "session": "one"}
+    Runner.objects.filter(pk=runner.pk).update(**heard)
+    RunnerToken.objects.filter(runner=runner).update(last_used_at=now)
+    running_task.mark_unreachable(now=now)
+    client = browser(cast.manager)
+    task, host = f"/tasks/{running_task.pk}/", f"/runners/{runner.pk}/"
+    assert "goes on if it comes back in time" in client.get(task).text
+    assert "with the token that it has" in client.get(host).text
+    rotate_token(runner=runner, overlap=timedelta(), by=cast.owner, now=now)
+    text = client.get(task).text
+    assert "its token was ended, and its worker never used the new one." in text
+    assert "comes back in time" not in text
+    text = client.get(host).text
+    assert "Its token was ended, and its worker never used the new one." in text
+    assert "with the token that it has" not in text and 'id="act-token"' in text
+    # With time to take it over the old one works on.
+    rotate_token(runner=runner, overlap=timedelta(hours=1), by=cast.owner, now=now)
+    RunnerToken.objects.filter(runner=runner, expires_at=None).update(last_used_at=now)
+    assert "goes on if it comes back in time" in client.get(task).text
 
 
 @pytest.mark.parametrize(

@@ -283,14 +283,15 @@ def fleet_sentence(rows: Sequence[RunnerRow]) -> str:
     ready = sum(1 for row in rows if row.is_online)
     trouble = [row for row in rows if row.is_in_trouble]
     busy = sum(1 for row in rows if row.is_online and not row.free)
-    paused = sum(1 for row in rows if row.status == RunnerStatus.PAUSED)
+    out = [(RunnerStatus.PAUSED, "paused"), (RunnerStatus.DRAINING, "being drained")]
     sentence = f"{ready} of {len(rows)} {'is' if ready == 1 else 'are'} ready for tasks."
     if busy:
         sentence += f" {number(busy)} of them {'has' if busy == 1 else 'have'} no free slot."
     if trouble:
         sentence += f" {number(len(trouble))} need{'s' if len(trouble) == 1 else ''} attention."
-    if paused:
-        sentence += f" {number(paused)} {'is' if paused == 1 else 'are'} paused."
+    for status, word in out:
+        if count := sum(1 for row in rows if row.status == status):
+            sentence += f" {number(count)} {'is' if count == 1 else 'are'} {word}."
     return sentence
 
 

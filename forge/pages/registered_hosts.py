@@ -87,7 +87,7 @@ class RegisteredHosts:
     @property
     def sentence(self) -> str:
         if self.is_good:
-            return "The token has let in all that it may."
+            return "The token lets in no other."
         notices = "This page notices by itself."
         if not self.newest:
             return notices if self.is_open else "The token does not work any more."

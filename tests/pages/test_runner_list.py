@@ -90,6 +90,18 @@ def test_the_sentence_and_the_filter_count_who_is_ready_alike(
     assert re.search(r"status=ready[^>]*>Ready\s*<[^>]*>2<", text)
 
 
+def test_the_sentence_leaves_out_nobody_who_takes_no_tasks(
+    cast: Cast, runner: Runner, reader: Client
+) -> None:
+    now = timezone.now()
+    more(cast, "gpu-1", online=True, is_draining=True, drain_order="owner: Kernel update")
+    more(cast, "gpu-2", online=True, paused_at=now, paused_by=cast.owner, pause_reason="Update")
+    Runner.objects.filter(pk=runner.pk).update(created_at=now - timedelta(hours=2))
+    text = reader.get(f"/projects/{cast.project.pk}/runners/").text
+    told = "0 of 3 are ready for tasks. 1 needs attention. 1 is paused. 1 is being drained."
+    assert told in text
+
+
 def test_a_filter_holds_on_the_next_page(cast: Cast, reader: Client) -> None:
     for number in range(30):
         more(cast, f"gpu-{number}", "gpu")

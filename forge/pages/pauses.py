@@ -47,7 +47,7 @@ def pause(request: HttpRequest, pk: int) -> HttpResponse:
         return redirect("runner", runner.pk)
     held = list(Task.objects.held_by(runner).order_by().only("pk"))
     context = {"runner": runner, "form": form, "held": held, "is_paused": is_paused}
-    context |= {"seen": _mark(runner)}
+    context |= {"seen": _mark(runner), "is_silent": runner.is_silent(now=timezone.now())}
     answer = page(
         request, "runner_pause.html", project=runner.project, section="runners", **context
     )

@@ -48,6 +48,7 @@ def lacks_its_token(runner: Runner, *, now: datetime) -> bool:
     Such a worker ends itself and its tasks as soon as it hears of that.
     """
     current = runner.current_token
-    was_heard = runner.last_heartbeat_at is not None
-    is_unused = current is not None and current.last_used_at is None
-    return was_heard and is_unused and not runner.older_tokens(now=now)
+    if runner.last_heartbeat_at is None or current is None or current.last_used_at is not None:
+        return False
+    has_ended = any(token.expires_at is not None for token in runner.tokens.all())
+    return has_ended and not runner.older_tokens(now=now)

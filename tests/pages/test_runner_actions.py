@@ -51,9 +51,15 @@ def test_a_silent_runner_says_what_its_tasks_wait_for_and_where_to_look(
     )
     for place in ("west.example.net", "systemctl status forge-runner", "/healthz"):
         assert place in text
+    pause = f"{address}pause/"
+    unknown = f"nobody knows whether the task that it holds (#{running_task.pk}) goes on."
+    assert unknown in read(browser(cast.manager), pause)
     Runner.objects.update(session="")
     assert "Its worker was shut down 12 min ago" in read(browser(cast.viewer), address)
     hear(runner)
+    assert f"The task that it runs (#{running_task.pk}) goes on." in read(
+        browser(cast.manager), pause
+    )
     assert 'id="silent"' not in browser(cast.viewer).get(address).text
 
 

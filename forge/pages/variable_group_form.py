@@ -67,6 +67,10 @@ class VariableGroupForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         given = self.cleaned_data
+        for secret in self._secrets:
+            if given.get(f"value_{secret.pk}") and given.get(f"remove_{secret.pk}"):
+                sentence = f"{secret.name} has a new value and is to be removed. Do one of the two."
+                self.add_error(f"value_{secret.pk}", sentence)
         names, new = {secret.name for secret in self._secrets}, set[str]()
         for at in range(NEW_ROWS):
             name, value = given.get(f"new_name_{at}", ""), given.get(f"new_value_{at}", "")

@@ -129,6 +129,18 @@ def test_a_group_takes_plain_and_secret_variables(owner: Client, new_group_page:
     assert CANARY not in answer.content.decode()
 
 
+def test_a_secret_that_is_to_be_replaced_and_removed_is_asked_about(
+    owner: Client, variable_group: VariableGroup
+) -> None:
+    secret = variable_group.secrets.get()
+    given = {"name": "Production", "variables": "REGION=eu"}
+    given |= {f"value_{secret.pk}": CANARY, f"remove_{secret.pk}": "on"}
+    answer = owner.post(f"/variable-groups/{variable_group.pk}/", given)
+    assert answer.status_code == 400 and CANARY not in answer.text
+    assert "API_TOKEN has a new value and is to be removed. Do one of the two." in answer.text
+    assert variable_group.secrets.get().open() == secret.open()
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [

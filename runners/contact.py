@@ -14,7 +14,7 @@ NO_ANSWER = "Forge's broker does not answer"
 # The same of an account that the broker has lost, and what redis-py says at its own address.
 MISSING = "The broker does not know this runner's account yet."
 _MISSING_DIRECT = ("invalid username-password pair", "refuses this runner's account")
-NO_ACCOUNT = "Forge's broker does not know its account, which a controller restores within seconds"
+NO_ACCOUNT = "Forge's broker does not know its account, which a controller restores"
 _ONLY = "broker"
 
 

@@ -175,7 +175,7 @@ def test_a_filter_that_cannot_be_read_says_so_and_keeps_what_was_typed(
     assert "yesterday is no date. Write 2026-11-25" in page and 'value="yesterday"' in page
     assert browser(cast.owner).get(f"{path}csv?since=yesterday").status_code == 400
     page = browser(cast.owner).get(f"{path}?since=2026-11-30&until=2026-11-01").text
-    assert "This is before From, so nothing can be found." in page
+    assert "This is not after From, so nothing can be found." in page
 
 
 def test_a_span_of_time_stands_in_fields_of_date_and_time_with_its_moment(

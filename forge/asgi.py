@@ -34,6 +34,10 @@ STREAM_SUFFIX = "/stream"
 # A log report has 1 MiB of bytes in base64, a script 200,000 characters.
 MAXIMUM_BODY_BYTES = 4 * 1024 * 1024
 TOO_LARGE = f"A request may have at most {MAXIMUM_BODY_BYTES} bytes. Send less at once."
+# Django decodes with whatever codec a request names. Some take minutes for a small body.
+UTF8 = (b"utf-8", b"utf8")
+MAXIMUM_TYPE_BYTES = 256
+NOT_UTF8 = "Text comes in UTF-8 here. Leave the charset out of Content-Type, or send utf-8."
 
 
 class ThreadHandler(ASGIHandler):
@@ -107,10 +111,23 @@ def _size(text: bytes) -> int:
     return int(text) if text.isdigit() else MAXIMUM_BODY_BYTES + 1
 
 
-async def _refuse(send: Any) -> None:
-    body = json.dumps({"code": "too_large", "message": TOO_LARGE}).encode()
+def _is_in_utf8(scope: Any) -> bool:
+    """Whether its type says so, or says nothing; also of a request that has no body."""
+    types = [text.lower() for name, text in scope["headers"] if name == b"content-type"]
+    if len(types) > 1 or any(len(text) > MAXIMUM_TYPE_BYTES for text in types):
+        return False
+    parts = [part.partition(b"=") for text in types for part in text.split(b";")[1:]]
+    named = [(name.strip(), value.strip(b' "')) for name, _, value in parts]
+    # `charset*` is another way to write it.
+    return all(
+        name == b"charset" and value in UTF8 for name, value in named if name.startswith(b"charset")
+    )
+
+
+async def _refuse(send: Any, status: int, code: str, sentence: str) -> None:
+    body = json.dumps({"code": code, "message": sentence}).encode()
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -136,11 +153,14 @@ class Application:
             return
         if scope["type"] != "http":
             raise ValueError(f"Only HTTP and WebSockets are served here, not {scope['type']}.")
+        if not _is_in_utf8(scope):
+            await _refuse(send, 415, "unsupported_media_type", NOT_UTF8)
+            return
         handler = self._streams if scope["path"].endswith(STREAM_SUFFIX) else self._threads
         try:
             await handler(scope, BodyLimit(scope, receive).receive, send)
         except BodyTooLargeError:
-            await _refuse(send)
+            await _refuse(send, 413, "too_large", TOO_LARGE)
 
 
 give_back_large_blocks()

@@ -15,17 +15,19 @@ import contextlib
 import json
 import logging
 import math
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import redis
 from django.conf import settings
 from django.db import connections
 from django.utils import timezone
 
 from projects.tokens import RUNNER_PREFIX, bearer_token
 from runners import quotas
-from runners.broker import place_of
+from runners.broker import administrator, place_of
 from runners.commands import CommandReader
 from runners.contact import MISSING, UNREACHABLE
 from runners.endpoint import address_in
@@ -33,7 +35,7 @@ from runners.errors import RunnerQuarantinedError, TunnelAbusedError, TunnelRefu
 from runners.models import Runner, RunnerToken
 from runners.quotas import Quota
 from runners.refusals import refusals
-from runners.worker.protocol import BROKER_ACCOUNT_MISSING
+from runners.worker.protocol import BROKER_ACCOUNT_MISSING, LISTEN_ANEW
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,10 @@ LARGE_ANSWERS_PER_SECOND = 20.0
 # What a frame takes of the allowance beside its bytes: many of one byte keep the event loop busy
 # as well. A worker sends a frame for each of its commands.
 FRAME_COST_BYTES = 1024
+# Of HELLO's answer: what stands in it beside the connection's number is of no use here.
+MAXIMUM_HELLO_LINES = 200
+# A worker asks when its queues have changed, and each time another thread asks the broker.
+UNBLOCK_SECONDS = 0.5
 # How a broker begins that knows no such account, or another token for it.
 NO_ACCOUNT = ("WRONGPASS", "NOAUTH")
 UNAUTHORIZED = 401
@@ -91,12 +97,12 @@ async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         token = _token_of(scope)
         runner = await asyncio.to_thread(_runner_of, token)
         with _counted(runner):
-            reader, writer = await _sign_in(runner, token)
+            connection = await _sign_in(runner, token)
             try:
                 await send({"type": "websocket.accept"})
-                await Tunnel(runner, reader, writer).run(receive, send)
+                await Tunnel(runner, connection).run(receive, send)
             finally:
-                writer.close()
+                connection.writer.close()
     except TunnelRefusedError as refusal:
         if refusal.status == UNAUTHORIZED:
             refusal = _of_stranger(scope, refusal)
@@ -155,7 +161,15 @@ def _charge_handshake(runner: Runner) -> None:
         raise TunnelRefusedError(429, "too_many_requests", sentence, retry_after=wait)
 
 
-async def _sign_in(runner: Runner, token: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+class BrokerConnection(NamedTuple):
+    """`number`: the broker's for it; 0 if it has not said."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    number: int
+
+
+async def _sign_in(runner: Runner, token: str) -> BrokerConnection:
     """A broker connection that is signed in as the runner. Raises TunnelRefusedError."""
     # Whatever goes wrong, no connection is left to a broker that may hang for long.
     with contextlib.ExitStack() as undone:
@@ -163,16 +177,44 @@ async def _sign_in(runner: Runner, token: str) -> tuple[asyncio.StreamReader, as
             async with asyncio.timeout(SIGN_IN_SECONDS):
                 reader, writer = await _connect()
                 undone.callback(writer.close)
-                writer.write(_command(b"AUTH", runner.account.encode(), token.encode()))
+                account = runner.account.encode()
+                # As AUTH, but the answer has the connection's number, which the account may not
+                # ask for. The second version of the protocol is what AUTH leaves too.
+                writer.write(_command(b"HELLO", b"2", b"AUTH", account, token.encode()))
                 answer = await reader.readline()
-        except (OSError, TimeoutError) as error:
+                number = await _number_in(answer, reader)
+        except (OSError, EOFError, ValueError) as error:
             why = str(error) or f"no answer within {SIGN_IN_SECONDS:g} s"
             logger.warning("tunnel of runner %s: the broker is away: %s", runner.name, why)
             raise TunnelRefusedError(503, "broker_unavailable", UNREACHABLE) from error
-        if answer != b"+OK\r\n":
+        if number is None:
             raise _refused_by_broker(runner, answer)
         undone.pop_all()
-    return reader, writer
+    return BrokerConnection(reader, writer, number)
+
+
+async def _number_in(answer: bytes, reader: asyncio.StreamReader) -> int | None:
+    """Read the rest of the broker's greeting: names and values, one after the other.
+
+    None if it is a refusal. Raises OSError for what is no greeting.
+    """
+    if not answer.startswith(b"*"):
+        return None
+    number, is_next, left = 0, False, int(answer[1:])
+    for _ in range(MAXIMUM_HELLO_LINES):
+        if not left:
+            return number
+        line = await reader.readline()
+        kind, value = line[:1], line[1:].strip()
+        left -= 1
+        if kind == b"*":
+            left += int(value)
+        elif kind == b"$":
+            found = await reader.readexactly(int(value) + 2)
+            is_next = found.strip() == b"id"
+        elif is_next:
+            number, is_next = int(value), False
+    raise OSError("the broker's greeting has no end")
 
 
 def _refused_by_broker(runner: Runner, answer: bytes) -> TunnelRefusedError:
@@ -214,18 +256,19 @@ async def _refuse(send: Send, refusal: TunnelRefusedError) -> None:
     await send({"type": "websocket.http.response.body", "body": body})
 
 
+def _unblock(number: int) -> None:
+    """The BRPOP of this connection ends as if its time were over; nothing is lost by that."""
+    with contextlib.suppress(redis.RedisError):
+        administrator().client_unblock(number)
+
+
 class Tunnel:
     """An open tunnel of one runner."""
 
-    def __init__(
-        self,
-        runner: Runner,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
+    def __init__(self, runner: Runner, connection: BrokerConnection) -> None:
         self._runner = runner
-        self._reader = reader
-        self._writer = writer
+        self._reader, self._writer, self._number = connection
+        self._unblocks_at = 0.0
 
     async def run(self, receive: Receive, send: Send) -> None:
         """Carry bytes until either side ends."""
@@ -264,8 +307,16 @@ class Tunnel:
             data = message.get("bytes") or b""
             found = commands.feed(data)
             await self._pay(len(data) + FRAME_COST_BYTES, found)
+            if message.get("text") == LISTEN_ANEW:
+                await self._unblock()
             self._writer.writelines(one.raw for one in found)
             await self._writer.drain()
+
+    async def _unblock(self) -> None:
+        await asyncio.sleep(max(0.0, self._unblocks_at - time.monotonic()))
+        self._unblocks_at = time.monotonic() + UNBLOCK_SECONDS
+        if self._number:
+            await asyncio.to_thread(_unblock, self._number)
 
     async def _pay(self, size: int, found: list[Any]) -> None:
         """Slow the sender down to its allowance: what is not read waits on the runner's host."""

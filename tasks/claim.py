@@ -16,6 +16,7 @@ from projects.models import Project
 from projects.single import single
 from runners.endpoint import refusal, runner_endpoint
 from runners.models import Runner
+from runners.quotas import Quota
 from runners.worker.failpoints import reached
 from runners.worker.fields import ProtocolError
 from runners.worker.protocol import MAXIMUM_ANSWER_BYTES, ClaimRequest, Job
@@ -24,13 +25,15 @@ from tasks.lifecycle import HELD, TaskState
 from tasks.live import announce
 from tasks.models import Task, TaskTemplate
 from tasks.policies import LostRunnerPolicy
-from tasks.publish import put_out, put_out_project
+from tasks.publish import lies_in_queue, put_out, put_out_project
 from tasks.sources import deliver
 from tasks.transitions import REASON_LENGTH
 
 logger = logging.getLogger(__name__)
 
 NOT_ITS = "it is not this runner's"
+# How many hints a runner may hand back in a second.
+hand_backs = Quota(5.0, burst_seconds=4)
 # Of the template only its name goes along: all else was copied into the task, the script too.
 _READ = ("id", "name", "project")
 _UNREAD = tuple(
@@ -93,9 +96,8 @@ def claim_task(*, runner: Runner, request: ClaimRequest, now: datetime) -> Task:
     if is_repeated(task, runner, request):
         return _repeat(task, runner, request, now=now)
     if isinstance(why, NotNowError):
-        _take_back_hint(task)
-    # A worker that drains may have popped it for nothing, and others may be free.
-    if isinstance(why, NotItsTurnError) or (isinstance(why, NotNowError) and request.is_draining):
+        _take_back_hint(task, runner, is_handed_back=request.is_draining)
+    if isinstance(why, NotItsTurnError):
         transaction.on_commit(partial(put_out, task.queue))
     raise why
 
@@ -131,13 +133,14 @@ def _check_runner(task: Task, runner: Runner, request: ClaimRequest, *, now: dat
     """
     row = Runner.objects.select_for_update(no_key=True)
     runner.refresh_from_db(fields=_JUDGED, from_queryset=row)
+    # First: what is not for it cannot have come to it, and its hint stays where it is.
+    if not runner.may_take(task.queue):
+        raise ClaimRefusedError(task.pk, NOT_ITS)
     if runner.removed_at is not None:
         raise NotNowError(task.pk, f"{runner.name} was removed")
     if request.session not in (None, runner.session):
         # It was held up, and its worker has ended: nobody would run the task.
         raise NotNowError(task.pk, f"another worker has connected as {runner.name} since")
-    if not runner.may_take(task.queue):
-        raise ClaimRefusedError(task.pk, NOT_ITS)
     if runner.is_quarantined(now=now):
         raise ClaimRefusedError(task.pk, f"{runner.name} is cut off from the broker")
     if is_fenced(task) and not request.keeps_leases:
@@ -181,9 +184,18 @@ def _check_line(task: Task) -> None:
         raise NotItsTurnError(task.pk, "an earlier one is put out again first")
 
 
-def _take_back_hint(task: Task) -> None:
-    """It may not start now: the publisher puts its hint out again when it may."""
+def _take_back_hint(task: Task, runner: Runner, *, is_handed_back: bool) -> None:
+    """It may not start now: the publisher puts its hint out again when it may.
+
+    At once, if its worker has popped it for nothing: others may be free. A worker can say that of
+    what it has not popped, and of all that waits: what lies there stays, and of more than a few in
+    a second the publisher notices by itself that they are missing.
+    """
+    if is_handed_back and (hand_backs.wait_before(runner.pk) or lies_in_queue(task)):
+        return
     Task.objects.filter(pk=task.pk, state=TaskState.QUEUED).update(hinted_at=None)
+    if is_handed_back:
+        transaction.on_commit(partial(put_out, task.queue))
 
 
 def is_fenced(task: Task) -> bool:

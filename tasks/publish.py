@@ -258,7 +258,10 @@ def reconcile(*, now: datetime) -> int:
         _take_back_stranded(queue, situations[queue.project_id])
     sent = sum(_put_out_all(queues, now=now))
     for queue, length in zip(queues, _lengths(queues), strict=True):
-        if length != Task.objects.filter(queue=queue).hinted().count():
+        announced = Task.objects.filter(queue=queue).hinted().count()
+        if length > announced:
+            _drop_surplus(queue, length)
+        if length != announced:
             sent += _repeat_missing(queue, now=now)
     return sent
 
@@ -300,6 +303,43 @@ def _lengths(queues: Sequence[Queue]) -> list[int]:
     for queue in queues:
         pipeline.llen(_key(queue))
     return cast("list[int]", pipeline.execute()) if queues else []
+
+
+def _drop_surplus(queue: Queue, length: int) -> None:
+    """Leave one hint of each task that is announced: every other costs a worker a claim in vain.
+
+    Of a queue that is too long to be read all are taken back.
+    """
+    key, rows = _key(queue), Task.objects.filter(queue=queue).hinted()
+    if length > MUCH:
+        logger.warning("%d messages in %s%s were dropped", length, PREFIX, queue)
+        administrator().delete(key)
+        rows.update(hinted_at=None)
+        return
+    found = cast("list[bytes]", administrator().lrange(key, 0, MUCH))
+    # Asked after that: what was put out since is not among them.
+    wanted = {hint_id(*row) for row in rows.values_list("pk", "attempt")}
+    surplus = []
+    for raw in reversed(found):  # the end from which workers take
+        with suppress(ValueError):
+            name = _id_in(raw)
+            if name not in wanted:
+                surplus.append(raw)
+            wanted.discard(name)
+    pipeline = administrator().pipeline(transaction=False)
+    for raw in surplus:
+        pipeline.lrem(key, 1, raw)  # type: ignore[arg-type]  # the stubs know text only
+    pipeline.execute()
+    if surplus:
+        logger.info("%d hints too many were in %s%s", len(surplus), PREFIX, queue)
+
+
+def lies_in_queue(task: Task) -> bool:
+    """Whether its hint waits for a worker; True too where the broker does not say."""
+    try:
+        return hint_id(task.pk, task.attempt) in _ids_in(task.queue)
+    except (redis.RedisError, OSError):
+        return True
 
 
 def _repeat_missing(queue: Queue, *, now: datetime) -> int:

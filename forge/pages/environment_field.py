@@ -85,8 +85,9 @@ def _written(name: str, content: str) -> str:
     lines = _with_unix_ends(content).split("\n")
     if len(lines) == 1:
         return f"{name}={content}"
+    taken = {line.rstrip() for line in lines}
     mark, number = "END", 1
-    while mark in map(str.rstrip, lines):
+    while mark in taken:
         number += 1
         mark = f"END{number}"
     return "\n".join([f"{name}<<{mark}", *lines, mark])

@@ -40,7 +40,9 @@ class Filters(forms.Form):
         given = super().clean() or {}
         since, until = given.get("since"), given.get("until")
         if since and until and since >= until:
-            self.add_error("until", "This is not after From, so nothing can be found. Swap the two.")
+            self.add_error(
+                "until", "This is not after From, so nothing can be found. Swap the two."
+            )
         return given
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from typing import Any
@@ -35,6 +36,10 @@ _LOOKS_SECRET = SafeExceptionReporterFilter.hidden_settings
 MAXIMUM_TEXT = 2_000
 MAXIMUM_DIFF = 20_000
 MAXIMUM_NAMES = 100
+# Lines of a text that are compared with those of another.
+MAXIMUM_COMPARED = 1_000
+CONTEXT = 2
+_START = re.compile(r"(?<= )([-+])(\d+)")
 _CUT = " [cut]"
 
 Snapshot = dict[str, Any]
@@ -233,14 +238,46 @@ def _change(old: Any, new: Any) -> dict[str, Any]:
 
 def _diff(old: str, new: str) -> dict[str, Any]:
     """The lines that differ; of so many that some are left out, how many there were."""
-    unified = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=2)
-    lines = list(_without_heads(unified))
+    # Not splitlines: what a shell takes for one line is to be one here.
+    if old.endswith("\n") and new.endswith("\n"):
+        old, new = old[:-1], new[:-1]
+    was, is_now = (text.split("\n") if text else [] for text in (old, new))
+    lines = _compared(was, is_now)
     text = "\n".join(lines)
     if len(text) <= MAXIMUM_DIFF:
         return {"diff": text}
     signs = [line[:1] for line in lines]
     counts = {"added": signs.count("+"), "removed": signs.count("-")}
     return {"diff": _cut(text, MAXIMUM_DIFF), **counts}
+
+
+def _compared(old: list[str], new: list[str]) -> list[str]:
+    """A unified diff, of which long ones say of all in the middle that it was replaced.
+
+    Only what is between the same beginning and the same end is compared line by line: that can take
+    as long as the cube of its length, for texts that are made for it.
+    """
+    same = 0
+    while same < min(len(old), len(new)) and old[same] == new[same]:
+        same += 1
+    tail = 0
+    while tail < min(len(old), len(new)) - same and old[-1 - tail] == new[-1 - tail]:
+        tail += 1
+    gone, come = len(old) - same - tail, len(new) - same - tail
+    if max(gone, come) > MAXIMUM_COMPARED:
+        place = f"@@ -{same + 1},{gone} +{same + 1},{come} @@"
+        minus = [f"-{line}" for line in old[same : same + gone]]
+        return [place, *minus, *(f"+{line}" for line in new[same : same + come])]
+    begin = max(0, same - CONTEXT)
+    rest = max(0, tail - CONTEXT)
+    was, is_now = old[begin : len(old) - rest], new[begin : len(new) - rest]
+    lines = _without_heads(difflib.unified_diff(was, is_now, lineterm="", n=CONTEXT))
+    return [_moved(line, begin) if line.startswith("@@") else line for line in lines]
+
+
+def _moved(place: str, by: int) -> str:
+    """`@@ -1,3 +1,4 @@` of a part that begins further below."""
+    return _START.sub(lambda found: f"{found[1]}{int(found[2]) + by}", place)
 
 
 def _without_heads(lines: Iterable[str]) -> Iterable[str]:

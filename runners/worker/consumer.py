@@ -307,6 +307,9 @@ def _set_queues(consumer: Any, names: tuple[str, ...]) -> None:
     if new:
         consumer.task_consumer.consume()
         logger.warning("Listening to %s.", ", ".join(new))
+        # What is pending waits for messages of the queues before, up to BRPOP_SECONDS.
+        if consumer.app.agent.tunnel is not None:
+            consumer.app.agent.tunnel.listen_anew()
     for name in over:
         _leave_queue(consumer, name)
     if over:

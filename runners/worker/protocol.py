@@ -36,6 +36,10 @@ OLDEST_PROTOCOL_VERSION = 1
 # The code of a refused tunnel whose runner the broker does not know.
 BROKER_ACCOUNT_MISSING = "broker_account_missing"
 
+# A message of text over a tunnel that carries bytes: end the BRPOP that is under way, for there are
+# other queues to listen to. A Forge that does not know it takes no notice.
+LISTEN_ANEW = "listen anew"
+
 MAXIMUM_REPORT_BYTES = 1024 * 1024
 # A job with all that it is given, which is the longest of all answers.
 MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024

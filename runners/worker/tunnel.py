@@ -32,7 +32,7 @@ from runners.worker.clearance import is_own_folder
 from runners.worker.configuration import Configuration
 from runners.worker.errors import BrokerError
 from runners.worker.fields import printable
-from runners.worker.protocol import BROKER_ACCOUNT_MISSING
+from runners.worker.protocol import BROKER_ACCOUNT_MISSING, LISTEN_ANEW
 from runners.worker.supervision import remove_folder
 from runners.worker.tls import context_for
 
@@ -92,6 +92,9 @@ class Tunnel:
         self._away_since: float | None = None
         self._is_back = asyncio.Event()
         self._loop = asyncio.new_event_loop()
+        # Used in the thread only.
+        self._open = set[ClientConnection]()
+        self._asking = set[asyncio.Task[None]]()
         self._ending = asyncio.Event()
         self._is_deleted = asyncio.Event()
         self._is_listening = threading.Event()
@@ -119,6 +122,11 @@ class Tunnel:
     def wake(self) -> None:
         """Forge answers: whoever waits before another try need not wait any longer."""
         self._loop.call_soon_threadsafe(self._is_back.set)
+
+    def listen_anew(self) -> None:
+        """Have the BRPOP end that is under way: it knows nothing of queues that came since."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._ask_to_listen_anew)
 
     def close(self) -> None:
         """Close socket and tunnels, and end the thread."""
@@ -189,7 +197,11 @@ class Tunnel:
             if _is_own(writer.get_extra_info("socket")):
                 upstream = await self._dial()
                 async with upstream:
-                    await _carry(reader, writer, upstream)
+                    self._open.add(upstream)
+                    try:
+                        await _carry(reader, writer, upstream)
+                    finally:
+                        self._open.discard(upstream)
         except (InvalidHandshake, DialError) as error:
             # Celery sees a closed connection, and tries again for ever.
             self._note_trouble(error)
@@ -199,6 +211,12 @@ class Tunnel:
             pass  # Celery has left, or the worker ends
         finally:
             writer.close()
+
+    def _ask_to_listen_anew(self) -> None:
+        for upstream in self._open:
+            asking = self._loop.create_task(_ask(upstream))
+            self._asking.add(asking)
+            asking.add_done_callback(self._asking.discard)
 
     async def _dial(self) -> ClientConnection:
         """A new tunnel; after a failure, with a pause before it."""
@@ -259,6 +277,11 @@ class Tunnel:
             self.trouble = sentence
         if isinstance(error, InvalidStatus) and error.response.status_code == 401:
             self._refused()
+
+
+async def _ask(upstream: ClientConnection) -> None:
+    with contextlib.suppress(ConnectionClosed):  # the next one listens to all of them
+        await upstream.send(LISTEN_ANEW)
 
 
 async def _carry(

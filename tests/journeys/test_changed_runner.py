@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from tests.deployment.client import wait_for
-from tests.deployment.deployment import Deployment, Worker
+from tests.deployment.deployment import ROOT, Deployment, Worker
 
 
 def queues_left(worker: Worker) -> set[str]:
@@ -44,6 +45,31 @@ def test_a_runner_takes_at_once_what_its_new_tags_let_it(forge: Deployment, tmp_
     forge.api.send("PATCH", path, json={"tags": ["new", "old"], "takes_untagged": True})
     assert {task["state"] for task in forge.api.finished([again, plain])} == {"succeeded"}
     assert worker.process.poll() is None
+
+
+# Whatever it waits for, it goes on to wait for as long as no test lasts.
+PATIENT = """
+import sys
+
+if "worker" in sys.orig_argv:
+    import runners.worker.node as node
+
+    node.BRPOP_SECONDS = 3600
+"""
+
+
+def test_a_worker_does_not_wait_out_what_it_listened_to_before(
+    forge: Deployment, tmp_path: Path
+) -> None:
+    project = forge.api.project("New queues")
+    runner = forge.api.runner(project, "patient-1", tags=["some", "other"])
+    (tmp_path / "sitecustomize.py").write_text(PATIENT)
+    worker = forge.worker(runner, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    assert forge.api.wait_until(forge.api.run_script(project, "true"))["state"] == "succeeded"
+    for tags in (["some"], ["other"], ["some", "other"]):
+        new = forge.api.run_script(project, "true", tags=tags)
+        assert forge.api.wait_until(new)["state"] == "succeeded", worker.said()
+    assert "Traceback" not in worker.said()
 
 
 def test_a_worker_outlives_that_its_queues_change_over_and_over(forge: Deployment) -> None:

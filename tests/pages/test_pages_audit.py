@@ -12,6 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 from projects.audit.entry import AuditEntry
+from projects.audit.recording import differences
 from projects.models import AccessKey, Membership, VariableGroup
 from runners.models import RegistrationToken, Runner
 from runners.operations import rotate_token
@@ -218,7 +219,7 @@ def test_the_log_takes_a_bounded_number_of_queries(
 def test_of_a_change_that_the_log_has_in_part_all_lines_are_counted(
     cast: Cast, browser: Callable[..., Client]
 ) -> None:
-    row = TaskTemplate(project=cast.project, name="Long", script="echo a\n")
+    row = TaskTemplate(project=cast.project, name="Long", script="echo a")
     save_template(template=row, tags=[])
     row.script = "\n".join(f"echo {number:03} {'x' * 250}" for number in range(300))
     save_template(template=row, tags=[])
@@ -229,6 +230,51 @@ def test_of_a_change_that_the_log_has_in_part_all_lines_are_counted(
     row.script += "\necho last"
     save_template(template=row, tags=[])
     assert "script +1 −0" in client.get(f"/projects/{cast.project.pk}/audit/").text
+
+
+@pytest.mark.parametrize("count", [900, 9000])
+def test_texts_that_are_made_to_be_compared_for_long_are_compared_in_part(count: int) -> None:
+    """Line by line the second would take minutes, with the database locked."""
+    letters = [chr(256 + number) for number in range(100)]
+    old = [letters[number % 100] for number in range(count)]
+    new = [letters[99 - number % 100] for number in range(count)]
+    frame = (["begin"] * 3000, ["end"] * 3000)
+    texts = ["\n".join([*frame[0], *middle, *frame[1]]) for middle in (old, new)]
+    found = differences({"script": texts[0]}, {"script": texts[1]})["script"]
+    assert found["diff"].startswith("@@ -3001,9000 +3001,9000 @@" if count > 1000 else "@@ -2999,")
+    if count > 1000:
+        assert (found["added"], found["removed"]) == (count, count)
+        assert "begin" not in found["diff"]
+    else:
+        assert found["diff"].count("\n begin") == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("echo one  # see \u2028touch x\n", "echo one  # see \ntouch x\n"),
+        ("echo\vone\n", "echo\none\n"),
+        ("a\r\nb\r\n", "a\nb\n"),
+        ("a\nb", "a\nb\n"),
+        ("a\nb\n", "a\nb\n\n"),
+    ],
+)
+def test_no_texts_that_differ_look_alike_in_the_log(old: str, new: str) -> None:
+    """A line is what a shell takes for one: it is to be seen when a comment becomes a command."""
+    found = differences({"script": old}, {"script": new})["script"]["diff"]
+    assert found.count("\n+") + found.count("\n-") > 0
+    added = {line[1:] for line in found.split("\n") if line.startswith("+")}
+    assert not added & set(old.split("\n")[:-1])
+
+
+def test_the_place_of_a_change_far_below_is_that_of_the_whole_text() -> None:
+    old = [f"line {number}" for number in range(5000)]
+    new = [*old[:4000], "more", *old[4001:]]
+    change = differences({"script": "\n".join(old)}, {"script": "\n".join(new)})["script"]
+    assert change == {
+        "diff": "@@ -3999,5 +3999,5 @@\n line 3998\n line 3999\n-line 4000\n+more\n"
+        " line 4001\n line 4002"
+    }
 
 
 def test_markup_in_names_and_in_scripts_is_text(cast: Cast, browser: Callable[..., Client]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 import re
 from collections.abc import Iterator
 from io import StringIO
+from typing import Any
 
 import pytest
 from django.test import Client
 
+from forge.asgi import Application, _is_in_utf8
 from forge.log_lines import Line
 from tests.cast import Cast
 
@@ -109,3 +113,56 @@ def test_a_name_that_is_not_allowed_is_told_with_the_setting(path: str) -> None:
     assert "<code>new-name.example</code>" in answer.text and "ALLOWED_HOSTS" in answer.text
     hostile = Client().get(path, headers={"host": "<script>.example"})
     assert hostile.status_code == 400 and "<script>." not in hostile.text
+
+
+def answered(*types: bytes) -> list[dict[str, Any]]:
+    """What a POST of these types gets from the server, before anything reads it."""
+    headers = [(b"content-type", one) for one in types]
+    scope = {"type": "http", "method": "POST", "path": "/sign-in/", "headers": headers}
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        pytest.fail("something began to read it")
+
+    asyncio.run(Application()(scope, receive, send))
+    return sent
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        (b"multipart/form-data; boundary=x; charset=punycode",),
+        (b'multipart/form-data; boundary=x; CHARSET = "idna"',),
+        (b"application/json;charset=utf-7",),
+        (b"text/plain; charset*=punycode",),
+        (b'multipart/form-data; a="\\";charset=punycode; b="x"',),
+        (b"text/plain; charset=utf-8", b"text/plain; charset=punycode"),
+        (b"text/plain; a*=punycode''" + b"a" * 60_000,),
+        (b"text/plain; charset=utf-8; charset=punycode",),
+    ],
+)
+def test_nobody_chooses_the_codec_that_a_request_is_read_with(types: tuple[bytes, ...]) -> None:
+    """Some of Python's take a minute of a core for 300 KB, and no account is needed for it."""
+    head, body = answered(*types)
+    assert head["status"] == 415
+    told = json.loads(body["body"])
+    assert (
+        told["code"] == "unsupported_media_type" and "Text comes in UTF-8 here." in told["message"]
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"application/json",
+        b"application/json; charset=utf-8",
+        b'multipart/form-data; boundary="----x"; charset="UTF-8"',
+        b"",
+    ],
+)
+def test_what_browsers_and_workers_send_is_let_in(text: bytes) -> None:
+    assert _is_in_utf8({"headers": [(b"content-type", text)]})
+    assert _is_in_utf8({"headers": []})

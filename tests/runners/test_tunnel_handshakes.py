@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from runners import quotas, tunnel
+from runners.broker import administrator, project_prefix
 from runners.operations import NewRunner
+from runners.worker.protocol import LISTEN_ANEW
 from tests.cast import Cast
 from tests.runners.test_accounts import new_runner
 
@@ -103,3 +105,45 @@ def test_handshakes_have_the_quota_of_requests(
     assert said == ["open", "too_many_requests", "too_many_requests"]
     assert int(dict(peers[1].sent[0]["headers"])[b"retry-after"]) >= 1
     assert f"refused runner web-1 ({dialling.runner.pk}): too_many_requests" in caplog.text
+
+
+class Listener(Peer):
+    """Waits for a message of its own queue, for ten minutes, and is told of others meanwhile."""
+
+    def __init__(self, dialling: NewRunner) -> None:
+        super().__init__(dialling.token)
+        runner = dialling.runner
+        key = f"{project_prefix(runner.project_id)}{runner.account}".encode()
+        self._wait = b"*3\r\n$5\r\nBRPOP\r\n$%d\r\n%s\r\n$3\r\n600\r\n" % (len(key), key)
+        self.steps: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+        self.steps.put_nowait({"type": "websocket.connect"})
+        self.heard: list[bytes] = []
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        return await self.steps.get()
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        await super().send(message)
+        self.heard += [message["bytes"]] if message.get("bytes") else []
+
+    async def listen(self, times: int) -> None:
+        serving = asyncio.create_task(tunnel.serve(self.scope, self.receive, self.send))
+        for number in range(1, times + 1):
+            self.steps.put_nowait({"type": "websocket.receive", "bytes": self._wait})
+            await until(lambda: len(blocked()) == 1)
+            self.steps.put_nowait({"type": "websocket.receive", "text": LISTEN_ANEW})
+            await until(lambda number=number: len(self.heard) == number)
+        self.steps.put_nowait({"type": "websocket.disconnect"})
+        await serving
+
+
+def blocked() -> list[dict[str, str]]:
+    return [one for one in administrator().client_list() if "b" in one["flags"]]
+
+
+def test_a_worker_with_other_queues_ends_its_wait_for_those_before(dialling: NewRunner) -> None:
+    """With the answer of a wait that was over, by which nothing is lost."""
+    listener = Listener(dialling)
+    asyncio.run(listener.listen(2))
+    assert listener.heard == [b"*-1\r\n"] * 2
+    assert [one["type"] for one in listener.sent if "bytes" not in one] == ["websocket.accept"]

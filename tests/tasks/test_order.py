@@ -11,14 +11,14 @@ from django.utils import timezone
 
 from runners.broker import administrator, project_prefix
 from runners.models import Runner
-from runners.operations import pause_runner, resume_runner
+from runners.operations import create_runner, pause_runner, resume_runner
 from runners.worker.protocol import ClaimRequest
-from tasks.claim import claim_task
+from tasks.claim import claim_task, hand_backs
 from tasks.errors import ClaimRefusedError
 from tasks.lifecycle import TaskState
 from tasks.models import Task, TaskTemplate
 from tasks.operations import run_template
-from tasks.publish import put_out_project, reconcile
+from tasks.publish import MUCH, put_out_project, reconcile
 from tests.cast import Cast
 from tests.runners.conftest import broker_url, real
 
@@ -100,6 +100,53 @@ def test_what_a_worker_popped_and_does_not_take_is_put_out_at_once_and_starts_fi
     assert request is not None
     assert claimed(worker, replace(request, is_draining=True)) is None
     assert Task.objects.hinted().count() == len(line)
+    assert started(worker) == line
+
+
+def test_what_is_handed_back_without_having_been_popped_is_not_doubled(
+    worker: Runner, line: list[int], cast: Cast
+) -> None:
+    """A token alone is enough to say so, over and over."""
+    for number in range(50):
+        request = ClaimRequest(line[0], 1, f"{number}-{'n' * 16}", is_draining=True)
+        assert claimed(worker, request) is None
+    assert administrator().llen(key_of(worker)) == len(line)
+    foreign = create_runner(
+        project=cast.project, name="gpu-1", tags=["gpu"], concurrency=1, takes_untagged=False,
+        by=cast.owner, now=timezone.now(),
+    ).runner  # fmt: skip
+    assert popped(worker) is not None
+    request = ClaimRequest(line[0], 1, "n" * 16, is_draining=True, session="s" * 16)
+    assert claimed(foreign, request) is None
+    assert Task.objects.hinted().count() == len(line)
+    assert administrator().llen(key_of(worker)) == len(line) - 1
+
+
+def test_more_than_a_few_hints_in_a_second_are_not_handed_back_at_once(
+    worker: Runner, line: list[int]
+) -> None:
+    hand_backs.forget()
+    handed_back = 0
+    while (request := popped(worker)) is not None:
+        assert claimed(worker, replace(request, is_draining=True)) is None
+        handed_back += 1
+        assert handed_back < 60, "it has no end"
+    hand_backs.forget()
+
+
+@pytest.mark.parametrize("surplus", [30, 1200])
+def test_hints_too_many_go_and_each_task_keeps_one(
+    surplus: int, worker: Runner, line: list[int]
+) -> None:
+    first = administrator().lindex(key_of(worker), -1)
+    assert isinstance(first, bytes)
+    for number in range(surplus):
+        administrator().lpush(key_of(worker), first.replace(b'"hostname"', b'"h%d"' % number))
+    administrator().rpush(key_of(worker), first.replace(f"{line[0]}.1".encode(), b"99999.1"))
+    reconcile(now=timezone.now())
+    if surplus > MUCH:
+        reconcile(now=timezone.now())
+    assert administrator().llen(key_of(worker)) == len(line)
     assert started(worker) == line
 
 

@@ -16,6 +16,12 @@ _BLANK = (
     "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufff0-\ufff8"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0080-\U000e0fff"
 )
+# Spaces that look like the one of the keyboard, what no font draws alike (private use), and what is
+# no character. The wide one of ideographs is not among them: it is typed, and seen.
+_LOOKALIKE = (
+    "\xa0\u1680\u2000-\u200a\u202f\u205f\ue000-\uf8ff\ufdd0-\ufdef\ufffc\ufffe\uffff"
+    "\U00013430-\U0001343f\U0001d159"
+)
 # What chooses between a sign's forms stands behind emoji and other signs, and nothing else.
 _STRAY_SELECTOR = (
     "(?<![\xa9\xae\u203c-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff])[\ufe00-\ufe0f]"
@@ -25,4 +31,6 @@ _STRAY_JOINER = "(?:\\A|(?<=[\x00-\x7f]))[\u200c\u200d]|[\u200c\u200d](?=[\x00-\
 
 UNSEEN = re.compile(f"[{_UNSEEN}]")
 UNSEEN_OR_CONTROL = re.compile(f"[{_UNSEEN}{_CONTROLS}]")
-UNSEEN_IN_NAMES = re.compile(f"[{_UNSEEN}{_BLANK}{_CONTROLS}]|{_STRAY_JOINER}|{_STRAY_SELECTOR}")
+UNSEEN_IN_NAMES = re.compile(
+    f"[{_UNSEEN}{_BLANK}{_LOOKALIKE}{_CONTROLS}]|{_STRAY_JOINER}|{_STRAY_SELECTOR}"
+)

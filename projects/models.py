@@ -41,7 +41,9 @@ class OneLineValidator(RegexValidator):
     def __call__(self, value: Any) -> None:
         super().__call__(value)
         if UNSEEN_IN_NAMES.search(str(value)):
-            raise ValidationError("It holds a character that nobody can see. Type it by hand.")
+            raise ValidationError(
+                "It holds a character that nobody can see, or tell from another. Type it by hand."
+            )
 
 
 is_one_line = OneLineValidator(r"\A[^\x00-\x1f\x7f]*\Z", "Use one line of printable characters.")

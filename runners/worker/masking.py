@@ -41,6 +41,8 @@ _ANSI_C = {
 }  # fmt: skip
 # As the libraries of Python, Go, PHP, JavaScript and XML write the two marks, and as text has them.
 _HTML_DOUBLE = ('"', "&quot;", "&#34;")
+_HTML_TAB = ("&#9;", "&#09;", "&#x9;")
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 _HTML_SINGLE = ("'", "&#x27;", "&#39;", "&#039;", "&apos;")
 
 
@@ -292,6 +294,17 @@ def _quoted_forms(text: str) -> Iterator[str]:
 
 
 def _html_forms(text: str) -> Iterator[str]:
+    for form in _escaped(text):
+        for tab in ("\t", *_HTML_TAB):
+            written = form.replace("\t", tab)
+            yield written
+            # As of what may hold ASCII only, such as Python's ElementTree by itself.
+            yield written.encode("ascii", "xmlcharrefreplace").decode()
+            yield _BEYOND_ASCII.sub(lambda found: f"&#x{ord(found[0]):x};", written)
+            yield _BEYOND_ASCII.sub(lambda found: f"&#x{ord(found[0]):X};", written)
+
+
+def _escaped(text: str) -> Iterator[str]:
     form = html.escape(text, quote=False)
     for double in _HTML_DOUBLE:
         for single in _HTML_SINGLE:

@@ -10,6 +10,8 @@ import subprocess
 from collections.abc import Callable
 from itertools import pairwise
 from urllib.parse import quote, quote_plus
+from xml.etree import ElementTree
+from xml.sax import saxutils
 
 import pytest
 from hypothesis import given
@@ -139,6 +141,26 @@ def test_the_usual_encodings_are_masked(name: str, secret: str) -> None:
     # At an end of base64 there may be a character that depends on the neighbour.
     assert len(masked) - len("<[masked]>") <= (16 if "JSON" in name or "base64" in name else 4)
     assert not any(masked.find(shown[at : at + 6]) >= 0 for at in range(8, len(shown) - 14))
+
+
+XML: dict[str, Callable[[str], str]] = {
+    "an attribute": lambda text: ElementTree.tostring(ElementTree.Element("a", x=text)).decode(),
+    "an attribute, not ASCII": lambda text: ElementTree.tostring(
+        ElementTree.Element("a", x=text), encoding="unicode"
+    ),
+    "quoteattr": saxutils.quoteattr,
+    "numbers": lambda text: "".join(
+        one if one.isascii() else f"&#x{ord(one):X};" for one in html.escape(text)
+    ),
+}
+
+
+@pytest.mark.parametrize("secret", ["7y€?*iFc_K", "Q{\t9]6WqJ+", "naïve <a> & \"b' ✓"])
+@pytest.mark.parametrize("name", XML)
+def test_what_writers_of_xml_make_of_a_secret_is_masked(name: str, secret: str) -> None:
+    shown = XML[name](secret)
+    masked = mask_text(shown, [secret])
+    assert "[masked]" in masked and len(masked) <= len('<a x="[masked]" />'), masked
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])

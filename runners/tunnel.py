@@ -208,8 +208,8 @@ async def _number_in(answer: bytes, reader: asyncio.StreamReader) -> int | None:
         kind, value = line[:1], line[1:].strip()
         left -= 1
         if kind == b"*":
-            left += int(value)
-        elif kind == b"$":
+            left += max(0, int(value))
+        elif kind == b"$" and int(value) >= 0:  # less is nothing at all
             found = await reader.readexactly(int(value) + 2)
             is_next = found.strip() == b"id"
         elif is_next:

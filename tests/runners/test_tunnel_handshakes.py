@@ -147,3 +147,26 @@ def test_a_worker_with_other_queues_ends_its_wait_for_those_before(dialling: New
     asyncio.run(listener.listen(2))
     assert listener.heard == [b"*-1\r\n"] * 2
     assert [one["type"] for one in listener.sent if "bytes" not in one] == ["websocket.accept"]
+
+
+async def number_in(greeting: bytes) -> int | None:
+    reader = asyncio.StreamReader()
+    reader.feed_data(greeting)
+    reader.feed_eof()
+    return await tunnel._number_in(await reader.readline(), reader)
+
+
+def test_the_number_of_a_connection_is_found_between_whatever_else_a_broker_says() -> None:
+    greeting = b"*6\r\n$6\r\nserver\r\n$-1\r\n$2\r\nid\r\n:42\r\n$7\r\nmodules\r\n*1\r\n"
+    greeting += b"*2\r\n$4\r\nname\r\n$2\r\nid\r\n"
+    assert asyncio.run(number_in(greeting)) == 42
+    assert asyncio.run(number_in(b"-WRONGPASS invalid\r\n")) is None
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [b"*2\r\n$2\r\nid\r\n", b"*999999\r\n" + b":1\r\n" * 999, b"*x\r\n", b"*1\r\n$9\r\nx"],
+)
+def test_what_is_no_greeting_is_a_broker_that_is_away(greeting: bytes) -> None:
+    with pytest.raises((OSError, EOFError, ValueError)):
+        asyncio.run(number_in(greeting))

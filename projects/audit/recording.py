@@ -238,10 +238,11 @@ def _change(old: Any, new: Any) -> dict[str, Any]:
 
 def _diff(old: str, new: str) -> dict[str, Any]:
     """The lines that differ; of so many that some are left out, how many there were."""
+    # Whether the last line has an end is told only where nothing else differs.
+    bare = [text.removesuffix("\n") for text in (old, new)]
+    texts = bare if bare[0] != bare[1] else [old, new]
     # Not splitlines: what a shell takes for one line is to be one here.
-    if old.endswith("\n") and new.endswith("\n"):
-        old, new = old[:-1], new[:-1]
-    was, is_now = (text.split("\n") if text else [] for text in (old, new))
+    was, is_now = (text.split("\n") if text else [] for text in texts)
     lines = _compared(was, is_now)
     text = "\n".join(lines)
     if len(text) <= MAXIMUM_DIFF:

@@ -43,7 +43,7 @@ ELSEWHERES = {
     "runner_quarantined", "broker_unavailable", "broker_unsuitable", "tunnel_refused",
     "tunnel_abused", "token_not_new", "registration_refused", "template_not_runnable",
     "claim_refused", "not_now", "not_its_turn", "undeliverable", "account_in_use",
-    "password_meanwhile",
+    "password_meanwhile", "name_taken",
 }  # fmt: skip
 
 

@@ -27,6 +27,12 @@ __all__ = ["broker_url", "real"]
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.fixture(autouse=True)
+def nothing_was_handed_back_before() -> None:
+    """By a runner of the same number, in another test of this process."""
+    hand_backs.forget()
+
+
 @pytest.fixture
 def worker(real: str, runner: Runner) -> Runner:
     now = timezone.now()
@@ -125,13 +131,11 @@ def test_what_is_handed_back_without_having_been_popped_is_not_doubled(
 def test_more_than_a_few_hints_in_a_second_are_not_handed_back_at_once(
     worker: Runner, line: list[int]
 ) -> None:
-    hand_backs.forget()
     handed_back = 0
     while (request := popped(worker)) is not None:
         assert claimed(worker, replace(request, is_draining=True)) is None
         handed_back += 1
         assert handed_back < 60, "it has no end"
-    hand_backs.forget()
 
 
 @pytest.mark.parametrize("surplus", [30, 1200])

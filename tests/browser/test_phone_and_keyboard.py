@@ -100,6 +100,19 @@ def test_a_projects_long_name_leaves_its_mark_and_the_page_below_alone(
     assert words["y"] >= bar["y"] and words["y"] + words["height"] <= bar["y"] + bar["height"]
 
 
+def test_going_backwards_with_the_keyboard_leads_under_no_bar(
+    visit: Visit, numbers: dict[str, Any]
+) -> None:
+    page = visit("owner", size=PHONE).page
+    page.goto("/projects/{project}/templates/new/".format(**numbers))
+    page.get_by_role("button", name="Create template").focus()
+    top = "document.activeElement.getBoundingClientRect().top"
+    for _ in range(12):
+        page.keyboard.press("Shift+Tab")
+        bar = box_of(page.locator(".topbar"))
+        assert page.evaluate(top) >= bar["y"] + bar["height"]
+
+
 def test_a_phone_leads_everywhere(visit: Visit, numbers: dict[str, Any]) -> None:
     """The sections below, everything else in the menu above."""
     page = visit("operator", size=PHONE).page
